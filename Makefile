@@ -1,0 +1,27 @@
+# Every target builds .venv first if it has to; a second run finds it ready.
+.PHONY: env demo test test-slow lint zoo
+VENV := .venv/bin
+
+env: .venv/.ready
+.venv/.ready: setup.cfg pyproject.toml constraints.txt tools/setup_env.sh
+	bash tools/setup_env.sh
+	@touch $@
+
+demo: env
+	PYTHON=$(CURDIR)/$(VENV)/python bash projects/shapes/demo.sh
+
+test: env
+	$(VENV)/python -m pytest -m "not slow and not gpu"
+
+test-slow: env
+	$(VENV)/python -m pytest -m "slow and not gpu"
+
+lint: env
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy mmwave
+	$(VENV)/codespell
+	bash -n tools/*.sh projects/*/*.sh .ci/run
+
+zoo: env
+	$(VENV)/python tools/update_zoo.py

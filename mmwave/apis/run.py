@@ -1,0 +1,185 @@
+"""Train and test from a config: one way for mmpretrain, mmdet and mmseg, since the config knows the task."""
+
+import os
+import os.path as osp
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mmwave.checkpoint import register_safe_loader
+from mmwave.engine.cpu import adapt_to_cpu
+from mmwave.errors import UserError
+
+from .preflight import preflight
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+class UsageError(UserError):
+    """A call that cannot be carried out as given; the message says what to give instead."""
+
+
+def load_config(
+    path: str, *, cfg_options: Mapping[str, Any] | None = None, work_dir: str | None = None
+) -> Config:
+    """Read a config and settle its work directory.
+
+    Args:
+        path: the config file.
+        cfg_options: dotted keys and the values that replace the config's.
+        work_dir: where logs and checkpoints go; by default the config's ``work_dir``, else
+            ``work_dirs/NAME``.
+
+    Raises:
+        UsageError: where there is no such file, or it is no config.
+    """
+    if not osp.isfile(path):
+        raise UsageError(f'no such config: {path}')
+    if not path.endswith(('.py', '.json', '.yaml', '.yml')):
+        raise UsageError(f'{path} is no config: expected a .py, .json or .yaml file')
+    cfg = Config.fromfile(path)
+    if cfg_options:
+        cfg.merge_from_dict(dict(cfg_options))
+    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    return cfg
+
+
+def train(
+    config: str,
+    *,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    cfg_options: Mapping[str, Any] | None = None,
+    launcher: str = 'none',
+    trust_checkpoint: bool = False,
+) -> Runner:
+    """Train as a config says.
+
+    Args:
+        config: the config file.
+        work_dir: where logs and checkpoints go; see :func:`load_config`.
+        resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew where there
+            is none; a path goes on from that checkpoint.
+        amp: train with automatic mixed precision.
+        auto_scale_lr: scale the learning rate by the ratio of the batch to ``auto_scale_lr.base_batch_size``.
+        cfg_options: dotted keys and the values that replace the config's.
+        launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
+        trust_checkpoint: allow checkpoints that run code when they are read.
+
+    Returns:
+        The runner after training.
+
+    Raises:
+        UsageError: where config, checkpoint or options do not fit.
+        PreflightError: where data folders, annotation files or class names do not fit.
+        DataError: where the data themselves do not fit, before the first step.
+    """
+    cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
+    preflight(cfg, splits=('train',))
+    if amp:
+        _use_amp(cfg)
+    if auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise UsageError(f'{config} states no auto_scale_lr.base_batch_size to scale from')
+        cfg.auto_scale_lr.enable = True
+    if resume == 'auto':
+        cfg.resume, cfg.load_from = True, None
+    elif resume:
+        cfg.resume, cfg.load_from = True, resume
+    runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=0.5)
+    runner.train()
+    return runner
+
+
+def test(
+    config: str,
+    checkpoint: str,
+    *,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show_dir: str | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
+    launcher: str = 'none',
+    trust_checkpoint: bool = False,
+) -> dict[str, float]:
+    """Evaluate a checkpoint on a config's test data.
+
+    Args:
+        config: the config file.
+        checkpoint: the weights; every tensor of the model must be in the file.
+        work_dir: where logs go; see :func:`load_config`.
+        out: ``.pkl`` file to write the predictions to.
+        show_dir: folder to draw predictions into.
+        cfg_options: dotted keys and the values that replace the config's.
+        launcher: one of :data:`LAUNCHERS`.
+        trust_checkpoint: allow a checkpoint that runs code when it is read.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        UsageError: where config, checkpoint or options do not fit.
+        PreflightError: where data folders, annotation files or class names do not fit.
+        DataError: where the data themselves do not fit.
+    """
+    cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
+    preflight(cfg, splits=('test',))
+    cfg.load_from, cfg.resume = checkpoint, False
+    if out:
+        if not out.endswith(('.pkl', '.pickle')):
+            raise UsageError(f'--out {out}: predictions are written to a .pkl file')
+        metrics = cfg.test_evaluator
+        metrics = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+        cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=out)]
+    if show_dir:
+        _draw_into(cfg, osp.abspath(show_dir))
+    return _build_runner(cfg, launcher, trust_checkpoint, min_fraction=1.0).test()
+
+
+def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: float) -> Runner:
+    if launcher not in LAUNCHERS:
+        raise UsageError(f'unknown launcher {launcher!r}: expected one of {", ".join(LAUNCHERS)}')
+    if cfg.get('load_from') and '://' not in cfg.load_from and not osp.isfile(cfg.load_from):
+        raise UsageError(f'no such checkpoint: {cfg.load_from}')
+    register_safe_loader(trust=trust)
+    cfg.launcher = launcher
+    note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []),
+        dict(type='mmwave.DataCheckHook'),
+        dict(type='mmwave.LoadReportHook', min_fraction=min_fraction),
+    ]
+    runner = Runner.from_cfg(cfg)
+    if note:
+        print_log(note, logger='current')
+    return runner
+
+
+def _use_amp(cfg: Config) -> None:
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UsageError(f'--amp works with optim_wrapper.type OptimWrapper, not {kind}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _draw_into(cfg: Config, folder: str) -> None:
+    """Switch the task's own visualization hook on; each library names the folder differently."""
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise UsageError('--show-dir needs default_hooks.visualization in the config')
+    os.makedirs(folder, exist_ok=True)
+    if hook.type.endswith('DetVisualizationHook'):
+        hook.update(draw=True, test_out_dir=folder)
+    elif hook.type.endswith('SegVisualizationHook'):
+        hook.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = folder
+    else:
+        hook.update(enable=True, interval=1, out_dir=folder)

@@ -1,0 +1,1 @@
+"""Hooks, optimizer wrappers and launch helpers on top of mmengine."""

@@ -1,0 +1,38 @@
+"""Say how much of a checkpoint went into the model, and stop where it was next to nothing."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmwave.checkpoint import load_matching, state_dict_of
+from mmwave.registry import HOOKS
+
+
+@HOOKS.register_module()
+class LoadReportHook(Hook):
+    """Log how many tensors of the model a checkpoint holds when the runner loads it.
+
+    mmengine loads what matches and goes on, also where nothing does.
+
+    Args:
+        min_fraction: the least part of the model's tensors that must match, 0 to 1.
+
+    Raises:
+        ValueError: on loading, where fewer match.
+    """
+
+    def __init__(self, min_fraction: float = 0.5) -> None:
+        self.min_fraction = min_fraction
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # mmengine loads the same tensors once more right after; here they are counted.
+        report = load_matching(
+            model,
+            state_dict_of(checkpoint),
+            min_fraction=self.min_fraction,
+            source='the checkpoint',
+        )
+        runner.logger.info(report.summary())

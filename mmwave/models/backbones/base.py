@@ -1,0 +1,242 @@
+"""What every backbone of mmwave shares: outputs, freezing, checkpointing, loading, depth of parameters."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeVar
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from mmwave.checkpoint import load_matching, read_checkpoint, state_dict_of
+from mmwave.models.layers import batch_statistics_kept
+from mmwave.structures import SizeConstraint, StageInfo
+
+Arch = TypeVar('Arch')
+
+
+def resolve_arch(arch: str | Mapping[str, Any] | Arch, archs: Mapping[str, Arch]) -> Arch:
+    """The arch called ``arch``, or built of a dict of its fields, or given as it is.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+        TypeError: for a dict with unknown or missing fields, or anything else.
+    """
+    arch_class = type(next(iter(archs.values())))
+    if isinstance(arch, str):
+        if arch not in archs:
+            raise ValueError(f'unknown arch {arch!r}: expected one of {", ".join(archs)}')
+        return archs[arch]
+    if isinstance(arch, Mapping):
+        return arch_class(**arch)
+    if isinstance(arch, arch_class):
+        return arch
+    raise TypeError(
+        f'arch must be a name, a dict or a {arch_class.__name__}, not {type(arch).__name__}'
+    )
+
+
+class MLPBackbone(BaseModule):
+    """A backbone of four parts: ``stem``, ``downsamples``, ``stages`` and ``out_norms``.
+
+    A subclass builds the four under these names after calling ``__init__``; ``downsamples[i - 1]``
+    stands before ``stages[i]``. Stages behind the last output are not built and a stage that is not in
+    ``out_indices`` owns no output norm: every parameter is used in every step, as DDP wants it.
+
+    Args:
+        channels: channels of every stage of the architecture.
+        strides: input pixels per step of every stage's map.
+        out_indices: stages to output, increasing; negative ones count from the last.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages, with the
+            downsamples before them and their output norms. Frozen norms keep their statistics.
+        norm_eval: keep every batch norm in eval mode during training, so that it uses and keeps the
+            statistics it was loaded with.
+        with_cp: compute each block's activations again in the backward pass instead of storing them.
+        size_constraint: accepted image sizes.
+        init_cfg: mmengine init config. ``dict(type='Pretrained', checkpoint=PATH)`` is loaded without running code from
+            the file, is logged with counts, and raises where under half of the tensors match.
+
+    Raises:
+        ValueError: for ``out_indices`` or ``frozen_stages`` out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        out_indices: int | Sequence[int],
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        size_constraint: SizeConstraint | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.out_indices = _normalise_indices(out_indices, len(channels))
+        self.stage_info = tuple(StageInfo(channels[i], strides[i]) for i in self.out_indices)
+        self.num_stages = self.out_indices[-1] + 1
+        if not -1 <= frozen_stages <= self.num_stages:
+            raise ValueError(
+                f'frozen_stages={frozen_stages} is out of range: expected -1 (nothing) to {self.num_stages}'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.size_constraint = size_constraint or SizeConstraint()
+
+    # The four parts; annotated here so that readers and type checkers know them.
+    stem: nn.Module
+    downsamples: nn.ModuleList
+    stages: nn.ModuleList
+    out_norms: nn.ModuleDict
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise ``ValueError`` unless ``x`` is a batch (N, C, H, W) of an accepted image size."""
+        if x.dim() != 4:
+            raise ValueError(f'expected a batch (N, C, H, W), got a tensor of shape {tuple(x.shape)}')
+        self.size_constraint.check(x.shape[2], x.shape[3])
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) through the downsample before stage ``index`` and through its blocks."""
+        if index:
+            x = self.downsamples[index - 1](x)
+        for block in self.stages[index]:
+            if self.with_cp and self.training and torch.is_grad_enabled():
+                # Bound as a default so that the recomputation, which comes later, sees this very block.
+                def contexts(block: nn.Module = block) -> tuple:
+                    return nullcontext(), batch_statistics_kept(block)
+
+                x = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+            else:
+                x = block(x)
+        return x
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images (N, in_channels, H, W) -> one map per entry of ``out_indices``, as ``stage_info`` says."""
+        self.check_input(x)
+        outputs = []
+        x = self.stem(x)
+        for i in range(self.num_stages):
+            x = self.run_stage(i, x)
+            if i in self.out_indices:
+                outputs.append(self.out_norms[str(i)](x))
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'MLPBackbone':
+        super().train(mode)
+        if mode:
+            self.freeze()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def freeze(self) -> None:
+        """Exclude the parts that ``frozen_stages`` names from training; a subclass calls it once they are built."""
+        for part in self._frozen_parts():
+            part.eval()
+            part.requires_grad_(False)
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        k = self.frozen_stages
+        norms = [self.out_norms[str(i)] for i in self.out_indices if i < k]
+        return [self.stem, *self.downsamples[: max(k - 1, 0)], *self.stages[:k], *norms]
+
+    def init_weights(self) -> None:
+        if not isinstance(self.init_cfg, Mapping) or self.init_cfg.get('type') != 'Pretrained':
+            super().init_weights()
+            return
+        self.load_pretrained(self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
+        self.is_init = True
+
+    def load_pretrained(self, path: str, prefix: str | None = None) -> None:
+        """Load the tensors of the file that match by name and shape, and log how many did.
+
+        Args:
+            path: a local ``.safetensors`` or torch file.
+            prefix: what the backbone's names begin with in the file. By default ``backbone.`` where the
+                file has such names, else nothing.
+
+        Raises:
+            FileNotFoundError: where there is no such file.
+            ValueError: where under half of this backbone's tensors are in the file, where the file was
+                converted for other settings than this backbone's, or would run code when read.
+        """
+        if '://' in path:
+            raise ValueError(f'pretrained weights must be a local file, not {path!r}: download it first')
+        content = read_checkpoint(path)
+        self._check_settings(content, path)
+        state = state_dict_of(content)
+        if prefix is None:
+            prefix = 'backbone.' if any(k.startswith('backbone.') for k in state) else ''
+        report = load_matching(self, state, prefix=prefix, source=path)
+        print_log(report.summary(), logger='current')
+
+    def _check_settings(self, content: Any, path: str) -> None:
+        """Hold the settings that the converter noted in the file (its GELU, say) against this backbone's."""
+        meta = content.get('meta') if isinstance(content, Mapping) else None
+        settings = meta.get('backbone') if isinstance(meta, Mapping) else None
+        for name, wanted in (settings if isinstance(settings, Mapping) else {}).items():
+            mine = getattr(self, name, wanted)
+            mine = asdict(mine) if is_dataclass(mine) else mine
+            if name not in ('type', 'arch') and mine != wanted:
+                raise ValueError(f'{path} is of a backbone with {name}={wanted}, this one has {name}={mine}')
+
+    def layer_depth(self, name: str) -> tuple[int, int]:
+        """Depth of a parameter, for learning rates that decay towards the input.
+
+        Args:
+            name: name of a parameter or buffer of this backbone.
+
+        Returns:
+            ``(depth, total)``: 0 for the stem, 1 .. B for the B blocks with the downsample before a stage
+            counted to its first block, ``total - 1`` for output norms (and a head); total = B + 2.
+
+        Raises:
+            ValueError: where the name belongs to no part of a backbone.
+        """
+        first, starts = 1, []
+        for stage in self.stages:
+            starts.append(first)
+            first += len(stage)
+        total = first + 1
+        part, *rest = name.split('.')
+        if part == 'stem':
+            return 0, total
+        if part == 'downsamples':
+            return starts[int(rest[0]) + 1], total
+        if part == 'stages':
+            return starts[int(rest[0])] + int(rest[1]), total
+        if part == 'out_norms':
+            return total - 1, total
+        raise ValueError(
+            f'{name!r} belongs to none of stem, downsamples, stages, out_norms of {type(self).__name__}'
+        )
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """:meth:`layer_depth` under the name and signature that mmpretrain's optimizer constructor calls."""
+        if not param_name.startswith(prefix):
+            total = self.layer_depth('stem')[1]
+            return total - 1, total
+        return self.layer_depth(param_name[len(prefix) :])
+
+
+def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
+    given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
+    if not given or any(not -num_stages <= i < num_stages for i in given):
+        raise ValueError(
+            f'out_indices={given} is out of range: expected at least one stage of '
+            f'{-num_stages} .. {num_stages - 1}'
+        )
+    indices = tuple(i % num_stages for i in given)
+    if list(indices) != sorted(set(indices)):
+        raise ValueError(f'out_indices={given} must name each stage once, in increasing order')
+    return indices

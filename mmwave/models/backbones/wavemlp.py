@@ -1,0 +1,253 @@
+"""Wave-MLP.
+
+Paper: Tang, Han, Guo, Xu, Li, Xu, Wang: An Image Patch is a Wave: Phase-Aware Vision MLP, CVPR 2022, arXiv:2111.12294.
+Published code: huawei-noah/Efficient-AI-Backbones, ``wavemlp_pytorch/models/wavemlp.py`` at commit f90e129 (Apache-2.0).
+
+Every position of the map is a wave with an amplitude and a phase, both computed from its own features. Waves are
+unfolded into real and imaginary parts and summed over seven neighbours of a row and of a column, so that the weight
+of a neighbour depends on the content of both through their phases. The two sums and a plain channel projection
+are blended per channel by weights computed from the whole image, and a channel MLP follows. Four stages with
+strides 4, 8, 16 and 32 make a pyramid; no part of it knows the image's size.
+
+Shapes: N images, C channels, H x W positions of the map.
+
+Kept from the release, since its weights were trained so:
+- the phase estimators end in BatchNorm and ReLU in every variant, those with GroupNorm included;
+- real and imaginary parts are stacked and mixed by a grouped convolution whose output g reads the stacked channels
+  2g and 2g + 1 (see :func:`mmwave.ops.phase_mix`);
+- the stem pads two pixels to a kernel of seven with stride four: an image 333 pixels wide gives 83 columns;
+- ``m`` and ``b`` have no norm in the stem and the downsamples.
+
+Differences from the published release: names of parameters; dense outputs and classification are one class; the
+depthwise phase estimator of ``t-dw`` is offered for every size (``s-dw``, ``m-dw``, ``b-dw``; computed parameters and MACs suggest that the
+paper's detectors used it). Published weights, converted by ``tools/convert_checkpoint.py``, give the same outputs.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from mmwave.models.layers import ChannelMLP, ConvEmbed, build_norm
+from mmwave.models.layers.norm import NORMS
+from mmwave.ops import phase_mix
+from mmwave.registry import MODELS
+
+from .base import MLPBackbone, resolve_arch
+
+STRIDES = (4, 8, 16, 32)
+TAPS = 7
+"""Neighbours, itself included, that a position is mixed with along each axis (paper Sec. 3.2: window of 7)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveMLPArch:
+    """Sizes of a Wave-MLP.
+
+    Attributes:
+        depths: blocks of each of the four stages.
+        dims: channels of each stage.
+        mlp_ratios: hidden channels of each stage's channel MLP, in multiples of its channels.
+        phase: how a phase is estimated: ``'fc'``, from the position itself, or ``'dw'``, from each channel's 3 x 3 neighbourhood.
+        norm: ``'BN'`` or ``'GN'`` (one group), the norm in blocks and of the outputs.
+        stem_norm: whether the stem and the downsamples end in a norm.
+    """
+
+    depths: Sequence[int]
+    dims: Sequence[int]
+    mlp_ratios: Sequence[int] = (4, 4, 4, 4)
+    phase: Literal['fc', 'dw'] = 'fc'
+    norm: Literal['BN', 'GN'] = 'GN'
+    stem_norm: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ('depths', 'dims', 'mlp_ratios'):
+            values = tuple(getattr(self, name))
+            if len(values) != len(STRIDES) or any(v < 1 for v in values):
+                raise ValueError(f'{name}={values} must be {len(STRIDES)} positive numbers, one per stage')
+            object.__setattr__(self, name, values)
+        if any(dim % 4 for dim in self.dims):
+            raise ValueError(f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4')
+        if self.phase not in ('fc', 'dw'):
+            raise ValueError(f"unknown phase {self.phase!r}: expected 'fc' or 'dw'")
+        if self.norm not in NORMS:
+            raise ValueError(f'unknown norm {self.norm!r}: expected one of {", ".join(NORMS)}')
+
+
+# Rows of Table 1 of the paper, which calls t-dw "T*"; b is in the released code but no weights of it were published.
+_T = WaveMLPArch(depths=(2, 2, 4, 2), dims=(64, 128, 320, 512), norm='BN')
+_S = WaveMLPArch(depths=(2, 3, 10, 3), dims=(64, 128, 320, 512))
+_M = WaveMLPArch(depths=(3, 4, 18, 3), dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), stem_norm=False)
+_B = WaveMLPArch(depths=(2, 2, 18, 2), dims=(96, 192, 384, 768), stem_norm=False)
+
+ARCHS: Mapping[str, WaveMLPArch] = MappingProxyType(
+    {
+        't-dw': replace(_T, phase='dw'),  # WaveMLP_T_dw of the release
+        't': _T,  # WaveMLP_T
+        's': _S,  # WaveMLP_S
+        'm': _M,  # WaveMLP_M
+        'b': _B,  # WaveMLP_B
+        's-dw': replace(_S, phase='dw'),
+        'm-dw': replace(_M, phase='dw'),
+        'b-dw': replace(_B, phase='dw'),
+    }
+)
+
+
+class PhaseEstimator(nn.Module):
+    """Estimate phases in radians, (N, C, H, W) -> (N, C, H, W), zero or more because of the ReLU."""
+
+    def __init__(self, channels: int, kind: str) -> None:
+        super().__init__()
+        if kind == 'fc':
+            self.conv = nn.Conv2d(channels, channels, 1)
+        else:
+            self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.norm = build_norm('BN', channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+class PhaseAwareTokenMixer(nn.Module):
+    """The paper's PATM (Fig. 3 b): mix positions along rows and columns as waves, (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int, phase: str, act_cfg: dict) -> None:
+        super().__init__()
+        self.amplitude_h = nn.Conv2d(channels, channels, 1, bias=False)
+        self.amplitude_w = nn.Conv2d(channels, channels, 1, bias=False)
+        self.channel = nn.Conv2d(channels, channels, 1, bias=False)
+        self.phase_h = PhaseEstimator(channels, phase)
+        self.phase_w = PhaseEstimator(channels, phase)
+        self.kernel_h = nn.Parameter(torch.empty(channels, 2, 1, TAPS))
+        self.kernel_w = nn.Parameter(torch.empty(channels, 2, TAPS, 1))
+        self.reweight = ChannelMLP(channels, channels // 4, 3 * channels, act_cfg)
+        self.proj = nn.Conv2d(channels, channels, 1)
+        for kernel in (self.kernel_h, self.kernel_w):
+            nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))  # as torch fills a convolution's weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = phase_mix(
+            self.amplitude_h(x),
+            self.phase_h(x),
+            self.amplitude_w(x),
+            self.phase_w(x),
+            self.kernel_h,
+            self.kernel_w,
+        )
+        c = self.channel(x)
+        return self.proj(self.blend(h, w, c))
+
+    def blend(self, h: Tensor, w: Tensor, c: Tensor) -> Tensor:
+        """Sum three (N, C, H, W) maps with weights per image and channel that add up to one."""
+        pooled = (h + w + c).mean(dim=(2, 3), keepdim=True)
+        # The release lays the three weights of a channel side by side: (N, C * 3, 1, 1).
+        weights = self.reweight(pooled).unflatten(1, (-1, 3)).softmax(dim=2)
+        weight_h, weight_w, weight_c = weights.unbind(dim=2)
+        return h * weight_h + w * weight_w + c * weight_c
+
+
+class WaveBlock(nn.Module):
+    """Token mixing and channel mixing, each behind a norm and beside a shortcut (paper Fig. 3 a)."""
+
+    def __init__(
+        self, channels: int, mlp_ratio: int, arch: WaveMLPArch, drop_path: float, act_cfg: dict
+    ) -> None:
+        super().__init__()
+        self.norm1 = build_norm(arch.norm, channels)
+        self.mixer = PhaseAwareTokenMixer(channels, arch.phase, act_cfg)
+        self.norm2 = build_norm(arch.norm, channels)
+        self.mlp = ChannelMLP(channels, mlp_ratio * channels, channels, act_cfg)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.mixer(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+@MODELS.register_module()
+class WaveMLP(MLPBackbone):
+    """Wave-MLP as a pyramid of maps with strides 4, 8, 16 and 32.
+
+    Takes images (N, in_channels, H, W) of any size from 32 x 32 up and gives one map per entry of
+    ``out_indices``, each through an output norm of its own; ``stage_info`` tells channels and strides. The published
+    classifier is ``out_indices=(3,)`` with average pooling and a linear head.
+
+    Args:
+        arch: a name of :data:`ARCHS`, or a dict of the fields of :class:`WaveMLPArch`.
+        in_channels: channels of the images.
+        out_indices: stages to output, increasing; negative ones count from the last.
+        drop_path_rate: probability to drop the last block's branches in training; it grows linearly from 0 over the
+            blocks of all stages.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
+        norm_eval: keep every batch norm in eval mode during training.
+        with_cp: compute activations again in the backward pass instead of storing them.
+        act_cfg: activation of the channel MLPs and the blend. Published: GELU; weights converted from MindSpore
+            need ``dict(type='GELU', approximate='tanh')``.
+        init_cfg: mmengine init config; see :class:`MLPBackbone`.
+
+    Raises:
+        ValueError: for an unknown arch, ``out_indices``, ``frozen_stages`` or ``drop_path_rate`` out of range, and in
+            ``forward`` for an image smaller than 32 x 32.
+        TypeError: for an unknown argument or an unknown field of ``arch``.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict | WaveMLPArch = 't',
+        *,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        act_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        sizes = resolve_arch(arch, ARCHS)
+        super().__init__(
+            channels=sizes.dims,
+            strides=STRIDES,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        if not 0.0 <= drop_path_rate < 1.0:
+            raise ValueError(f'drop_path_rate={drop_path_rate} must be at least 0 and below 1')
+        self.arch = sizes
+        self.act_cfg = dict(act_cfg or dict(type='GELU'))
+
+        def embed(i: int, **conv: int) -> ConvEmbed:
+            channels = sizes.dims[i - 1] if i else in_channels
+            norm = build_norm(sizes.norm, sizes.dims[i]) if sizes.stem_norm else None
+            return ConvEmbed(channels, sizes.dims[i], norm=norm, **conv)
+
+        depth = sum(sizes.depths)
+        rates = iter([drop_path_rate * k / max(depth - 1, 1) for k in range(depth)])
+        stages = range(self.num_stages)
+        self.stem = embed(0, kernel_size=7, stride=4, padding=2)
+        self.downsamples = nn.ModuleList(
+            embed(i, kernel_size=3, stride=2, padding=1) for i in stages[1:]
+        )
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    WaveBlock(sizes.dims[i], sizes.mlp_ratios[i], sizes, next(rates), self.act_cfg)
+                    for _ in range(sizes.depths[i])
+                )
+            )
+            for i in stages
+        )
+        self.out_norms = nn.ModuleDict(
+            {str(i): build_norm(sizes.norm, sizes.dims[i]) for i in self.out_indices}
+        )
+        self.freeze()

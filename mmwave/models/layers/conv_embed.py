@@ -1,0 +1,35 @@
+"""A strided convolution and a norm: the stem of a pyramid and the steps between its stages."""
+
+from torch import Tensor, nn
+
+
+class ConvEmbed(nn.Module):
+    """Embed patches: (N, C_in, H, W) -> (N, C_out, H', W'), without an activation.
+
+    H' = floor((H + 2 padding - kernel_size) / stride) + 1, and W' alike.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        kernel_size: side of the kernel in pixels.
+        stride: step of the kernel in pixels.
+        padding: zeros put on every side, in pixels.
+        norm: norm over C_out channels, or None for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        stride: int,
+        padding: int,
+        norm: nn.Module | None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
+        self.norm = nn.Identity() if norm is None else norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))

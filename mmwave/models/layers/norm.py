@@ -1,0 +1,36 @@
+"""Norm layers by their short names, and care for the statistics of batch norms."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmcv.cnn import build_norm_layer
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+NORMS = {
+    'BN': dict(type='BN'),
+    # One group: normalises over channels and positions of an image, as the papers' "LayerNorm" on maps does.
+    'GN': dict(type='GN', num_groups=1),
+}
+
+
+def build_norm(name: str, channels: int) -> nn.Module:
+    """The norm called ``name`` (a key of :data:`NORMS`) over ``channels`` channels of (N, C, H, W) maps."""
+    return build_norm_layer(NORMS[name], channels)[1]
+
+
+@contextmanager
+def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norms of ``module`` in training mode normalise as ever but leave running statistics alone.
+
+    Activation checkpointing computes a block's forward twice; without this its running statistics would
+    be updated twice from one batch.
+    """
+    tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in tracking:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in tracking:
+            norm.track_running_stats = True

@@ -1,0 +1,6 @@
+"""Tensor functions that more than one implementation may compute; see :mod:`mmwave.ops.backend`."""
+
+from .backend import current_backend, use_backend
+from .phase_mix import phase_mix
+
+__all__ = ['current_backend', 'phase_mix', 'use_backend']

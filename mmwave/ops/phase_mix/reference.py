@@ -1,0 +1,30 @@
+"""The definition of ``phase_mix``, written for reading."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def unfold_wave(amplitude: Tensor, phase: Tensor) -> Tensor:
+    """(N, C, H, W) twice -> (N, 2C, H, W): all real parts, then all imaginary parts."""
+    return torch.cat([amplitude * torch.cos(phase), amplitude * torch.sin(phase)], dim=1)
+
+
+def phase_mix_reference(
+    amplitude_h: Tensor,
+    phase_h: Tensor,
+    amplitude_w: Tensor,
+    phase_w: Tensor,
+    kernel_h: Tensor,
+    kernel_w: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`mmwave.ops.phase_mix`."""
+    groups = amplitude_h.shape[1]
+    reach = kernel_h.shape[-1] // 2
+    along_width = F.conv2d(
+        unfold_wave(amplitude_h, phase_h), kernel_h, padding=(0, reach), groups=groups
+    )
+    along_height = F.conv2d(
+        unfold_wave(amplitude_w, phase_w), kernel_w, padding=(reach, 0), groups=groups
+    )
+    return along_width, along_height

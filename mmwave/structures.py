@@ -1,0 +1,42 @@
+"""What the rooms of mmwave hand to each other about a backbone: plain frozen data, no tensors."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """One output level of a backbone.
+
+    Attributes:
+        channels: number of channels C of the level's map (N, C, H / stride, W / stride).
+        stride: pixels of the input image per step of the map, along both axes.
+    """
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class SizeConstraint:
+    """Which image sizes a backbone accepts.
+
+    Attributes:
+        min_size: smallest accepted height and width in pixels.
+        divisor: accepted heights and widths are multiples of it; 1 means any.
+    """
+
+    min_size: int = 32
+    divisor: int = 1
+
+    def check(self, height: int, width: int) -> None:
+        """Raise ``ValueError`` naming the size and what is accepted where the image does not fit."""
+        if height < self.min_size or width < self.min_size:
+            raise ValueError(
+                f'image of {height} x {width} pixels (height x width) is too small: '
+                f'each side must be at least {self.min_size}'
+            )
+        if height % self.divisor or width % self.divisor:
+            raise ValueError(
+                f'image of {height} x {width} pixels (height x width) does not fit: '
+                f'each side must be a multiple of {self.divisor}'
+            )

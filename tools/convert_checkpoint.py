@@ -1,0 +1,53 @@
+"""Convert a published weight file to mmwave's names, ready for ``init_cfg`` and ``tools/test.py``."""
+
+import argparse
+import sys
+
+from mmwave.convert import ConversionReport, convert_file
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('src', help='torch, safetensors or MindSpore file')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        '--no-ema',
+        action='store_true',
+        help='take the raw weights of a training checkpoint, not the averaged ones',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read all of a pickle, which may run any code that its author put in it',
+    )
+    return parser.parse_args()
+
+
+def lines(report: ConversionReport, dst: str) -> list[str]:
+    meta = report.meta
+    text = [
+        f'read {report.read} tensors of {meta["source"]} ({meta["framework"]}), {meta["sha256"]}'
+    ]
+    text += [f'  {note}' for note in report.notes]
+    text.append(f'recognised {meta["family"]} {meta["arch"]}, as published by {meta["origin"]}')
+    text += [f'  dropped {len(names)}: {reason}' for reason, names in report.dropped.items()]
+    text += [f'  zeros for {len(names)}: {reason}' for reason, names in report.filled.items()]
+    text.append(f'wrote {report.written} tensors to {dst}, for')
+    settings = ', '.join(f'{key}={value!r}' for key, value in report.backbone.items())
+    text.append(f'  backbone=dict({settings})')
+    return text
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        report = convert_file(args.src, args.dst, ema=not args.no_ema, trust=args.trust_checkpoint)
+    except (ValueError, TypeError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print('\n'.join(lines(report, args.dst)))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,50 @@
+# Shared by dist_train.sh, dist_test.sh, slurm_train.sh and slurm_test.sh; sourced, not run.
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# The interpreter: $PYTHON, else that of the active environment, else the one `make env` built.
+if [ -z "${PYTHON:-}" ]; then
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$tools/../.venv/bin/python" ]; then
+        PYTHON=$tools/../.venv/bin/python
+    else
+        PYTHON=python
+    fi
+fi
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+# run_distributed GPUS SCRIPT ARGS...: check what can be checked in one process, then start GPUS of them.
+# NNODES, NODE_RANK, MASTER_ADDR and PORT are those of mmdetection's launchers.
+run_distributed() {
+    local gpus=$1 script=$2 rendezvous
+    shift 2
+    case $gpus in
+        '' | *[!0-9]*) fail "GPUS must be a number of processes, not '$gpus'" ;;
+    esac
+    "$PYTHON" "$script" "$@" --check-only "$gpus" || exit $?
+    if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
+        rendezvous=(--standalone)
+    else
+        rendezvous=(--node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-127.0.0.1}"
+            --master-port "${PORT:-29500}")
+    fi
+    # torchrun by its module name, so that it belongs to the same interpreter.
+    exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-1}" --nproc-per-node "$gpus" \
+        "${rendezvous[@]}" "$script" "$@" --launcher pytorch
+}
+
+# run_slurm PARTITION JOB_NAME SCRIPT ARGS...: GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS as in mmdetection.
+run_slurm() {
+    local partition=$1 job=$2 script=$3 gpus=${GPUS:-8} per_node
+    shift 3
+    per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+    command -v srun >/dev/null || fail "srun is not on the PATH: this is no Slurm machine"
+    # SRUN_ARGS holds several words on purpose.
+    # shellcheck disable=SC2086
+    exec srun -p "$partition" --job-name="$job" --gres=gpu:"$per_node" --ntasks="$gpus" \
+        --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
+        ${SRUN_ARGS:-} "$PYTHON" -u "$script" "$@" --launcher slurm
+}

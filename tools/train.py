@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Train a classifier, detector or segmentor: the config knows which."""
+
+import argparse
+
+from mmwave.apis import load_config, preflight, train
+from mmwave.apis.cli import add_run_options, run_tool
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.check_only is not None:
+        cfg = load_config(args.config, cfg_options=args.cfg_options)
+        preflight(cfg, splits=('train',), num_procs=args.check_only)
+        return
+    train(
+        args.config,
+        work_dir=args.work_dir,
+        resume=args.resume,
+        amp=args.amp,
+        auto_scale_lr=args.auto_scale_lr,
+        cfg_options=args.cfg_options,
+        launcher=args.launcher,
+        trust_checkpoint=args.trust_checkpoint,
+    )
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from this checkpoint, or with no path from the last one in the work folder',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
+    add_run_options(parser)
+    run_tool(main, parser)
