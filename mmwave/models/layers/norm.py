@@ -26,11 +26,14 @@ def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
     Activation checkpointing computes a block's forward twice; without this its running statistics would
     be updated twice from one batch.
     """
-    tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in tracking:
-        norm.track_running_stats = False
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
+    for norm in norms:
+        # The buffers must still go into the computation, or the recomputed graph would differ from the first.
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in tracking:
-            norm.track_running_stats = True
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(counter)

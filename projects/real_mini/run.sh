@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Real labelled images through every task on two processes: projects/real_mini/run.sh STEP...
+# MMWAVE_DATA names the folder of the data, WORK the folder for logs, checkpoints and pictures.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+: "${MMWAVE_DATA:?set MMWAVE_DATA to the folder that holds coco_mini, ade_like, street_seg and imagenet_like}"
+export MMWAVE_DATA
+work=${WORK:-work_dirs/real_mini}
+mine=projects/real_mini/configs
+
+# roots FOLDER: the options that point the three data loaders at FOLDER.
+roots() {
+    for split in train val test; do
+        echo "${split}_dataloader.dataset.data_root=$MMWAVE_DATA/$1"
+    done
+}
+
+# coco METHOD: short runs of the published COCO recipes at 320 pixels, images without objects included.
+coco() {
+    local name=wavemlp-t-dw_$1_1x_coco options
+    local annotations=$MMWAVE_DATA/coco_mini/annotations/instances_val2017.json
+    # shellcheck disable=SC2207
+    options=($(roots coco_mini) val_evaluator.ann_file="$annotations" test_evaluator.ann_file="$annotations"
+        model.backbone.init_cfg=None train_dataloader.dataset.filter_cfg.filter_empty_gt=False
+        "train_dataloader.dataset.pipeline.2.scale=(320,320)"
+        "val_dataloader.dataset.pipeline.1.scale=(320,320)" "test_dataloader.dataset.pipeline.1.scale=(320,320)"
+        train_cfg.max_epochs=4 train_cfg.val_interval=4 param_scheduler.0.end=20 optim_wrapper.optimizer.lr=2e-4
+        default_hooks.logger.interval=9 randomness.seed=0)
+    case $1 in
+        retinanet) options+=(model.test_cfg.score_thr=0.01) ;;
+        mask-rcnn) options+=(model.test_cfg.rcnn.score_thr=0.01) ;;
+    esac
+    tools/dist_train.sh "configs/wavemlp/$name.py" 2 --amp --work-dir "$work/$1" --cfg-options "${options[@]}"
+    tools/dist_test.sh "configs/wavemlp/$name.py" "$work/$1/epoch_4.pth" 2 --work-dir "$work/$1/test" \
+        --show-dir "$work/$1/drawn" --cfg-options "${options[@]}"
+}
+
+flowers() {
+    local config=$mine/wavemlp-t_flowers5.py
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/flowers"
+    tools/dist_test.sh $config "$work/flowers/epoch_24.pth" 2 --work-dir "$work/flowers/test" \
+        --show-dir "$work/flowers/drawn"
+}
+
+ade() {
+    local config=configs/wavemlp/wavemlp-t_sem-fpn_40k_ade20k-512x512.py options
+    # shellcheck disable=SC2207
+    options=($(roots ade_like) model.backbone.init_cfg=None train_dataloader.num_workers=1 train_cfg.max_iters=60
+        train_cfg.val_interval=60 param_scheduler.0.end=60 default_hooks.logger.interval=10
+        default_hooks.checkpoint.interval=60 randomness.seed=0)
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/ade" --cfg-options "${options[@]}"
+    tools/dist_test.sh $config "$work/ade/iter_60.pth" 2 --work-dir "$work/ade/test" --show-dir "$work/ade/drawn" \
+        --cfg-options "${options[@]}"
+}
+
+camvid() {
+    local config=configs/wavemlp/wavemlp-s_upernet_80k_cityscapes-512x1024.py options
+    # shellcheck disable=SC2207
+    options=($(roots street_seg/camvid_cityscapes) model.backbone.init_cfg=None train_dataloader.num_workers=1
+        train_cfg.max_iters=24 train_cfg.val_interval=24 param_scheduler.0.end=6 param_scheduler.1.begin=6
+        param_scheduler.1.end=24 optim_wrapper.optimizer.lr=3e-4 default_hooks.logger.interval=2
+        default_hooks.checkpoint.interval=24 randomness.seed=0)
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/camvid" --cfg-options "${options[@]}"
+    tools/dist_test.sh $config "$work/camvid/iter_24.pth" 2 --work-dir "$work/camvid/test" \
+        --show-dir "$work/camvid/drawn" --cfg-options "${options[@]}"
+}
+
+overfit() {
+    local config=$mine/wavemlp-t-dw_retinanet_overfit8-coco.py
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/overfit"
+    tools/dist_test.sh $config "$work/overfit/epoch_16.pth" 2 --work-dir "$work/overfit/test" \
+        --show-dir "$work/overfit/drawn"
+}
+
+# Kill one of two processes in the third epoch without warning, then go on from the second.
+resume() {
+    local config=$mine/wavemlp-t_flowers5.py options=(train_cfg.max_epochs=4 default_hooks.logger.interval=1) pid
+    rm -rf "$work/resume"
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/resume" --cfg-options "${options[@]}" &
+    until grep -qs 'Epoch(train) *\[3\]' "$work"/resume/*/*.log; do
+        kill -0 $! || { echo 'training ended before it could be killed' >&2; return 1; }
+        sleep 1
+    done
+    pid=$(pgrep -f "train.py $config .*--launcher pytorch" | tail -n 1)
+    echo "== killing process $pid"
+    kill -KILL "$pid"
+    wait $! && { echo 'the launcher hid the loss of a process' >&2; return 1; }
+    echo "== resuming"
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/resume" --resume --cfg-options "${options[@]}"
+}
+
+[ $# -gt 0 ] || set -- flowers retinanet mask-rcnn ade camvid overfit resume
+for step in "$@"; do
+    echo "== $step"
+    case $step in
+        retinanet | mask-rcnn) coco "$step" ;;
+        flowers | ade | camvid | overfit | resume) "$step" ;;
+        *)
+            echo "error: unknown step '$step': expected flowers, retinanet, mask-rcnn, ade, camvid, overfit or resume" >&2
+            exit 2
+            ;;
+    esac
+done

@@ -1,0 +1,63 @@
+"""The backbones that the contract of ``tests/models/backbones/test_contract.py`` is held against."""
+
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmwave.models import MLPBackbone
+from mmwave.registry import MODELS
+
+SMALLEST = {'WaveMLP': 't-dw'}
+"""Backbone -> the variant that the quick tests use."""
+
+
+def registered() -> dict[str, type[MLPBackbone]]:
+    """Every backbone in mmwave's registry."""
+    MODELS.import_from_location()
+    return {n: c for n, c in MODELS.module_dict.items() if issubclass(c, MLPBackbone)}
+
+
+def variants() -> list:
+    """``(backbone, arch)`` as parameters: the smallest of each backbone, the others marked slow."""
+    params = []
+    for name, cls in sorted(registered().items()):
+        for arch in sys.modules[cls.__module__].ARCHS:
+            marks = () if arch == SMALLEST[name] else pytest.mark.slow
+            params.append(pytest.param(name, arch, marks=marks, id=f'{name}-{arch}'))
+    return params
+
+
+def build(name: str, arch: object, **options: object) -> MLPBackbone:
+    torch.manual_seed(0)
+    return MODELS.build(dict(type=f'mmwave.{name}', arch=arch, **options))
+
+
+def randomise_norms(model: torch.nn.Module) -> None:
+    """Fill batch norms' statistics and affine parameters, so that no norm is close to the identity."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.uniform_(-0.5, 0.5, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            with torch.no_grad():
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.uniform_(-0.5, 0.5, generator=generator)
+
+
+def images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def total(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A loss that every element of every output pulls on differently.
+
+    The weights keep its gradient from vanishing behind norms, which are blind to shifts and scales.
+    """
+    return sum((o * images(*o.shape, seed=i).to(o)).sum() for i, o in enumerate(outputs))
+
+
+def relative_error(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference, in units of the largest value wanted."""
+    return ((got - wanted).abs().max() / wanted.abs().max()).item()

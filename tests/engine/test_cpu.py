@@ -1,0 +1,92 @@
+"""Configs written for GPUs on a machine without one."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+
+from mmwave.engine.cpu import adapt_to_cpu
+from mmwave.engine.optim_wrapper import AutocastOptimWrapper
+
+
+def test_sync_bn_and_amp_are_replaced_and_named():
+    cfg = Config(
+        dict(
+            model=dict(
+                norm_cfg=dict(type='SyncBN', requires_grad=True),
+                heads=[dict(norm=dict(type='SyncBN')), dict(norm=dict(type='GN'))],
+            ),
+            sync_bn='torch',
+            optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='SGD', lr=0.1)),
+        )
+    )
+    note = adapt_to_cpu(cfg, 'none')
+    assert cfg.model.norm_cfg == dict(type='BN', requires_grad=True)
+    assert [h.norm.type for h in cfg.model.heads] == ['BN', 'GN']
+    assert cfg.sync_bn is None
+    assert cfg.optim_wrapper == dict(
+        type='mmwave.AutocastOptimWrapper', dtype='bfloat16', optimizer=dict(type='SGD', lr=0.1)
+    )
+    assert note == 'no GPU here, running on the CPU: SyncBN -> BN, AMP -> bfloat16 autocast'
+    assert '\n' not in note
+
+
+def test_a_config_without_either_is_left_alone():
+    cfg = Config(dict(model=dict(norm_cfg=dict(type='BN')), optim_wrapper=dict(type='OptimWrapper')))
+    before = cfg.to_dict()
+    assert adapt_to_cpu(cfg, 'none') == 'no GPU here, running on the CPU'
+    assert cfg.to_dict() == before
+
+
+def test_launchers_that_need_gpus_are_refused():
+    with pytest.raises(ValueError, match="launcher 'slurm' needs GPUs"):
+        adapt_to_cpu(Config(dict()), 'slurm')
+
+
+def test_process_group_and_wrapper(monkeypatch):
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setenv('MASTER_PORT', '0')
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv('WORLD_SIZE', '1')
+    cfg = Config(dict(find_unused_parameters=True))
+    try:
+        note = adapt_to_cpu(cfg, 'pytorch')
+        assert torch.distributed.get_backend() == 'gloo'
+    finally:
+        torch.distributed.destroy_process_group()
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+    )
+    assert 'DDP over 1 processes with gloo' in note
+
+
+def test_autocast_wrapper_computes_products_in_bfloat16_and_trains():
+    model = torch.nn.Linear(4, 1)
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='mmwave.AutocastOptimWrapper',
+            optimizer=dict(type='SGD', lr=0.1),
+            accumulative_counts=2,
+            clip_grad=dict(max_norm=1.0),
+        ),
+    )
+    assert isinstance(wrapper, AutocastOptimWrapper)
+    before = model.weight.detach().clone()
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        with wrapper.optim_context(model):
+            output = model(x)
+        assert output.dtype is torch.bfloat16
+        wrapper.update_params(output.float().square().mean())
+    assert model(x).dtype is torch.float32
+    assert model.weight.dtype is torch.float32
+    assert not torch.equal(model.weight, before)
+
+
+def test_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="unknown dtype 'int8': expected 'bfloat16' or 'float16'"):
+        AutocastOptimWrapper(dtype='int8', optimizer=torch.optim.SGD([torch.zeros(1)], lr=1))

@@ -1,0 +1,57 @@
+"""How loudly a runner loads a checkpoint."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+from mmwave.engine.hooks import LoadReportHook
+
+
+class Toy(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.backbone = torch.nn.Linear(2, 2)
+        self.head = torch.nn.Linear(2, 2)
+
+    def forward(self, inputs, mode='tensor'):
+        return self.head(self.backbone(inputs))
+
+
+@pytest.fixture
+def runner(tmp_path):
+    def make(min_fraction):
+        runner = Runner(
+            Toy(),
+            work_dir=str(tmp_path),
+            custom_hooks=[LoadReportHook(min_fraction=min_fraction)],
+            cfg=Config(dict()),
+            experiment_name=f'toy{min_fraction}-{tmp_path.name}',
+        )
+        return runner
+
+    return make
+
+
+def test_counts_are_logged(runner, tmp_path, capsys):
+    torch.save(dict(state_dict=Toy().state_dict(), meta={}), tmp_path / 'all.pth')
+    runner(1.0).load_checkpoint(str(tmp_path / 'all.pth'))
+    assert 'loaded 4 of 4 tensors' in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_something_else_stops(runner, tmp_path):
+    state = {f'other.{k}': v for k, v in Toy().state_dict().items()}
+    torch.save(dict(state_dict=state, meta={}), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match='loaded 0 of 4 tensors'):
+        runner(0.5).load_checkpoint(str(tmp_path / 'other.pth'))
+
+
+def test_half_is_enough_for_training_and_not_for_testing(runner, tmp_path):
+    state = {k: v for k, v in Toy().state_dict().items() if k.startswith('backbone')}
+    torch.save(dict(state_dict=state, meta={}), tmp_path / 'half.pth')
+    made = runner(0.5)
+    made.load_checkpoint(str(tmp_path / 'half.pth'))
+    assert torch.equal(made.model.backbone.weight, state['backbone.weight'])
+    with pytest.raises(ValueError, match='loaded 2 of 4 tensors'):
+        runner(1.0).load_checkpoint(str(tmp_path / 'half.pth'))

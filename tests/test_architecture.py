@@ -1,0 +1,104 @@
+"""Who may import whom: the rooms of the package and the doors between them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mmwave
+
+PACKAGE = Path(mmwave.__file__).parent
+LIBRARIES = {'mmdet', 'mmseg', 'mmpretrain'}
+
+# Room -> the rooms it may import at module level. Files beside the rooms are rooms of one file.
+DOORS = {
+    'errors': set(),
+    'structures': set(),
+    'registry': set(),
+    'checkpoint': {'errors'},
+    'convert': {'errors', 'checkpoint'},
+    'ops': {'structures'},
+    'models': {'structures', 'registry', 'checkpoint', 'ops'},
+    'engine': {'errors', 'registry', 'checkpoint'},
+    'apis': {'errors', 'structures', 'registry', 'checkpoint', 'models', 'engine'},
+    'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis'},
+}
+# Version only: the converter writes it into its files.
+FREE = {'__version__'}
+
+
+def files():
+    return sorted(p for p in PACKAGE.rglob('*.py') if p != PACKAGE / '__init__.py')
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+def imports(path: Path, top_level_only: bool) -> set[str]:
+    """Absolute dotted names that a file imports."""
+    tree = ast.parse(path.read_text())
+    inside = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+    package = ['mmwave', *path.relative_to(PACKAGE).parent.parts]
+    found = set()
+    for node in ast.walk(tree):
+        if top_level_only and node in inside:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = '.'.join([*base, *([node.module] if node.module else [])])
+            found |= {stem} if node.module else {f'{stem}.{alias.name}' for alias in node.names}
+            if stem == 'mmwave':
+                found |= {f'mmwave.{alias.name}' for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize('path', files(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_doors(path):
+    room = room_of(path)
+    names = imports(path, top_level_only=False)
+    ours = {n.split('.')[1] for n in names if n.startswith('mmwave.')} - {room} - FREE
+    assert ours <= DOORS[room], f'{room} may not import {sorted(ours - DOORS[room])}'
+    libraries = {n.split('.')[0] for n in names} & LIBRARIES
+    assert not libraries or room == 'apis', f'only apis may import {sorted(libraries)}'
+    at_top = {n.split('.')[0] for n in imports(path, top_level_only=True)} & LIBRARIES
+    assert not at_top, f'{sorted(at_top)} must be imported inside functions'
+    if room == 'models':
+        mmcv = {n for n in names if n.split('.')[0] == 'mmcv'}
+        assert all(n.startswith('mmcv.cnn') for n in mmcv), f'{sorted(mmcv)}: only mmcv.cnn'
+    if room in ('ops', 'structures', 'errors'):
+        assert not {n for n in names if n.split('.')[0] in {'mmengine', 'mmcv'}}
+
+
+def test_no_backbone_imports_another():
+    folder = PACKAGE / 'models/backbones'
+    families = {p.stem for p in folder.glob('*.py')} - {'__init__', 'base'}
+    for family in families:
+        others = {n.rsplit('.', 1)[-1] for n in imports(folder / f'{family}.py', top_level_only=False)}
+        assert not others & (families - {family})
+
+
+def test_every_room_is_in_the_table():
+    assert {room_of(p) for p in files()} <= set(DOORS)
+
+
+def test_ops_hold_no_modules():
+    for path in (PACKAGE / 'ops').rglob('*.py'):
+        bases = {
+            ast.unparse(base)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ClassDef)
+            for base in node.bases
+        }
+        assert not {b for b in bases if b.endswith('Module')}
+
+
+def test_importing_mmwave_imports_nothing_heavy(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys, mmwave; print([m for m in ('torch', 'mmengine', 'mmcv', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == '[]', done.stderr

@@ -1,0 +1,319 @@
+"""Every config under ``configs/``: it loads, is named right, builds, fits its backbone and trains."""
+
+import importlib
+import re
+from pathlib import Path
+
+import mmcv.ops
+import mmengine.registry
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope, Registry
+from timm.scheduler import CosineLRScheduler
+
+from mmwave.models import MLPBackbone
+
+ROOT = Path(__file__).parent.parent
+LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
+SCOPES = {'in1k': 'mmpretrain', 'coco': 'mmdet', 'ade20k': 'mmseg', 'cityscapes': 'mmseg'}
+METHODS = {'retinanet', 'mask-rcnn', 'sem-fpn', 'upernet'}
+SCHEDULES = {'1x', '40k', '80k', '160k'}
+NAME = re.compile(
+    r'(?P<family>[a-z]+)-(?P<variant>[a-z0-9]+(-dw)?)'
+    r'(_(?P<method>[a-z-]+)_(?P<schedule>[0-9]+[xk]))?'
+    r'_(?P<data>[a-z0-9]+)(-(?P<height>\d+)x(?P<width>\d+))?'
+)
+# The quick tests build one leaf of each kind of model; the others are slow.
+QUICK = {
+    'wavemlp-t-dw_in1k',
+    'wavemlp-t-dw_retinanet_1x_coco',
+    'wavemlp-t-dw_mask-rcnn_1x_coco',
+    'wavemlp-t_sem-fpn_40k_ade20k-512x512',
+    'wavemlp-t_upernet_160k_ade20k-512x512',
+}
+every_leaf = pytest.mark.parametrize('leaf', LEAVES, ids=lambda p: p.stem)
+quick_and_slow = pytest.mark.parametrize(
+    'leaf',
+    [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in LEAVES],
+)
+
+
+def load(leaf: Path) -> Config:
+    cfg = Config.fromfile(leaf)
+    cfg.model.backbone.pop('init_cfg', None)  # no weights at hand
+    return cfg
+
+
+def build(cfg: Config) -> BaseModel:
+    torch.manual_seed(0)
+    model_cfg = cfg.model.copy()
+    if 'data_preprocessor' in cfg:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(model_cfg)
+    return revert_sync_batchnorm(model)  # as a runner does in a single process
+
+
+def test_quick_leaves_exist():
+    assert QUICK <= {p.stem for p in LEAVES}
+
+
+@every_leaf
+def test_name_says_what_is_inside(leaf):
+    match = NAME.fullmatch(leaf.stem)
+    assert match, leaf.stem
+    cfg = load(leaf)
+    assert match['family'] == leaf.parent.name
+    assert cfg.model.backbone.arch == match['variant']
+    assert cfg.model.backbone.type.lower() == f'mmwave.{match["family"]}'
+    assert cfg.default_scope == SCOPES[match['data']]
+    if match['method']:
+        assert match['method'] in METHODS
+        assert match['schedule'] in SCHEDULES
+        length = int(match['schedule'][:-1])
+        if match['schedule'].endswith('k'):
+            assert cfg.train_cfg.max_iters == 1000 * length
+            assert max(s.end for s in cfg.param_scheduler) == 1000 * length
+        else:
+            assert cfg.train_cfg.max_epochs == 12 * length
+    if match['height']:
+        crop = next(t for t in cfg.train_dataloader.dataset.pipeline if t.type == 'RandomCrop')
+        assert tuple(crop.crop_size) == (int(match['height']), int(match['width']))
+
+
+@every_leaf
+def test_is_short_and_two_levels_deep(leaf):
+    text = leaf.read_text()
+    assert len(text.splitlines()) <= 30
+    bases = re.findall(r"'(\.\./_base_/[a-z]+/[\w-]+\.py)'", text)
+    assert [Path(b).parent.name for b in bases] == ['models', 'datasets', 'schedules', 'runtime']
+    assert '_delete_' not in text
+    for base in bases:
+        assert '_base_ ' not in (leaf.parent / base).read_text()
+    assert 'backbone' not in Config.fromfile(leaf.parent / bases[0]).model
+
+
+def types_of(node, path='cfg'):
+    """Every ``type`` string below a node with the path it stands at."""
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            yield path, node['type']
+        for key, value in node.items():
+            yield from types_of(value, f'{path}.{key}')
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from types_of(value, f'{path}.{i}')
+
+
+@every_leaf
+def test_every_type_resolves_in_the_scope(leaf):
+    cfg = load(leaf)
+    scope = cfg.default_scope
+    rooms = [mmengine.registry, importlib.import_module(f'{scope}.registry')]
+    registries = [v for room in rooms for v in vars(room).values() if isinstance(v, Registry)]
+    found = list(types_of(cfg._cfg_dict.to_dict()))
+    assert len(found) > 20
+    with DefaultScope.overwrite_default_scope(scope):
+        for path, name in found:
+            if hasattr(mmcv.ops, name):  # RoIAlign and nms, which heads look up there themselves
+                continue
+            assert any(_get(r, name, scope) for r in registries), f'{path}: {name}'
+
+
+def _get(registry: Registry, name: str, scope: str):
+    with registry.switch_scope_and_registry(scope) as local:
+        return local.get(name)
+
+
+@every_leaf
+def test_validation_and_test_are_both_written(leaf):
+    cfg = load(leaf)
+    assert cfg.val_dataloader == cfg.test_dataloader
+    assert cfg.val_evaluator == cfg.test_evaluator
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        # Workers that are started anew each epoch draw the same augmentations each epoch.
+        assert loader.persistent_workers
+    assert cfg.auto_scale_lr.base_batch_size % cfg.train_dataloader.batch_size == 0
+
+
+@every_leaf
+def test_pretrained_weights_are_set_in_one_place(leaf, monkeypatch):
+    if leaf.stem.endswith('_in1k'):
+        assert 'init_cfg' not in Config.fromfile(leaf).model.backbone
+        return
+    variant = NAME.fullmatch(leaf.stem)['variant']
+    name = f'{leaf.parent.name}-{variant}_in1k.pth'
+    assert Config.fromfile(leaf).model.backbone.init_cfg.checkpoint == f'checkpoints/{name}'
+    assert (leaf.parent / name).with_suffix('.py').is_file()
+    monkeypatch.setenv('MMWAVE_CHECKPOINTS', 'elsewhere')
+    assert Config.fromfile(leaf).model.backbone.init_cfg.checkpoint == f'elsewhere/{name}'
+
+
+@every_leaf
+def test_widths_are_the_backbone_s(leaf):
+    cfg = load(leaf)
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        backbone = MODELS.build(cfg.model.backbone)
+    channels = [info.channels for info in backbone.stage_info]
+    strides = [info.stride for info in backbone.stage_info]
+    model = cfg.model
+    if cfg.default_scope == 'mmpretrain':
+        assert [model.head.in_channels] == channels
+        return
+    widths = model.neck.in_channels if 'neck' in model else model.decode_head.in_channels
+    assert list(widths) == channels
+    if model.type == 'RetinaNet':
+        assert model.bbox_head.anchor_generator.strides[:3] == strides
+        assert model.neck.get('start_level', 0) == 0
+    elif model.type == 'MaskRCNN':
+        assert model.rpn_head.anchor_generator.strides[:4] == strides
+        assert model.roi_head.bbox_roi_extractor.featmap_strides == strides
+    if 'auxiliary_head' in model:
+        assert model.auxiliary_head.in_channels == channels[model.auxiliary_head.in_index]
+
+
+def tiny_batch(cfg: Config) -> dict:
+    """Two images with labels, as the task's data loader would collate them."""
+    torch.manual_seed(1)
+    inputs = [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8) for _ in range(2)]
+    return {'inputs': inputs, 'data_samples': [SAMPLES[cfg.default_scope](cfg) for _ in inputs]}
+
+
+def classification_sample(cfg):
+    from mmpretrain.structures import DataSample
+
+    return DataSample().set_gt_label(3)
+
+
+def detection_sample(cfg):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    masks = torch.zeros(2, 64, 96, dtype=torch.uint8)
+    masks[0, 8:40, 10:50] = 1
+    masks[1, 20:60, 40:90] = 1
+    boxes = torch.tensor([[10.0, 8, 50, 40], [40, 20, 90, 60]])
+    gt = InstanceData(bboxes=boxes, labels=torch.tensor([0, 7]), masks=BitmapMasks(masks.numpy(), 64, 96))
+    meta = dict(img_shape=(64, 96), ori_shape=(64, 96), pad_shape=(64, 96), scale_factor=(1.0, 1.0))
+    sample = DetDataSample(gt_instances=gt, metainfo=meta)
+    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0), masks=BitmapMasks([], 64, 96))
+    return sample
+
+
+def segmentation_sample(cfg):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    labels = torch.randint(0, cfg.model.decode_head.num_classes, (1, 64, 96))
+    meta = dict(img_shape=(64, 96), ori_shape=(64, 96))
+    return SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=meta)
+
+
+SAMPLES = {
+    'mmpretrain': classification_sample,
+    'mmdet': detection_sample,
+    'mmseg': segmentation_sample,
+}
+
+
+@quick_and_slow
+def test_a_step_gives_every_parameter_a_gradient(leaf):
+    """What DDP demands without ``find_unused_parameters``."""
+    cfg = load(leaf)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = build(cfg).train()
+        data = model.data_preprocessor(tiny_batch(cfg), training=True)
+        losses = model(**data, mode='loss')
+        loss, log = model.parse_losses(losses)
+    loss.backward()
+    assert all(torch.as_tensor(v).isfinite().all() for v in log.values())
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    assert isinstance(model.backbone, MLPBackbone)
+
+
+@quick_and_slow
+def test_predicts_on_an_image_of_odd_size(leaf):
+    cfg = load(leaf)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = build(cfg).eval()
+        batch = tiny_batch(cfg)
+        batch = {'inputs': [batch['inputs'][0][:, :63, :91]], 'data_samples': batch['data_samples'][:1]}
+        batch['data_samples'][0].set_metainfo(dict(img_shape=(63, 91), ori_shape=(63, 91), pad_shape=(63, 91)))
+        with torch.no_grad():
+            (sample,) = model.test_step(batch)
+    if cfg.default_scope == 'mmseg':
+        assert sample.pred_sem_seg.shape == (63, 91)
+    elif cfg.default_scope == 'mmdet':
+        assert sample.pred_instances.scores.isfinite().all()
+    else:
+        assert sample.pred_score.shape == (1000,)
+
+
+def learning_rates(cfg: Config, epochs: int) -> list[float]:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=cfg.optim_wrapper.optimizer.lr)
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    schedulers = [PARAM_SCHEDULERS.build(dict(s), default_args=dict(optimizer=optimizer)) for s in cfg.param_scheduler]
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return rates
+
+
+def test_in1k_learning_rates_are_the_release_s():
+    """timm's scheduler with the release's command line: 300 epochs, 5 of warm-up, 10 of cool-down."""
+    cfg = load(ROOT / 'configs/wavemlp/wavemlp-t_in1k.py')
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    timm = CosineLRScheduler(optimizer, t_initial=300, lr_min=1e-5, warmup_t=5, warmup_lr_init=1e-6)
+    wanted = []
+    for epoch in range(310):
+        timm.step(epoch)
+        wanted.append(optimizer.param_groups[0]['lr'])
+    got = learning_rates(cfg, 310)
+    # Chained with the warm-up, the cosine has begun a little in the first epochs.
+    assert got[:5] == pytest.approx(wanted[:5], rel=1e-3)
+    assert got[5:] == pytest.approx(wanted[5:], rel=1e-4)
+
+
+def test_in1k_recipe():
+    """Figures of the release's README and train.py."""
+    cfg = load(ROOT / 'configs/wavemlp/wavemlp-s_in1k.py')
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay, optimizer.eps) == ('AdamW', 1e-3, 0.05, 1e-8)
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
+    assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert [(a.type, a.alpha) for a in cfg.model.train_cfg.augments] == [('Mixup', 0.8), ('CutMix', 1.0)]
+    assert (cfg.model.head.loss.type, cfg.model.head.loss.label_smooth_val) == ('LabelSmoothLoss', 0.1)
+    (ema,) = [h for h in cfg.custom_hooks if h.type == 'EMAHook']
+    assert 1 - ema.momentum == pytest.approx(0.99996)
+    transforms = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    augment = transforms['RandAugment']
+    assert (augment.magnitude_level, augment.magnitude_std, augment.num_policies) == (9, 0.5, 2)
+    assert augment.policies == 'timm_increasing'
+    assert transforms['RandomErasing'].erase_prob == 0.25
+    test = {t.type: t for t in cfg.test_dataloader.dataset.pipeline}
+    assert test['ResizeEdge'].scale == int(test['CenterCrop'].crop_size / 0.9)
+    assert test['ResizeEdge'].interpolation == 'bicubic'
+
+
+def test_norms_and_biases_do_not_decay():
+    cfg = load(ROOT / 'configs/wavemlp/wavemlp-s_in1k.py')
+    model = build(cfg)
+    recipe = dict(cfg.optim_wrapper, type='OptimWrapper')
+    recipe.pop('loss_scale')
+    wrapper = build_optim_wrapper(model, recipe)
+    decay = {id(g['params'][0]): g['weight_decay'] for g in wrapper.param_groups}
+    for name, parameter in model.named_parameters():
+        assert decay[id(parameter)] == (0.05 if parameter.dim() > 1 else 0), name

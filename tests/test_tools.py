@@ -1,0 +1,180 @@
+"""The launchers as a user calls them, bad calls included."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+TRAIN = 'tools/dist_train.sh'
+CONFIG = 'configs/wavemlp/wavemlp-s_in1k.py'
+
+
+def call(*command, timeout=120, **environment):
+    return subprocess.run(
+        [str(c) for c in command],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.mark.parametrize(
+    ('command', 'message'),
+    [
+        ([TRAIN], 'usage: tools/dist_train.sh CONFIG GPUS'),
+        ([TRAIN, CONFIG], 'usage: tools/dist_train.sh CONFIG GPUS'),
+        ([TRAIN, CONFIG, 'two'], "GPUS must be a number of processes, not 'two'"),
+        ([TRAIN, CONFIG, '-1'], "GPUS must be a number of processes, not '-1'"),
+        ([TRAIN, CONFIG, '0'], '0'),
+        ([TRAIN, 'configs/wavemlp/nothing.py', '2'], 'no such config: configs/wavemlp/nothing.py'),
+        ([TRAIN, 'README.md', '2'], 'README.md is no config'),
+        ([TRAIN, CONFIG, '2'], 'data/imagenet'),
+        (['tools/dist_test.sh', CONFIG, 'x.pth'], 'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS'),
+        (['tools/slurm_train.sh', 'part', 'job', CONFIG], 'usage: tools/slurm_train.sh PARTITION'),
+        (['tools/slurm_test.sh', 'part'], 'usage: tools/slurm_test.sh PARTITION'),
+    ],
+)
+def test_bad_use_ends_in_one_clear_line(command, message):
+    start = time.monotonic()
+    done = call(*command)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith('error:')]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert 'Traceback' not in done.stderr
+    assert time.monotonic() - start < 60
+
+
+def test_more_processes_than_gpus_is_refused(monkeypatch):
+    from mmengine.config import Config
+
+    from mmwave.apis import preflight
+    from mmwave.errors import UserError
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    with pytest.raises(UserError, match=r'8.*2'):
+        preflight(Config(dict()), splits=(), num_procs=8)
+
+
+def fake_srun(folder: Path) -> str:
+    """A PATH whose ``srun`` writes down how it was called."""
+    script = folder / 'srun'
+    script.write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    script.chmod(0o755)
+    return f'{folder}{os.pathsep}{os.environ["PATH"]}'
+
+
+def test_slurm_asks_for_what_the_user_asked(tmp_path):
+    done = call(
+        'tools/slurm_train.sh', 'gpu', 'wave', CONFIG, 'out', '--amp',
+        PATH=fake_srun(tmp_path), GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='7', SRUN_ARGS='--quiet -x node3',
+    )  # fmt: skip
+    words = done.stdout.splitlines()
+    assert words[words.index('-p') + 1] == 'gpu'
+    for word in ('--ntasks=16', '--gres=gpu:4', '--ntasks-per-node=4', '--cpus-per-task=7', '--quiet', 'node3'):
+        assert word in words
+    assert words[-6:] == [str(ROOT / 'tools/train.py'), CONFIG, '--work-dir=out', '--amp', '--launcher', 'slurm']
+    done = call('tools/slurm_test.sh', 'gpu', 'wave', CONFIG, 'a.pth', PATH=fake_srun(tmp_path), GPUS='2')
+    words = done.stdout.splitlines()
+    assert '--gres=gpu:2' in words
+    assert words[-5:] == [str(ROOT / 'tools/test.py'), CONFIG, 'a.pth', '--launcher', 'slurm']
+
+
+def test_several_machines(tmp_path):
+    """The environment of mmdetection's launchers reaches torchrun."""
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\ncase "$*" in *--check-only*) exit 0;; esac\necho "$@"\n')
+    python.chmod(0o755)
+    done = call(TRAIN, CONFIG, '8', '--amp', PYTHON=str(python), NNODES='4', NODE_RANK='3', MASTER_ADDR='10.0.0.1', PORT='1234')
+    train = ROOT / 'tools/train.py'
+    assert done.stdout.strip() == (
+        '-m torch.distributed.run --nnodes 4 --nproc-per-node 8 --node-rank 3 --master-addr 10.0.0.1 '
+        f'--master-port 1234 {train} {CONFIG} --amp --launcher pytorch'
+    )
+    done = call(TRAIN, CONFIG, '8', PYTHON=str(python))
+    assert '--nnodes 1 --nproc-per-node 8 --standalone' in done.stdout
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """Two classes that differ in colour, in ImageNet's layout, and the options that train on them."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 16), ('val', 8)):
+        for label, name in enumerate(('blue', 'red')):
+            folder = tmp_path / 'data' / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 60, (40, 40, 3), dtype=np.uint8)
+                image[..., 2 * label] += 150
+                cv2.imwrite(str(folder / f'{i}.png'), image)
+    options = [
+        "model.backbone.arch={'depths':[1,1,1,1],'dims':[8,16,16,32],'norm':'BN'}",
+        'model.head.in_channels=32', 'model.head.num_classes=2', 'data_preprocessor.num_classes=2',
+        'model.train_cfg=None', 'custom_hooks=None', 'val_evaluator.topk=1', 'test_evaluator.topk=1',
+        'train_cfg.max_epochs=4', 'default_hooks.logger.interval=1',
+        'train_dataloader.batch_size=4', 'optim_wrapper.optimizer.lr=0.01', 'param_scheduler=None',
+        'randomness.seed=0',
+    ]  # fmt: skip
+    for split, prefix in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        options += [f'{split}_dataloader.{k}' for k in (
+            'num_workers=0', 'persistent_workers=False', f'dataset.data_root={tmp_path / "data"}',
+            f'dataset.split={prefix}', "dataset.metainfo={'classes':['blue','red']}",
+            "dataset.pipeline=[{'type':'LoadImageFromFile'},{'type':'Resize','scale':32},{'type':'PackInputs'}]",
+        )]  # fmt: skip
+    return options
+
+
+@pytest.mark.dist
+def test_two_processes_train_evaluate_resume_and_test(flowers, tmp_path):
+    """The path of every run: the launcher, gloo, bfloat16, validation, checkpoints, resuming, testing."""
+    work = tmp_path / 'work'
+    config = 'configs/wavemlp/wavemlp-t_in1k.py'
+    done = call(TRAIN, config, 2, '--work-dir', work, '--amp', '--cfg-options', *flowers, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'no GPU here, running on the CPU: AMP -> bfloat16 autocast, DDP over 2 processes' in done.stdout + done.stderr
+    assert (work / 'epoch_4.pth').is_file()
+
+    done = call(
+        TRAIN, config, 2, '--work-dir', work, '--resume', '--cfg-options', *flowers, 'train_cfg.max_epochs=5', timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = done.stdout + done.stderr
+    assert 'Epoch(train) [5][' in log
+    assert 'Epoch(train) [4][' not in log
+    assert 'loaded' in log
+
+    done = call(
+        'tools/dist_test.sh', config, work / 'epoch_5.pth', 2, '--work-dir', tmp_path / 'test',
+        '--show-dir', tmp_path / 'shown', '--out', tmp_path / 'out.pkl', '--cfg-options', *flowers, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (scores,) = (tmp_path / 'test').glob('*/*.json')
+    assert json.loads(scores.read_text())['accuracy/top1'] == 100.0
+    assert list((tmp_path / 'shown').rglob('*.png'))
+    assert (tmp_path / 'out.pkl').stat().st_size > 0
+
+
+def test_errors_of_a_single_process(flowers, tmp_path):
+    config = 'configs/wavemlp/wavemlp-t_in1k.py'
+    evil = tmp_path / 'evil.pth'
+    torch.save({'state_dict': {}, 'x': Path}, evil)
+    for arguments, message in (
+        (['tools/test.py', config, tmp_path / 'no.pth'], 'no such checkpoint'),
+        (['tools/train.py', config, '--resume', tmp_path / 'no.pth'], 'no such checkpoint'),
+        (['tools/test.py', config, evil], '--trust-checkpoint'),
+    ):
+        done = call(sys.executable, *arguments, '--work-dir', tmp_path, '--cfg-options', *flowers)
+        assert done.returncode == 2, done.stderr[-2000:]
+        (line,) = [x for x in done.stderr.splitlines() if x.startswith('error:')]
+        assert message in done.stderr[done.stderr.index(line) :]
