@@ -19,7 +19,7 @@ test-slow: env
 lint: env
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/mypy mmwave
+	$(VENV)/mypy
 	$(VENV)/codespell
 	bash -n tools/*.sh projects/*/*.sh .ci/run
 

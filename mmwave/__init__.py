@@ -1,3 +1,3 @@
-"""mmwave: the vision-MLP backbones of the literature, for classification, detection and segmentation."""
+"""Vision-MLP backbones for classification, detection and segmentation on the OpenMMLab stack."""
 
 __version__ = '0.1.0'

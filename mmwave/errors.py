@@ -1,4 +1,4 @@
-"""The errors a user can cause and mend: the command line tools print them in one line, without a traceback."""
+"""Errors a user can cause and mend: the tools print them in one line, without a traceback."""
 
 
 class UserError(ValueError):

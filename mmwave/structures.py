@@ -29,7 +29,7 @@ class SizeConstraint:
     divisor: int = 1
 
     def check(self, height: int, width: int) -> None:
-        """Raise ``ValueError`` naming the size and what is accepted where the image does not fit."""
+        """Raise ``ValueError`` naming the size and the accepted ones unless the image fits."""
         if height < self.min_size or width < self.min_size:
             raise ValueError(
                 f'image of {height} x {width} pixels (height x width) is too small: '

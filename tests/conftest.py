@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
+import mmcv._ext  # noqa: F401  an mmcv without compiled ops must fail here, not in the first detector
 import pytest
 import torch
-
-import mmcv._ext  # noqa: F401  an mmcv without compiled ops must fail here, not in the first detector
 
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
 

@@ -1,4 +1,4 @@
-"""The backbones that the contract of ``tests/models/backbones/test_contract.py`` is held against."""
+"""The backbones that ``tests/models/backbones/test_contract.py`` is held against."""
 
 import sys
 
@@ -35,7 +35,7 @@ def build(name: str, arch: object, **options: object) -> MLPBackbone:
 
 
 def randomise_norms(model: torch.nn.Module) -> None:
-    """Fill batch norms' statistics and affine parameters, so that no norm is close to the identity."""
+    """Fill batch norms' statistics and parameters, so that no norm is close to the identity."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

@@ -76,7 +76,9 @@ def test_no_backbone_imports_another():
     folder = PACKAGE / 'models/backbones'
     families = {p.stem for p in folder.glob('*.py')} - {'__init__', 'base'}
     for family in families:
-        others = {n.rsplit('.', 1)[-1] for n in imports(folder / f'{family}.py', top_level_only=False)}
+        others = {
+            n.rsplit('.', 1)[-1] for n in imports(folder / f'{family}.py', top_level_only=False)
+        }
         assert not others & (families - {family})
 
 
@@ -99,6 +101,7 @@ def test_importing_mmwave_imports_nothing_heavy(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys, mmwave; print([m for m in ('torch', 'mmengine', 'mmcv', 'numpy') if m in sys.modules])"
+    heavy = ('torch', 'mmengine', 'mmcv', 'numpy')
+    code = f'import sys, mmwave; print([m for m in {heavy} if m in sys.modules])'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == '[]', done.stderr

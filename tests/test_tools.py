@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from mmwave.checkpoint import read_checkpoint
+
 ROOT = Path(__file__).parent.parent
 TRAIN = 'tools/dist_train.sh'
 CONFIG = 'configs/wavemlp/wavemlp-s_in1k.py'
@@ -39,7 +41,10 @@ def call(*command, timeout=120, **environment):
         ([TRAIN, 'configs/wavemlp/nothing.py', '2'], 'no such config: configs/wavemlp/nothing.py'),
         ([TRAIN, 'README.md', '2'], 'README.md is no config'),
         ([TRAIN, CONFIG, '2'], 'data/imagenet'),
-        (['tools/dist_test.sh', CONFIG, 'x.pth'], 'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS'),
+        (
+            ['tools/dist_test.sh', CONFIG, 'x.pth'],
+            'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS',
+        ),
         (['tools/slurm_train.sh', 'part', 'job', CONFIG], 'usage: tools/slurm_train.sh PARTITION'),
         (['tools/slurm_test.sh', 'part'], 'usage: tools/slurm_test.sh PARTITION'),
     ],
@@ -78,14 +83,31 @@ def fake_srun(folder: Path) -> str:
 def test_slurm_asks_for_what_the_user_asked(tmp_path):
     done = call(
         'tools/slurm_train.sh', 'gpu', 'wave', CONFIG, 'out', '--amp',
-        PATH=fake_srun(tmp_path), GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='7', SRUN_ARGS='--quiet -x node3',
+        PATH=fake_srun(tmp_path), GPUS='16', GPUS_PER_NODE='4', CPUS_PER_TASK='7',
+        SRUN_ARGS='--quiet -x node3',
     )  # fmt: skip
     words = done.stdout.splitlines()
     assert words[words.index('-p') + 1] == 'gpu'
-    for word in ('--ntasks=16', '--gres=gpu:4', '--ntasks-per-node=4', '--cpus-per-task=7', '--quiet', 'node3'):
+    for word in (
+        '--ntasks=16',
+        '--gres=gpu:4',
+        '--ntasks-per-node=4',
+        '--cpus-per-task=7',
+        '--quiet',
+        'node3',
+    ):
         assert word in words
-    assert words[-6:] == [str(ROOT / 'tools/train.py'), CONFIG, '--work-dir=out', '--amp', '--launcher', 'slurm']
-    done = call('tools/slurm_test.sh', 'gpu', 'wave', CONFIG, 'a.pth', PATH=fake_srun(tmp_path), GPUS='2')
+    assert words[-6:] == [
+        str(ROOT / 'tools/train.py'),
+        CONFIG,
+        '--work-dir=out',
+        '--amp',
+        '--launcher',
+        'slurm',
+    ]
+    done = call(
+        'tools/slurm_test.sh', 'gpu', 'wave', CONFIG, 'a.pth', PATH=fake_srun(tmp_path), GPUS='2'
+    )
     words = done.stdout.splitlines()
     assert '--gres=gpu:2' in words
     assert words[-5:] == [str(ROOT / 'tools/test.py'), CONFIG, 'a.pth', '--launcher', 'slurm']
@@ -96,11 +118,21 @@ def test_several_machines(tmp_path):
     python = tmp_path / 'python'
     python.write_text('#!/bin/sh\ncase "$*" in *--check-only*) exit 0;; esac\necho "$@"\n')
     python.chmod(0o755)
-    done = call(TRAIN, CONFIG, '8', '--amp', PYTHON=str(python), NNODES='4', NODE_RANK='3', MASTER_ADDR='10.0.0.1', PORT='1234')
+    done = call(
+        TRAIN,
+        CONFIG,
+        '8',
+        '--amp',
+        PYTHON=str(python),
+        NNODES='4',
+        NODE_RANK='3',
+        MASTER_ADDR='10.0.0.1',
+        PORT='1234',
+    )
     train = ROOT / 'tools/train.py'
     assert done.stdout.strip() == (
-        '-m torch.distributed.run --nnodes 4 --nproc-per-node 8 --node-rank 3 --master-addr 10.0.0.1 '
-        f'--master-port 1234 {train} {CONFIG} --amp --launcher pytorch'
+        '-m torch.distributed.run --nnodes 4 --nproc-per-node 8 --node-rank 3 '
+        f'--master-addr 10.0.0.1 --master-port 1234 {train} {CONFIG} --amp --launcher pytorch'
     )
     done = call(TRAIN, CONFIG, '8', PYTHON=str(python))
     assert '--nnodes 1 --nproc-per-node 8 --standalone' in done.stdout
@@ -108,7 +140,7 @@ def test_several_machines(tmp_path):
 
 @pytest.fixture
 def flowers(tmp_path):
-    """Two classes that differ in colour, in ImageNet's layout, and the options that train on them."""
+    """Options that train on two classes of images which differ in colour."""
     rng = np.random.default_rng(0)
     for split, count in (('train', 16), ('val', 8)):
         for label, name in enumerate(('blue', 'red')):
@@ -121,7 +153,8 @@ def flowers(tmp_path):
     options = [
         "model.backbone.arch={'depths':[1,1,1,1],'dims':[8,16,16,32],'norm':'BN'}",
         'model.head.in_channels=32', 'model.head.num_classes=2', 'data_preprocessor.num_classes=2',
-        'model.train_cfg=None', 'custom_hooks=None', 'val_evaluator.topk=1', 'test_evaluator.topk=1',
+        'model.train_cfg=None', 'custom_hooks=None', 'val_evaluator.topk=1',
+        'test_evaluator.topk=1',
         'train_cfg.max_epochs=4', 'default_hooks.logger.interval=1',
         'train_dataloader.batch_size=4', 'optim_wrapper.optimizer.lr=0.01', 'param_scheduler=None',
         'randomness.seed=0',
@@ -137,16 +170,30 @@ def flowers(tmp_path):
 
 @pytest.mark.dist
 def test_two_processes_train_evaluate_resume_and_test(flowers, tmp_path):
-    """The path of every run: the launcher, gloo, bfloat16, validation, checkpoints, resuming, testing."""
+    """The path of every run: launcher, gloo, bfloat16, validation, resuming, testing."""
     work = tmp_path / 'work'
     config = 'configs/wavemlp/wavemlp-t_in1k.py'
-    done = call(TRAIN, config, 2, '--work-dir', work, '--amp', '--cfg-options', *flowers, timeout=300)
+    done = call(
+        TRAIN, config, 2, '--work-dir', work, '--amp', '--cfg-options', *flowers, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert 'no GPU here, running on the CPU: AMP -> bfloat16 autocast, DDP over 2 processes' in done.stdout + done.stderr
+    assert (
+        'no GPU here, running on the CPU: AMP -> bfloat16 autocast, DDP over 2 processes'
+        in done.stdout + done.stderr
+    )
     assert (work / 'epoch_4.pth').is_file()
 
     done = call(
-        TRAIN, config, 2, '--work-dir', work, '--resume', '--cfg-options', *flowers, 'train_cfg.max_epochs=5', timeout=300
+        TRAIN,
+        config,
+        2,
+        '--work-dir',
+        work,
+        '--resume',
+        '--cfg-options',
+        *flowers,
+        'train_cfg.max_epochs=5',
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     log = done.stdout + done.stderr
@@ -156,13 +203,42 @@ def test_two_processes_train_evaluate_resume_and_test(flowers, tmp_path):
 
     done = call(
         'tools/dist_test.sh', config, work / 'epoch_5.pth', 2, '--work-dir', tmp_path / 'test',
-        '--show-dir', tmp_path / 'shown', '--out', tmp_path / 'out.pkl', '--cfg-options', *flowers, timeout=300,
+        '--show-dir', tmp_path / 'shown', '--out', tmp_path / 'out.pkl',
+        '--cfg-options', *flowers, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     (scores,) = (tmp_path / 'test').glob('*/*.json')
     assert json.loads(scores.read_text())['accuracy/top1'] == 100.0
     assert list((tmp_path / 'shown').rglob('*.png'))
     assert (tmp_path / 'out.pkl').stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_resumed_equals_uninterrupted(flowers, tmp_path):
+    """Bit for bit the same after four epochs, or after two and another two."""
+
+    def run(work, *options):
+        arguments = ['--work-dir', tmp_path / work, *options]
+        done = call(
+            sys.executable,
+            'tools/train.py',
+            'configs/wavemlp/wavemlp-t_in1k.py',
+            *arguments,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    run('whole', '--cfg-options', *flowers)
+    run('parts', '--cfg-options', *flowers, 'train_cfg.max_epochs=2')
+    run('parts', '--resume', '--cfg-options', *flowers)
+    whole, parts = (read_checkpoint(tmp_path / work / 'epoch_4.pth') for work in ('whole', 'parts'))
+    first = read_checkpoint(tmp_path / 'parts/epoch_2.pth')['state_dict']
+    assert not torch.equal(first['head.fc.weight'], whole['state_dict']['head.fc.weight'])
+    for name, tensor in whole['state_dict'].items():
+        assert torch.equal(tensor, parts['state_dict'][name]), name
+    moments = [c['optimizer']['state'] for c in (whole, parts)]
+    for key, state in moments[0].items():
+        assert torch.equal(state['exp_avg_sq'], moments[1][key]['exp_avg_sq'])
 
 
 def test_errors_of_a_single_process(flowers, tmp_path):

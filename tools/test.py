@@ -29,6 +29,8 @@ if __name__ == '__main__':
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights, written by train.py or convert_checkpoint.py')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument('--show-dir', metavar='FOLDER', help='draw the predictions into this folder')
+    parser.add_argument(
+        '--show-dir', metavar='FOLDER', help='draw the predictions into this folder'
+    )
     add_run_options(parser)
     run_tool(main, parser)

@@ -14,15 +14,19 @@ from .run import LAUNCHERS
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every tool that runs a config, under the names mmdetection's tools use."""
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME)')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME)'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
-        help='replace settings of the config, e.g. train_dataloader.batch_size=4 "model.neck.in_channels=[1,2]"',
+        help='replace settings of the config, e.g. train_dataloader.batch_size=4',
     )
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='who started this process')
+    parser.add_argument(
+        '--launcher', choices=LAUNCHERS, default='none', help='who started this process'
+    )
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
@@ -32,14 +36,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         '--check-only',
         type=int,
         metavar='PROCESSES',
-        help='check config and data folders, and that this machine has GPUs for so many processes; run nothing',
+        help='check config, data folders and GPUs for so many processes; run nothing',
     )
     # Older launchers pass it; torchrun sets the environment variable instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line and call ``main``; an error of the user's ends in one line and exit code 2."""
+    """Parse the command line and call ``main``; a user's error ends in one line and exit code 2."""
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     try:

@@ -1,4 +1,4 @@
-"""Train and test from a config: one way for mmpretrain, mmdet and mmseg, since the config knows the task."""
+"""Train and test from a config, one way for every task, since the config knows which it is."""
 
 import os
 import os.path as osp
@@ -44,7 +44,11 @@ def load_config(
     cfg = Config.fromfile(path)
     if cfg_options:
         cfg.merge_from_dict(dict(cfg_options))
-    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    cfg.work_dir = (
+        work_dir
+        or cfg.get('work_dir')
+        or osp.join('work_dirs', osp.splitext(osp.basename(path))[0])
+    )
     return cfg
 
 
@@ -64,10 +68,11 @@ def train(
     Args:
         config: the config file.
         work_dir: where logs and checkpoints go; see :func:`load_config`.
-        resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew where there
-            is none; a path goes on from that checkpoint.
+        resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew
+            where there is none; a path goes on from that checkpoint.
         amp: train with automatic mixed precision.
-        auto_scale_lr: scale the learning rate by the ratio of the batch to ``auto_scale_lr.base_batch_size``.
+        auto_scale_lr: scale the learning rate by the ratio of the batch to
+            ``auto_scale_lr.base_batch_size``.
         cfg_options: dotted keys and the values that replace the config's.
         launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
         trust_checkpoint: allow checkpoints that run code when they are read.

@@ -18,7 +18,8 @@ class AutocastOptimWrapper(OptimWrapper):
     bfloat16 has the exponent range of float32, so losses need no scaling.
 
     Args:
-        dtype: name of the type that matrix products are computed in: ``'bfloat16'`` or ``'float16'``.
+        dtype: name of the type that matrix products are computed in: ``'bfloat16'`` or
+            ``'float16'``.
         **kwargs: see :class:`mmengine.optim.OptimWrapper`.
 
     Raises:

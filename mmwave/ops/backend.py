@@ -1,7 +1,7 @@
-"""Which implementation of an op runs: chosen explicitly, never by an environment variable or an import.
+"""Which implementation of an op runs: chosen in the code, not by an environment variable.
 
-Every op has a ``reference`` implementation, which defines it. ``auto``, the default, takes the fastest
-one that supports the tensors at hand and otherwise the reference.
+Every op has a ``reference`` implementation, which defines it. ``auto``, the default, takes the
+fastest one that supports the tensors at hand and otherwise the reference.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -17,7 +17,9 @@ def test_sync_bn_and_amp_are_replaced_and_named():
                 heads=[dict(norm=dict(type='SyncBN')), dict(norm=dict(type='GN'))],
             ),
             sync_bn='torch',
-            optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='SGD', lr=0.1)),
+            optim_wrapper=dict(
+                type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='SGD', lr=0.1)
+            ),
         )
     )
     note = adapt_to_cpu(cfg, 'none')
@@ -32,7 +34,9 @@ def test_sync_bn_and_amp_are_replaced_and_named():
 
 
 def test_a_config_without_either_is_left_alone():
-    cfg = Config(dict(model=dict(norm_cfg=dict(type='BN')), optim_wrapper=dict(type='OptimWrapper')))
+    cfg = Config(
+        dict(model=dict(norm_cfg=dict(type='BN')), optim_wrapper=dict(type='OptimWrapper'))
+    )
     before = cfg.to_dict()
     assert adapt_to_cpu(cfg, 'none') == 'no GPU here, running on the CPU'
     assert cfg.to_dict() == before

@@ -22,14 +22,13 @@ class Toy(BaseModel):
 @pytest.fixture
 def runner(tmp_path):
     def make(min_fraction):
-        runner = Runner(
+        return Runner(
             Toy(),
             work_dir=str(tmp_path),
             custom_hooks=[LoadReportHook(min_fraction=min_fraction)],
             cfg=Config(dict()),
             experiment_name=f'toy{min_fraction}-{tmp_path.name}',
         )
-        return runner
 
     return make
 

@@ -42,10 +42,15 @@ def test_restored_after_an_error():
 
 
 def test_refusals_give_the_reason():
-    with pytest.raises(ValueError, match="unknown backend 'cuda': expected one of auto, reference"), use_backend('cuda'):
+    with (
+        pytest.raises(ValueError, match="unknown backend 'cuda': expected one of auto, reference"),
+        use_backend('cuda'),
+    ):
         pass
     with use_backend('reference'):
         with pytest.raises(RuntimeError, match="op has no backend 'reference': it has fast"):
             select('op', {'fast': fast}, torch.zeros(1))
-        with pytest.raises(RuntimeError, match=r"'reference' cannot run here: torch\.float64 is not supported"):
+        with pytest.raises(
+            RuntimeError, match=r"'reference' cannot run here: torch\.float64 is not supported"
+        ):
             select('op', {'reference': fast}, torch.zeros(1).double())

@@ -19,7 +19,7 @@ def tensors(n, c, h, w, taps=7, dtype=torch.float64):
 
 
 def written_out(amplitude, phase, kernel, axis):
-    """Output g at x = sum over taps t and j in {0, 1} of kernel[g, j, t] * part(2g + j) at x + t - reach.
+    """Output g at x: sum over taps t and j = 0, 1 of kernel[g, j, t] * part(2g + j)(x + t - reach).
 
     Channels below C are real parts a cos(theta), those from C on imaginary parts a sin(theta).
     """
@@ -34,7 +34,9 @@ def written_out(amplitude, phase, kernel, axis):
             acc = amplitude.new_zeros(n, (width, height)[axis])
             for j in range(2):
                 stacked = 2 * g + j
-                source, function = (stacked, torch.cos) if stacked < channels else (stacked - channels, torch.sin)
+                source, function = (
+                    (stacked, torch.cos) if stacked < channels else (stacked - channels, torch.sin)
+                )
                 for t in range(kernel.shape[2]):
                     at = position + t - reach
                     if 0 <= at < length:
@@ -80,7 +82,9 @@ def test_not_contiguous_input():
 
 
 # A rounded input and weight: about 2 * 14 products, each off by the type's half step.
-@pytest.mark.parametrize(('dtype', 'bound'), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
+@pytest.mark.parametrize(
+    ('dtype', 'bound'), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
+)
 def test_lower_precision(dtype, bound):
     inputs = tensors(2, 8, 7, 63)
     got = phase_mix_reference(*(t.to(dtype) for t in inputs))
@@ -94,7 +98,9 @@ def test_shapes_that_do_not_fit_are_named():
     a_h, p_h, a_w, p_w, k_h, k_w = tensors(1, 4, 5, 6)
     with pytest.raises(ValueError, match=r'phase_w has shape \(1, 4, 5, 5\)'):
         phase_mix(a_h, p_h, a_w, p_w[..., 1:], k_h, k_w)
-    with pytest.raises(ValueError, match=r'kernel_w has shape \(4, 2, 1, 7\): expected \(4, 2, 7, 1\)'):
+    with pytest.raises(
+        ValueError, match=r'kernel_w has shape \(4, 2, 1, 7\): expected \(4, 2, 7, 1\)'
+    ):
         phase_mix(a_h, p_h, a_w, p_w, k_h, k_h)
     with pytest.raises(ValueError, match='odd number of taps'):
         phase_mix(a_h, p_h, a_w, p_w, k_h[..., 1:], k_w[:, :, 1:])

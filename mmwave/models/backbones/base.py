@@ -1,4 +1,4 @@
-"""What every backbone of mmwave shares: outputs, freezing, checkpointing, loading, depth of parameters."""
+"""What every backbone shares: outputs, freezing, checkpointing, loading, depth of parameters."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -44,8 +44,8 @@ class MLPBackbone(BaseModule):
     """A backbone of four parts: ``stem``, ``downsamples``, ``stages`` and ``out_norms``.
 
     A subclass builds the four under these names after calling ``__init__``; ``downsamples[i - 1]``
-    stands before ``stages[i]``. Stages behind the last output are not built and a stage that is not in
-    ``out_indices`` owns no output norm: every parameter is used in every step, as DDP wants it.
+    stands before ``stages[i]``. Stages behind the last output are not built and a stage that is not
+    in ``out_indices`` owns no output norm: every parameter is used in every step, as DDP wants it.
 
     Args:
         channels: channels of every stage of the architecture.
@@ -55,10 +55,12 @@ class MLPBackbone(BaseModule):
             downsamples before them and their output norms. Frozen norms keep their statistics.
         norm_eval: keep every batch norm in eval mode during training, so that it uses and keeps the
             statistics it was loaded with.
-        with_cp: compute each block's activations again in the backward pass instead of storing them.
+        with_cp: compute each block's activations again in the backward pass instead of storing
+            them.
         size_constraint: accepted image sizes.
-        init_cfg: mmengine init config. ``dict(type='Pretrained', checkpoint=PATH)`` is loaded without running code from
-            the file, is logged with counts, and raises where under half of the tensors match.
+        init_cfg: mmengine init config. ``dict(type='Pretrained', checkpoint=PATH)`` is loaded
+            without running code from the file, is logged with counts, and raises where under half
+            of the tensors match.
 
     Raises:
         ValueError: for ``out_indices`` or ``frozen_stages`` out of range.
@@ -82,7 +84,8 @@ class MLPBackbone(BaseModule):
         self.num_stages = self.out_indices[-1] + 1
         if not -1 <= frozen_stages <= self.num_stages:
             raise ValueError(
-                f'frozen_stages={frozen_stages} is out of range: expected -1 (nothing) to {self.num_stages}'
+                f'frozen_stages={frozen_stages} is out of range: expected -1 (nothing) '
+                f'to {self.num_stages}'
             )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -98,7 +101,9 @@ class MLPBackbone(BaseModule):
     def check_input(self, x: Tensor) -> None:
         """Raise ``ValueError`` unless ``x`` is a batch (N, C, H, W) of an accepted image size."""
         if x.dim() != 4:
-            raise ValueError(f'expected a batch (N, C, H, W), got a tensor of shape {tuple(x.shape)}')
+            raise ValueError(
+                f'expected a batch (N, C, H, W), got a tensor of shape {tuple(x.shape)}'
+            )
         self.size_constraint.check(x.shape[2], x.shape[3])
 
     def run_stage(self, index: int, x: Tensor) -> Tensor:
@@ -107,7 +112,7 @@ class MLPBackbone(BaseModule):
             x = self.downsamples[index - 1](x)
         for block in self.stages[index]:
             if self.with_cp and self.training and torch.is_grad_enabled():
-                # Bound as a default so that the recomputation, which comes later, sees this very block.
+                # A default binds this very block: the recomputation comes later.
                 def contexts(block: nn.Module = block) -> tuple:
                     return nullcontext(), batch_statistics_kept(block)
 
@@ -117,7 +122,7 @@ class MLPBackbone(BaseModule):
         return x
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (N, in_channels, H, W) -> one map per entry of ``out_indices``, as ``stage_info`` says."""
+        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
         self.check_input(x)
         outputs = []
         x = self.stem(x)
@@ -138,7 +143,7 @@ class MLPBackbone(BaseModule):
         return self
 
     def freeze(self) -> None:
-        """Exclude the parts that ``frozen_stages`` names from training; a subclass calls it once they are built."""
+        """Exclude what ``frozen_stages`` names from training; called once the parts are built."""
         for part in self._frozen_parts():
             part.eval()
             part.requires_grad_(False)
@@ -154,25 +159,29 @@ class MLPBackbone(BaseModule):
         if not isinstance(self.init_cfg, Mapping) or self.init_cfg.get('type') != 'Pretrained':
             super().init_weights()
             return
-        self.load_pretrained(self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
+        options = {k: self.init_cfg[k] for k in ('prefix', 'trust') if k in self.init_cfg}
+        self.load_pretrained(self.init_cfg['checkpoint'], **options)
         self.is_init = True
 
-    def load_pretrained(self, path: str, prefix: str | None = None) -> None:
+    def load_pretrained(self, path: str, *, prefix: str | None = None, trust: bool = False) -> None:
         """Load the tensors of the file that match by name and shape, and log how many did.
 
         Args:
             path: a local ``.safetensors`` or torch file.
-            prefix: what the backbone's names begin with in the file. By default ``backbone.`` where the
-                file has such names, else nothing.
+            prefix: what the backbone's names begin with in the file. By default ``backbone.`` where
+                the file has such names, else nothing.
+            trust: read a file that runs code when it is read.
 
         Raises:
             FileNotFoundError: where there is no such file.
-            ValueError: where under half of this backbone's tensors are in the file, where the file was
-                converted for other settings than this backbone's, or would run code when read.
+            ValueError: where under half of this backbone's tensors are in the file, where the file
+                was converted for other settings than this backbone's, or would run code when read.
         """
         if '://' in path:
-            raise ValueError(f'pretrained weights must be a local file, not {path!r}: download it first')
-        content = read_checkpoint(path)
+            raise ValueError(
+                f'pretrained weights must be a local file, not {path!r}: download it first'
+            )
+        content = read_checkpoint(path, trust=trust)
         self._check_settings(content, path)
         state = state_dict_of(content)
         if prefix is None:
@@ -181,14 +190,16 @@ class MLPBackbone(BaseModule):
         print_log(report.summary(), logger='current')
 
     def _check_settings(self, content: Any, path: str) -> None:
-        """Hold the settings that the converter noted in the file (its GELU, say) against this backbone's."""
+        """Hold the settings the converter noted in the file (its GELU, say) against this one's."""
         meta = content.get('meta') if isinstance(content, Mapping) else None
         settings = meta.get('backbone') if isinstance(meta, Mapping) else None
         for name, wanted in (settings if isinstance(settings, Mapping) else {}).items():
             mine = getattr(self, name, wanted)
             mine = asdict(mine) if is_dataclass(mine) else mine
             if name not in ('type', 'arch') and mine != wanted:
-                raise ValueError(f'{path} is of a backbone with {name}={wanted}, this one has {name}={mine}')
+                raise ValueError(
+                    f'{path} is of a backbone with {name}={wanted}, this one has {name}={mine}'
+                )
 
     def layer_depth(self, name: str) -> tuple[int, int]:
         """Depth of a parameter, for learning rates that decay towards the input.
@@ -197,8 +208,9 @@ class MLPBackbone(BaseModule):
             name: name of a parameter or buffer of this backbone.
 
         Returns:
-            ``(depth, total)``: 0 for the stem, 1 .. B for the B blocks with the downsample before a stage
-            counted to its first block, ``total - 1`` for output norms (and a head); total = B + 2.
+            ``(depth, total)``: 0 for the stem, 1 .. B for the B blocks with the downsample before a
+            stage counted to its first block, ``total - 1`` for output norms (and a head); total = B
+            + 2.
 
         Raises:
             ValueError: where the name belongs to no part of a backbone.
@@ -218,11 +230,12 @@ class MLPBackbone(BaseModule):
         if part == 'out_norms':
             return total - 1, total
         raise ValueError(
-            f'{name!r} belongs to none of stem, downsamples, stages, out_norms of {type(self).__name__}'
+            f'{name!r} belongs to none of stem, downsamples, stages, out_norms '
+            f'of {type(self).__name__}'
         )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """:meth:`layer_depth` under the name and signature that mmpretrain's optimizer constructor calls."""
+        """:meth:`layer_depth` as mmpretrain's optimizer constructor calls it."""
         if not param_name.startswith(prefix):
             total = self.layer_depth('stem')[1]
             return total - 1, total

@@ -1,26 +1,30 @@
 """Wave-MLP.
 
-Paper: Tang, Han, Guo, Xu, Li, Xu, Wang: An Image Patch is a Wave: Phase-Aware Vision MLP, CVPR 2022, arXiv:2111.12294.
-Published code: huawei-noah/Efficient-AI-Backbones, ``wavemlp_pytorch/models/wavemlp.py`` at commit f90e129 (Apache-2.0).
+Paper: Tang, Han, Guo, Xu, Li, Xu, Wang: An Image Patch is a Wave: Phase-Aware Vision MLP, CVPR
+2022, arXiv:2111.12294.
+Published code: huawei-noah/Efficient-AI-Backbones at commit f90e129,
+``wavemlp_pytorch/models/wavemlp.py`` (Apache-2.0).
 
-Every position of the map is a wave with an amplitude and a phase, both computed from its own features. Waves are
-unfolded into real and imaginary parts and summed over seven neighbours of a row and of a column, so that the weight
-of a neighbour depends on the content of both through their phases. The two sums and a plain channel projection
-are blended per channel by weights computed from the whole image, and a channel MLP follows. Four stages with
-strides 4, 8, 16 and 32 make a pyramid; no part of it knows the image's size.
+Every position of the map is a wave with an amplitude and a phase, both computed from its own
+features. Waves are unfolded into real and imaginary parts and summed over seven neighbours of a row
+and of a column, so that the weight of a neighbour depends on the content of both through their
+phases. The two sums and a plain channel projection are blended per channel by weights computed from
+the whole image, and a channel MLP follows. Four stages with strides 4, 8, 16 and 32 make a pyramid;
+no part of it knows the image's size.
 
 Shapes: N images, C channels, H x W positions of the map.
 
 Kept from the release, since its weights were trained so:
 - the phase estimators end in BatchNorm and ReLU in every variant, those with GroupNorm included;
-- real and imaginary parts are stacked and mixed by a grouped convolution whose output g reads the stacked channels
-  2g and 2g + 1 (see :func:`mmwave.ops.phase_mix`);
-- the stem pads two pixels to a kernel of seven with stride four: an image 333 pixels wide gives 83 columns;
+- real and imaginary parts are stacked and mixed by a grouped convolution whose output g reads the
+  stacked channels 2g and 2g + 1 (see :func:`mmwave.ops.phase_mix`);
+- the stem pads two pixels to a kernel of seven with stride four: an image 333 pixels wide gives 83
+  columns;
 - ``m`` and ``b`` have no norm in the stem and the downsamples.
 
-Differences from the published release: names of parameters; dense outputs and classification are one class; the
-depthwise phase estimator of ``t-dw`` is offered for every size (``s-dw``, ``m-dw``, ``b-dw``; computed parameters and MACs suggest that the
-paper's detectors used it). Published weights, converted by ``tools/convert_checkpoint.py``, give the same outputs.
+Differences from the published release: names of parameters; dense outputs and classification are
+one class; the depthwise phase estimator of ``t-dw`` is offered for every size (``s-dw``, ``m-dw``,
+``b-dw``). Published weights, converted by ``tools/convert_checkpoint.py``, give the same outputs.
 """
 
 import math
@@ -42,7 +46,7 @@ from .base import MLPBackbone, resolve_arch
 
 STRIDES = (4, 8, 16, 32)
 TAPS = 7
-"""Neighbours, itself included, that a position is mixed with along each axis (paper Sec. 3.2: window of 7)."""
+"""Positions, itself included, that a position is mixed with along each axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,8 @@ class WaveMLPArch:
         depths: blocks of each of the four stages.
         dims: channels of each stage.
         mlp_ratios: hidden channels of each stage's channel MLP, in multiples of its channels.
-        phase: how a phase is estimated: ``'fc'``, from the position itself, or ``'dw'``, from each channel's 3 x 3 neighbourhood.
+        phase: how a phase is estimated: ``'fc'``, from the position itself, or ``'dw'``, from each
+            channel's 3 x 3 neighbourhood.
         norm: ``'BN'`` or ``'GN'`` (one group), the norm in blocks and of the outputs.
         stem_norm: whether the stem and the downsamples end in a norm.
     """
@@ -69,20 +74,26 @@ class WaveMLPArch:
         for name in ('depths', 'dims', 'mlp_ratios'):
             values = tuple(getattr(self, name))
             if len(values) != len(STRIDES) or any(v < 1 for v in values):
-                raise ValueError(f'{name}={values} must be {len(STRIDES)} positive numbers, one per stage')
+                raise ValueError(
+                    f'{name}={values} must be {len(STRIDES)} positive numbers, one per stage'
+                )
             object.__setattr__(self, name, values)
         if any(dim % 4 for dim in self.dims):
-            raise ValueError(f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4')
+            raise ValueError(
+                f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4'
+            )
         if self.phase not in ('fc', 'dw'):
             raise ValueError(f"unknown phase {self.phase!r}: expected 'fc' or 'dw'")
         if self.norm not in NORMS:
             raise ValueError(f'unknown norm {self.norm!r}: expected one of {", ".join(NORMS)}')
 
 
-# Rows of Table 1 of the paper, which calls t-dw "T*"; b is in the released code but no weights of it were published.
+# The factory functions of the release; its README calls t-dw "T*". No weights of b were published.
 _T = WaveMLPArch(depths=(2, 2, 4, 2), dims=(64, 128, 320, 512), norm='BN')
 _S = WaveMLPArch(depths=(2, 3, 10, 3), dims=(64, 128, 320, 512))
-_M = WaveMLPArch(depths=(3, 4, 18, 3), dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), stem_norm=False)
+_M = WaveMLPArch(
+    depths=(3, 4, 18, 3), dims=(64, 128, 320, 512), mlp_ratios=(8, 8, 4, 4), stem_norm=False
+)
 _B = WaveMLPArch(depths=(2, 2, 18, 2), dims=(96, 192, 384, 768), stem_norm=False)
 
 ARCHS: Mapping[str, WaveMLPArch] = MappingProxyType(
@@ -100,7 +111,7 @@ ARCHS: Mapping[str, WaveMLPArch] = MappingProxyType(
 
 
 class PhaseEstimator(nn.Module):
-    """Estimate phases in radians, (N, C, H, W) -> (N, C, H, W), zero or more because of the ReLU."""
+    """Estimate phases in radians, (N, C, H, W) -> (N, C, H, W), none below zero."""
 
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
@@ -116,7 +127,7 @@ class PhaseEstimator(nn.Module):
 
 
 class PhaseAwareTokenMixer(nn.Module):
-    """The paper's PATM (Fig. 3 b): mix positions along rows and columns as waves, (N, C, H, W) -> (N, C, H, W)."""
+    """The paper's PATM: mix rows and columns of (N, C, H, W) maps as waves."""
 
     def __init__(self, channels: int, phase: str, act_cfg: dict) -> None:
         super().__init__()
@@ -130,7 +141,9 @@ class PhaseAwareTokenMixer(nn.Module):
         self.reweight = ChannelMLP(channels, channels // 4, 3 * channels, act_cfg)
         self.proj = nn.Conv2d(channels, channels, 1)
         for kernel in (self.kernel_h, self.kernel_w):
-            nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))  # as torch fills a convolution's weight
+            nn.init.kaiming_uniform_(
+                kernel, a=math.sqrt(5)
+            )  # as torch fills a convolution's weight
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = phase_mix(
@@ -154,7 +167,7 @@ class PhaseAwareTokenMixer(nn.Module):
 
 
 class WaveBlock(nn.Module):
-    """Token mixing and channel mixing, each behind a norm and beside a shortcut (paper Fig. 3 a)."""
+    """Token mixing and channel mixing, each behind a norm and beside a shortcut."""
 
     def __init__(
         self, channels: int, mlp_ratio: int, arch: WaveMLPArch, drop_path: float, act_cfg: dict
@@ -176,25 +189,26 @@ class WaveMLP(MLPBackbone):
     """Wave-MLP as a pyramid of maps with strides 4, 8, 16 and 32.
 
     Takes images (N, in_channels, H, W) of any size from 32 x 32 up and gives one map per entry of
-    ``out_indices``, each through an output norm of its own; ``stage_info`` tells channels and strides. The published
-    classifier is ``out_indices=(3,)`` with average pooling and a linear head.
+    ``out_indices``, each through an output norm of its own; ``stage_info`` tells channels and
+    strides. The published classifier is ``out_indices=(3,)`` with average pooling and a linear
+    head.
 
     Args:
         arch: a name of :data:`ARCHS`, or a dict of the fields of :class:`WaveMLPArch`.
         in_channels: channels of the images.
         out_indices: stages to output, increasing; negative ones count from the last.
-        drop_path_rate: probability to drop the last block's branches in training; it grows linearly from 0 over the
-            blocks of all stages.
+        drop_path_rate: probability to drop the last block's branches in training; it grows linearly
+            from 0 over the blocks of all stages.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm in eval mode during training.
         with_cp: compute activations again in the backward pass instead of storing them.
-        act_cfg: activation of the channel MLPs and the blend. Published: GELU; weights converted from MindSpore
-            need ``dict(type='GELU', approximate='tanh')``.
+        act_cfg: activation of the channel MLPs and the blend. Published: GELU; weights converted
+            from MindSpore need ``dict(type='GELU', approximate='tanh')``.
         init_cfg: mmengine init config; see :class:`MLPBackbone`.
 
     Raises:
-        ValueError: for an unknown arch, ``out_indices``, ``frozen_stages`` or ``drop_path_rate`` out of range, and in
-            ``forward`` for an image smaller than 32 x 32.
+        ValueError: for an unknown arch, ``out_indices``, ``frozen_stages`` or ``drop_path_rate``
+            out of range, and in ``forward`` for an image smaller than 32 x 32.
         TypeError: for an unknown argument or an unknown field of ``arch``.
     """
 

@@ -9,27 +9,27 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 NORMS = {
     'BN': dict(type='BN'),
-    # One group: normalises over channels and positions of an image, as the papers' "LayerNorm" on maps does.
+    # One group: over all channels and positions of an image, the papers' "LayerNorm" on maps.
     'GN': dict(type='GN', num_groups=1),
 }
 
 
 def build_norm(name: str, channels: int) -> nn.Module:
-    """The norm called ``name`` (a key of :data:`NORMS`) over ``channels`` channels of (N, C, H, W) maps."""
+    """The norm called ``name``, a key of :data:`NORMS`, for (N, C, H, W) maps."""
     return build_norm_layer(NORMS[name], channels)[1]
 
 
 @contextmanager
 def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norms of ``module`` in training mode normalise as ever but leave running statistics alone.
+    """Inside, batch norms in training mode normalise as ever but keep their running statistics.
 
-    Activation checkpointing computes a block's forward twice; without this its running statistics would
-    be updated twice from one batch.
+    Activation checkpointing computes a block's forward twice; without this its running statistics
+    would be updated twice from one batch.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     kept = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
     for norm in norms:
-        # The buffers must still go into the computation, or the recomputed graph would differ from the first.
+        # The buffers must still go in, or the recomputed graph would differ from the first.
         norm.momentum = 0.0
     try:
         yield

@@ -19,22 +19,24 @@ def phase_mix(
     r"""Unfold two maps into waves and mix each along one image axis.
 
     With a wave's real part :math:`r_c = a_c \cos\theta_c`, its imaginary part
-    :math:`i_c = a_c \sin\theta_c`, and both stacked to :math:`z = (r_0 .. r_{C-1}, i_0 .. i_{C-1})`, output
-    channel g at column x is
+    :math:`i_c = a_c \sin\theta_c`, and both stacked to :math:`z = (r_0 .. r_{C-1}, i_0 ..
+    i_{C-1})`, output channel g at column x is
 
-    .. math:: y_g(x) = \sum_{t=0}^{K-1} k_{g,0,t}\, z_{2g}(x + t - K/2) + k_{g,1,t}\, z_{2g+1}(x + t - K/2)
+    .. math::
+        y_g(x) = \sum_{t=0}^{K-1} k_{g,0,t}\, z_{2g}(x + t - \lfloor K/2 \rfloor)
+                 + k_{g,1,t}\, z_{2g+1}(x + t - \lfloor K/2 \rfloor)
 
-    with zeros outside the map. So output g mixes two *neighbouring* channels of one part, not the real and
-    the imaginary part of one channel: the paper's Eq. 8 as its released code realises it, and what its
-    weights were trained with.
+    with zeros outside the map. So output g mixes two *neighbouring* channels of one part, not the
+    real and the imaginary part of one channel: the paper's equation as its released code realises
+    it, and what its weights were trained with.
 
     Args:
         amplitude_h: (N, C, H, W), amplitudes of the waves mixed along the width.
         phase_h: (N, C, H, W), their phases in radians.
         amplitude_w: (N, C, H, W), amplitudes of the waves mixed along the height.
         phase_w: (N, C, H, W), their phases in radians.
-        kernel_h: (C, 2, 1, K), taps along the width, K odd. Published: K = 7. (The release calls the branch
-            that mixes along a row ``h``.)
+        kernel_h: (C, 2, 1, K), taps along the width, K odd. Published: K = 7. (The release calls
+            the branch that mixes along a row ``h``.)
         kernel_w: (C, 2, K, 1), taps along the height.
 
     Returns:
@@ -43,8 +45,9 @@ def phase_mix(
     Raises:
         ValueError: where the shapes do not fit each other; the message names them.
 
-    Source: Tang et al., An Image Patch is a Wave: Phase-Aware Vision MLP, CVPR 2022, arXiv:2111.12294, Sec. 3.2;
-    huawei-noah/Efficient-AI-Backbones ``wavemlp_pytorch/models/wavemlp.py`` (class PATM).
+    Source: Tang et al., An Image Patch is a Wave: Phase-Aware Vision MLP, CVPR 2022,
+    arXiv:2111.12294; huawei-noah/Efficient-AI-Backbones ``wavemlp_pytorch/models/wavemlp.py``
+    (class PATM).
     """
     channels = amplitude_h.shape[1]
     for name, tensor in (('phase_h', phase_h), ('amplitude_w', amplitude_w), ('phase_w', phase_w)):
@@ -60,7 +63,8 @@ def phase_mix(
     ):
         if tuple(kernel.shape) != expected or taps % 2 == 0:
             raise ValueError(
-                f'{name} has shape {tuple(kernel.shape)}: expected {expected} with an odd number of taps'
+                f'{name} has shape {tuple(kernel.shape)}: expected {expected} with an odd '
+                'number of taps'
             )
     tensors = (amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w)
     return select('phase_mix', _IMPLEMENTATIONS, *tensors)(*tensors)

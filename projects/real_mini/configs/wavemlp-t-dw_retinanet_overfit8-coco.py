@@ -1,4 +1,5 @@
-"""RetinaNet on Wave-MLP-T* from scratch, trained and evaluated on the same 8 COCO photographs: the path must learn them by heart."""
+"""RetinaNet on Wave-MLP-T* learns 8 COCO photographs by heart: trained and evaluated on the
+same."""
 
 _base_ = [
     '../../../configs/_base_/models/retinanet_fpn.py',
@@ -9,7 +10,7 @@ _base_ = [
 model = dict(
     backbone=dict(type='mmwave.WaveMLP', arch='t-dw', out_indices=(1, 2, 3)),
     neck=dict(in_channels=[128, 320, 512]),
-    # At this size half of COCO's boxes are smaller than the smallest anchor of the full-size recipe.
+    # Images of a quarter of the usual area need smaller anchors.
     bbox_head=dict(anchor_generator=dict(octave_base_scale=2)),
 )
 pipeline = [

@@ -9,7 +9,7 @@ _base_ = [
 classes = ('daisy', 'dandelion', 'roses', 'sunflowers', 'tulips')
 model = dict(
     backbone=dict(type='mmwave.WaveMLP', arch='t', out_indices=(3,), drop_path_rate=0.1),
-    head=dict(in_channels=512, num_classes=len(classes), cal_acc=True),
+    head=dict(in_channels=512, num_classes=len(classes)),
     train_cfg=dict(augments=None),
 )
 data_preprocessor = dict(num_classes=len(classes))

@@ -9,10 +9,10 @@ from itertools import combinations
 
 import pytest
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmengine.model import ExponentialMovingAverage, convert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope
-from mmcv.cnn.bricks import DropPath
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -110,7 +110,7 @@ def test_any_image_size(name, arch, size):
 
 def test_too_small_or_misshapen_images_are_refused(name, arch):
     model = build(name, arch)
-    with pytest.raises(ValueError, match='image of 31 x 64 pixels .* at least 32'):
+    with pytest.raises(ValueError, match=r'image of 31 x 64 pixels .* at least 32'):
         model(images(1, 3, 31, 64))
     with pytest.raises(ValueError, match=r'expected a batch \(N, C, H, W\)'):
         model(images(3, 64, 64))
@@ -122,7 +122,11 @@ def test_other_numbers_of_input_channels(name, arch):
 
 def test_finite_on_extreme_images(name, arch):
     model = build(name, arch).eval()
-    for x in (torch.zeros(1, 3, 64, 64), torch.full((1, 3, 64, 64), 255.0), -images(1, 3, 64, 64) * 1e3):
+    for x in (
+        torch.zeros(1, 3, 64, 64),
+        torch.full((1, 3, 64, 64), 255.0),
+        -images(1, 3, 64, 64) * 1e3,
+    ):
         with torch.no_grad():
             assert all(o.isfinite().all() for o in model(x))
 
@@ -229,7 +233,11 @@ def test_with_cp_stores_less(name, arch):
 
 
 def test_drop_path_grows_linearly(name, arch):
-    rates = [m.drop_prob for m in build(name, arch, drop_path_rate=0.3).modules() if isinstance(m, DropPath)]
+    rates = [
+        m.drop_prob
+        for m in build(name, arch, drop_path_rate=0.3).modules()
+        if isinstance(m, DropPath)
+    ]
     depth = build(name, arch).layer_depth('stem')[1] - 2
     # The first block's rate is 0: it has no drop path at all.
     assert rates == pytest.approx([0.3 * k / (depth - 1) for k in range(1, depth)])
@@ -242,7 +250,10 @@ def test_state_dict_round_trips(name, arch, tmp_path):
     x = images(1, 3, 64, 64)
     torch.save(a.state_dict(), tmp_path / 'a.pth')
     save_file(a.state_dict(), tmp_path / 'a.safetensors')
-    for state in (torch.load(tmp_path / 'a.pth', weights_only=True), load_file(tmp_path / 'a.safetensors')):
+    for state in (
+        torch.load(tmp_path / 'a.pth', weights_only=True),
+        load_file(tmp_path / 'a.safetensors'),
+    ):
         b = build(name, arch).eval()
         b.load_state_dict(state, strict=True)
         assert all(torch.equal(p, q) for p, q in zip(a(x), b(x), strict=True))
@@ -265,7 +276,9 @@ def test_pretrained_is_loaded_loudly(name, arch, tmp_path, caplog):
     torch.save({'state_dict': wrapped, 'meta': {}}, path)
     for prefix in ({}, {'prefix': 'backbone.'}):
         torch.manual_seed(9)
-        model = build(name, arch, in_channels=3, init_cfg=dict(type='Pretrained', checkpoint=path, **prefix))
+        model = build(
+            name, arch, in_channels=3, init_cfg=dict(type='Pretrained', checkpoint=path, **prefix)
+        )
         for p in model.parameters():
             p.data.add_(1)
         model.init_weights()
@@ -274,7 +287,9 @@ def test_pretrained_is_loaded_loudly(name, arch, tmp_path, caplog):
     model = build(name, arch, init_cfg=dict(type='Pretrained', checkpoint=path))
     with pytest.raises(ValueError, match='loaded 0 of'):
         model.init_weights()
-    model = build(name, arch, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'none.pth')))
+    model = build(
+        name, arch, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'none.pth'))
+    )
     with pytest.raises(FileNotFoundError, match=r'none\.pth'):
         model.init_weights()
 
@@ -294,7 +309,7 @@ def test_layer_depth_covers_every_parameter(name, arch):
     assert model.layer_depth('out_norms.3.weight') == (blocks + 1, blocks + 2)
     assert model.get_layer_depth('backbone.stem.conv.weight', 'backbone.') == (0, blocks + 2)
     assert model.get_layer_depth('head.fc.weight', 'backbone.') == (blocks + 1, blocks + 2)
-    with pytest.raises(ValueError, match="'neck.weight' belongs to none of stem"):
+    with pytest.raises(ValueError, match=r"'neck\.weight' belongs to none of stem"):
         model.layer_depth('neck.weight')
 
 
@@ -304,7 +319,9 @@ def test_channels_last_gives_the_same(name, arch):
     x = images(2, 3, 64, 96).double()
     with torch.no_grad():
         wanted = model(x)
-        got = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+        got = model.to(memory_format=torch.channels_last)(
+            x.contiguous(memory_format=torch.channels_last)
+        )
     for a, b in zip(got, wanted, strict=True):
         assert relative_error(a, b) < 1e-12
 

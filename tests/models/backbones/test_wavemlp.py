@@ -44,7 +44,10 @@ def test_computes_what_the_release_computes(case, tmp_path):
     blank = WaveMLP(golden['arch'], out_indices=out_indices)
     shapes = [(published_name(k, dense), tuple(v.shape)) for k, v in blank.state_dict().items()]
     if not dense:
-        shapes += [('head.weight', (CLASSES, ARCHS[golden['arch']].dims[-1])), ('head.bias', (CLASSES,))]
+        shapes += [
+            ('head.weight', (CLASSES, ARCHS[golden['arch']].dims[-1])),
+            ('head.bias', (CLASSES,)),
+        ]
     counted = sum(p.numel() for p in blank.parameters())
     counted += sum(torch.Size(s).numel() for n, s in shapes if n.startswith('head.'))
     assert counted == golden['params']
@@ -71,8 +74,8 @@ def test_computes_what_the_release_computes(case, tmp_path):
         assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-12
 
 
-# Parameters of the classifier with 1000 classes and MACs of convolutions and linear layers at 224 x 224, both
-# computed with the release's code (wavemlp_pytorch/models/wavemlp.py at f90e129).
+# Parameters of the classifier with 1000 classes and MACs of convolutions and linear layers at
+# 224 x 224, both computed with the release's code (wavemlp_pytorch/models/wavemlp.py at f90e129).
 @pytest.mark.parametrize(
     ('arch', 'parameters', 'macs'),
     [
@@ -119,7 +122,7 @@ def test_norms_of_stem_and_downsamples(arch):
 
 
 def written_out(mixer: PhaseAwareTokenMixer, x: torch.Tensor) -> torch.Tensor:
-    """PATM from its parameters with matrix products and sums over taps: no convolution, no call of the op."""
+    """PATM from its parameters with matrix products and sums over taps, without the op."""
     channels = x.shape[1]
 
     def fc(layer, t):

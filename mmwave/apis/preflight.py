@@ -1,0 +1,363 @@
+"""Mistakes in a config that can be seen before anything heavy is built.
+
+`preflight` looks only at the config, the file system and the annotation files' headers, so that a
+wrong folder or a wrong class name ends the run in seconds and in one line. What needs the built
+data sets (missing single images, bad label maps) is the work of ``DataCheckHook``.
+"""
+
+import inspect
+import os
+import os.path as osp
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mmwave.engine.coco_file import AnnotationFileError, CocoSummary, summarize
+from mmwave.errors import UserError
+
+LOADERS = {'train': ('train', 'val'), 'val': ('val',), 'test': ('test',)}
+# mmpretrain's classes that fetch their files themselves when the folder is not there.
+_FETCHING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
+
+
+class PreflightError(UserError):
+    """A config that cannot run here; the message is one line and says what to change."""
+
+
+class _Place(NamedTuple):
+    """One data set of the config: its dotted key, its settings, the scope of its type."""
+
+    key: str
+    dataset: Mapping[str, Any]
+    scope: str | None
+
+
+def preflight(
+    cfg: Config, *, splits: Sequence[str] = ('train',), num_procs: int | None = None
+) -> None:
+    """Checks a config against the machine and the files before anything is built.
+
+    Args:
+        cfg: a config of mmpretrain, mmdet or mmseg form.
+        splits: what the run will do: ``'train'`` looks at the train and the validation data,
+            ``'val'`` and ``'test'`` at their own.
+        num_procs: processes to start on this machine; None when somebody else starts them.
+
+    Raises:
+        PreflightError: a folder, an annotation file or class names do not fit, or there are more
+            processes than GPUs.
+        ValueError: a split has another name.
+    """
+    unknown = sorted(set(splits) - set(LOADERS))
+    if unknown:
+        raise ValueError(f'splits: unknown {unknown}, accepted are {list(LOADERS)}')
+    if num_procs is not None:
+        _check_num_procs(num_procs)
+    loaders = list(dict.fromkeys(name for split in splits for name in LOADERS[split]))
+    places = [place for name in loaders for place in _places(cfg, name, needed=name in splits)]
+    _check_roots(places)
+    for place in places:
+        _check_folders(place)
+        _check_ann_file(place)
+    for name in loaders:
+        _check_evaluators(cfg, name, places)
+    # Last, because what the config leaves out has to be asked of the library, whose import takes
+    # seconds.
+    for place in places:
+        _check_coco(place)
+        _check_not_empty(place)
+
+
+def _check_num_procs(num_procs: int) -> None:
+    if num_procs < 1:
+        raise PreflightError(f'{num_procs} processes asked for: at least 1 is needed')
+    num_gpus = torch.cuda.device_count()
+    if 0 < num_gpus < num_procs:
+        raise PreflightError(
+            f'{num_procs} processes asked for, but this machine shows {num_gpus} GPU(s): each '
+            f'process needs its own; start at most {num_gpus}, or hide the GPUs with '
+            'CUDA_VISIBLE_DEVICES= to run on the CPU'
+        )
+
+
+def _places(cfg: Config, name: str, *, needed: bool) -> Iterator[_Place]:
+    loader = cfg.get(f'{name}_dataloader')
+    if loader is None:
+        if needed:
+            raise PreflightError(f'the config has no {name}_dataloader')
+        return
+    if isinstance(loader, Mapping):
+        yield from _unwrap(
+            f'{name}_dataloader.dataset', loader.get('dataset'), cfg.get('default_scope')
+        )
+
+
+def _unwrap(key: str, dataset: Any, scope: str | None) -> Iterator[_Place]:
+    """Goes through wrappers (RepeatDataset, ConcatDataset, …) down to the data sets inside."""
+    if not isinstance(dataset, Mapping):
+        return
+    scope = dataset.get('_scope_', scope)
+    if 'datasets' in dataset:
+        for index, inner in enumerate(dataset['datasets']):
+            yield from _unwrap(f'{key}.datasets.{index}', inner, scope)
+    elif 'dataset' in dataset:
+        yield from _unwrap(f'{key}.dataset', dataset['dataset'], scope)
+    elif _bare_type(dataset) not in _FETCHING:
+        yield _Place(key, dataset, scope)
+
+
+def _bare_type(dataset: Mapping[str, Any]) -> str:
+    kind = dataset.get('type')
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
+def _dataset_class(place: _Place) -> type | None:
+    """The class of a data set, None when the registries do not know it (building it says so)."""
+    kind = place.dataset.get('type')
+    if not isinstance(kind, str):
+        return kind
+    scoped = kind if '.' in kind or place.scope is None else f'{place.scope}.{kind}'
+    return DATASETS.get(scoped)
+
+
+def _default(cls: type | None, name: str) -> Any:
+    """The default of a constructor argument, looked up along the class hierarchy."""
+    for base in cls.__mro__ if cls is not None else ():
+        if '__init__' in vars(base):
+            parameter = inspect.signature(base.__init__).parameters.get(name)
+            if parameter is not None and parameter.default is not parameter.empty:
+                return parameter.default
+    return None
+
+
+def _is_local(path: Any, backend_args: Mapping[str, Any] | None = None) -> bool:
+    backend = (backend_args or {}).get('backend', 'local')
+    return isinstance(path, str) and '://' not in path and backend in ('local', 'LocalBackend')
+
+
+def _join(dataset: Mapping[str, Any], path: str) -> str:
+    root = dataset.get('data_root')
+    path = osp.expanduser(path)
+    # mmengine's join_path would start the client of a remote root.
+    return osp.join(root, path) if root else path
+
+
+def _prefixes(dataset: Mapping[str, Any]) -> dict[str, str]:
+    """The folders of a data set, by the config key that sets each."""
+    prefix = dataset.get('data_prefix')
+    if isinstance(prefix, Mapping):
+        return {f'data_prefix.{key}': _join(dataset, value) for key, value in prefix.items()}
+    # mmpretrain: a string, and ImageNet's split names the folder when there is no prefix.
+    if prefix:
+        return {'data_prefix': _join(dataset, prefix)}
+    if dataset.get('split') and _bare_type(dataset).startswith('ImageNet'):
+        return {'split': _join(dataset, dataset['split'])}
+    return {'data_root': dataset['data_root']} if dataset.get('data_root') else {}
+
+
+def _ann_file(dataset: Mapping[str, Any]) -> str | None:
+    path = dataset.get('ann_file')
+    if path and isinstance(path, str):
+        return _join(dataset, path)
+    if _bare_type(dataset).startswith('ImageNet') and dataset.get('split'):
+        implied = _join(dataset, f'meta/{dataset["split"]}.txt')
+        return implied if osp.exists(implied) else None
+    return None
+
+
+def _check_roots(places: Sequence[_Place]) -> None:
+    def missing(place: _Place) -> str | None:
+        root = place.dataset.get('data_root')
+        local = _is_local(root, place.dataset.get('backend_args'))
+        return root if local and root and not osp.isdir(root) else None
+
+    bad = [(root, place.key) for place in places if (root := missing(place)) is not None]
+    if bad:
+        root = bad[0][0]
+        options = ' '.join(f'{key}.data_root=DIR' for other, key in bad if other == root)
+        raise PreflightError(
+            f'{bad[0][1]}: data_root {root!r} {_why_no_folder(root)}; say where the data is with '
+            f'--cfg-options {options}'
+        )
+
+
+def _check_folders(place: _Place) -> None:
+    for setting, folder in _prefixes(place.dataset).items():
+        if not _is_local(folder, place.dataset.get('backend_args')) or not folder:
+            continue
+        if not osp.isdir(folder):
+            raise PreflightError(
+                f'{place.key}: folder {folder!r} ({setting}) {_why_no_folder(folder)}; set '
+                f'--cfg-options {place.key}.{setting}=SUBFOLDER of data_root '
+                f'{place.dataset.get("data_root")!r}, or {place.key}.data_root=DIR'
+            )
+
+
+def _why_no_folder(path: str) -> str:
+    return 'is a file, not a folder' if osp.exists(path) else 'does not exist'
+
+
+def _check_ann_file(place: _Place) -> None:
+    path = _ann_file(place.dataset)
+    if path is None or not _is_local(path, place.dataset.get('backend_args')):
+        return
+    fix = f'set --cfg-options {place.key}.ann_file=FILE (or {place.key}.data_root=DIR)'
+    if not osp.exists(path):
+        raise PreflightError(f'{place.key}: annotation file {path!r} does not exist; {fix}')
+    if osp.isdir(path):
+        # mmseg scans the image folder when its ann_file is a folder.
+        if path.endswith('.json'):
+            raise PreflightError(f'{place.key}: ann_file {path!r} is a folder, not a file; {fix}')
+    elif path.endswith('.txt'):
+        with open(path, encoding='utf-8') as lines:
+            if not any(line.strip() for line in lines):
+                raise PreflightError(f'{place.key}: 0 images listed in {path!r}; {fix}')
+
+
+def _check_evaluators(cfg: Config, name: str, places: Sequence[_Place]) -> None:
+    evaluators = cfg.get(f'{name}_evaluator') or ()
+    listed = isinstance(evaluators, Sequence)
+    used = {
+        osp.realpath(path)
+        for place in places
+        if place.key.startswith(f'{name}_') and (path := _ann_file(place.dataset)) is not None
+    }
+    for index, evaluator in enumerate(evaluators if listed else (evaluators,)):
+        path = evaluator.get('ann_file') if isinstance(evaluator, Mapping) else None
+        if not path or not _is_local(path, evaluator.get('backend_args')):
+            continue
+        key = f'{name}_evaluator.{index}' if listed else f'{name}_evaluator'
+        fix = f'set --cfg-options {key}.ann_file=FILE to the file of {name}_dataloader'
+        if not osp.isfile(path):
+            raise PreflightError(f'{key}: annotation file {path!r} does not exist; {fix}')
+        # The metric would stumble over image ids it does not know, but only after an epoch.
+        if len(used) == 1 and osp.realpath(path) not in used:
+            raise PreflightError(
+                f'{key}: ann_file {path!r} is not the file that {name}_dataloader reads '
+                f'({used.pop()!r}); {fix}'
+            )
+
+
+def _check_coco(place: _Place) -> None:
+    dataset = place.dataset
+    path = _ann_file(dataset)
+    if path is None or not path.endswith('.json'):
+        return
+    if not _is_local(path, dataset.get('backend_args')):
+        return
+    try:
+        summary = summarize(path)
+    except AnnotationFileError as error:
+        raise PreflightError(f'{place.key}: {error}') from error
+    if _bare_type(dataset) != 'CocoDataset':
+        return
+    if summary is None:
+        raise PreflightError(f'{place.key}: {path!r} has no COCO categories (id and name each)')
+    classes = _classes(place)
+    if classes is not None:
+        _compare_names(place.key, path, classes, summary.names)
+        _check_images_kept(place, path, classes, summary)
+
+
+def _classes(place: _Place) -> tuple[str, ...] | None:
+    classes = (place.dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        classes = getattr(_dataset_class(place), 'METAINFO', {}).get('classes')
+    if isinstance(classes, str):
+        # mmengine takes a string for a file with one name a line.
+        if not osp.isfile(classes):
+            raise PreflightError(
+                f'{place.key}: metainfo.classes is {classes!r}, which is no file; a single class '
+                f"is written ('{classes}',), with the comma"
+            )
+        with open(classes, encoding='utf-8') as lines:
+            return tuple(line.rstrip('\n\r') for line in lines)
+    return tuple(classes) if classes is not None else None
+
+
+def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """mmdet numbers the labels in the file's order and drops what it does not find, silently."""
+    missing = [name for name in classes if name not in names]
+    both = f'expected classes: {_brief(classes)}; categories of the file: {_brief(names)}'
+    fix = f'set {key}.metainfo.classes to the names of the file'
+    if missing:
+        raise PreflightError(
+            f'{key}: {len(missing)} of {len(classes)} classes are not in {path!r}: '
+            f'{_brief(missing)}; {both}; {fix}'
+        )
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
+    if doubled and set(doubled) & set(classes):
+        raise PreflightError(f'{key}: {path!r} has these categories twice: {_brief(doubled)}')
+    in_file_order = tuple(name for name in names if name in classes)
+    if in_file_order != classes:
+        raise PreflightError(
+            f'{key}: classes are in another order than in {path!r}, and labels would get the wrong '
+            f'names; {both}; set {key}.metainfo.classes to {in_file_order}'
+        )
+
+
+def _check_images_kept(
+    place: _Place, path: str, classes: tuple[str, ...], summary: CocoSummary
+) -> None:
+    dataset = place.dataset
+    chosen = {} if dataset.get('test_mode') else dict(dataset.get('filter_cfg') or {})
+    wanted = {name: chosen[name] for name in ('filter_empty_gt', 'min_size') if name in chosen}
+    if summary.images_kept(classes, **wanted) == 0:
+        images = summary.images_kept(classes)
+        raise PreflightError(
+            f'{place.key}: 0 of {images} images of {path!r} are left under filter_cfg={chosen}'
+        )
+
+
+def _brief(names: Sequence[str], most: int = 20) -> str:
+    rest = f' … and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(map(repr, names[:most])) + rest
+
+
+def _check_not_empty(place: _Place) -> None:
+    dataset = place.dataset
+    path = _ann_file(dataset)
+    if path is not None and not osp.isdir(path):
+        return
+    folders = _prefixes(dataset)
+    folder = folders.get('data_prefix.img_path') or next(iter(folders.values()), None)
+    if folder is None or not _is_local(folder, dataset.get('backend_args')):
+        return
+    cls = _dataset_class(place)
+    suffixes, setting = dataset.get('img_suffix') or _default(cls, 'img_suffix'), 'img_suffix'
+    in_subfolders = False
+    if suffixes is None:
+        implied = getattr(cls, 'IMG_EXTENSIONS', None) or _default(cls, 'extensions')
+        suffixes, setting = dataset.get('extensions') or implied, 'extensions'
+        # mmpretrain: every subfolder is a class, files beside them do not count.
+        in_subfolders = dataset.get('with_label', True)
+    if suffixes is None:
+        return
+    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    stranger = _first_stranger(folder, suffixes, in_subfolders, any_case=setting == 'extensions')
+    if stranger is not None:
+        held = f'it holds {stranger!r}' if stranger else 'it holds no file'
+        where = 'in subfolders of' if in_subfolders else 'in'
+        raise PreflightError(
+            f'{place.key}: 0 images found {where} {folder!r} with suffix {" ".join(suffixes)} '
+            f'({held}); set --cfg-options {place.key}.data_prefix or {place.key}.{setting}'
+        )
+
+
+def _first_stranger(
+    folder: str, suffixes: tuple[str, ...], in_subfolders: bool, *, any_case: bool
+) -> str | None:
+    """None when an image is found, else the path of some other file, or '' without any."""
+    stranger = ''
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = osp.relpath(osp.join(parent, name), folder)
+            fits = (name.lower() if any_case else name).endswith(suffixes)
+            if fits and not name.startswith('.') and not (in_subfolders and parent == folder):
+                return None
+            stranger = stranger or path
+    return stranger

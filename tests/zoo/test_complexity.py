@@ -1,0 +1,174 @@
+"""Counts equal formulas written here from the paper's blocks, and the release's figures."""
+
+import re
+
+import pytest
+import torch
+
+from mmwave.errors import UserError
+from mmwave.models import WaveMLP
+from mmwave.models.backbones.wavemlp import WaveMLPArch
+from mmwave.zoo import LeafName, Zoo, complexity
+from mmwave.zoo.complexity import count_macs
+
+DIMS, DEPTHS, RATIOS, CLASSES = (8, 12, 16, 20), (1, 2, 1, 1), (2, 3, 1, 4), 10
+BACKBONE = f"""dict(
+    type='mmwave.WaveMLP',
+    arch=dict(depths={DEPTHS}, dims={DIMS}, mlp_ratios={RATIOS}, norm='BN'),
+    out_indices=OUT,
+)"""
+CLASSIFIER = f"""
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone={BACKBONE.replace('OUT', '(3,)')},
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes={CLASSES}, in_channels={DIMS[3]}),
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+)
+"""
+SEGMENTOR = f"""
+default_scope = 'mmseg'
+model = dict(
+    type='EncoderDecoder',
+    backbone={BACKBONE.replace('OUT', '(0, 1, 2, 3)')},
+    decode_head=dict(
+        type='FCNHead', in_channels={DIMS[3]}, in_index=3, channels=6, num_convs=1,
+        num_classes={CLASSES}, concat_input=False, norm_cfg=dict(type='BN'),
+    ),
+)
+"""
+
+
+def backbone_by_hand(height, width, outputs):
+    """Parameters and MACs of the backbone from the paper's blocks, with BatchNorm and fc phases."""
+    params, macs, before = 0, 0, 3
+    for stage, (dim, depth, ratio) in enumerate(zip(DIMS, DEPTHS, RATIOS, strict=True)):
+        kernel, stride, pad = (3, 2, 1) if stage else (7, 4, 2)
+        height, width = ((side + 2 * pad - kernel) // stride + 1 for side in (height, width))
+        at = height * width
+        params += kernel**2 * before * dim + dim + 2 * dim  # convolution, its bias, its norm
+        macs += at * kernel**2 * before * dim
+        # Maps C -> C without bias: two amplitudes and the plain branch; with bias: two phases and
+        # the projection.
+        params += depth * (3 * dim**2 + 3 * (dim**2 + dim))
+        macs += depth * at * 6 * dim**2
+        # Two kernels of seven taps that read two stacked channels each.
+        params += depth * 2 * 14 * dim
+        macs += depth * at * 2 * 14 * dim
+        # The blend, on one pooled position.
+        params += depth * (dim * dim // 4 + dim // 4 + dim // 4 * 3 * dim + 3 * dim)
+        macs += depth * (dim * dim // 4 + dim // 4 * 3 * dim)
+        # The channel MLP.
+        params += depth * (2 * ratio * dim**2 + ratio * dim + dim)
+        macs += depth * at * 2 * ratio * dim**2
+        params += depth * 4 * 2 * dim  # two norms, two in the phase estimators
+        params += 2 * dim if stage in outputs else 0
+        before = dim
+    return params, macs
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text):
+        path = tmp_path / 'some.py'
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize('size', [(224, 224), (96, 333)])
+def test_classifier_is_counted_as_a_whole(config, size):
+    params, macs = backbone_by_hand(*size, outputs=(3,))
+    got = complexity(config(CLASSIFIER), size)
+    assert got.params == params + DIMS[3] * CLASSES + CLASSES
+    assert got.macs == macs + DIMS[3] * CLASSES
+    assert got.counted == 'model'
+
+
+@pytest.mark.parametrize('size', [(512, 512), (64, 100)])
+def test_of_a_segmentor_all_parameters_and_the_macs_of_the_backbone_count(config, size):
+    params, macs = backbone_by_hand(*size, outputs=(0, 1, 2, 3))
+    head = 9 * DIMS[3] * 6 + 2 * 6 + 6 * CLASSES + CLASSES
+    got = complexity(config(SEGMENTOR), size)
+    assert (got.params, got.macs, got.counted) == (params + head, macs, 'backbone')
+
+
+def test_other_image_channels_are_counted(config):
+    text = CLASSIFIER.replace('out_indices', 'in_channels=5, out_indices')
+    plain, five = (complexity(config(t), (64, 64)) for t in (CLASSIFIER, text))
+    assert five.params - plain.params == 49 * 2 * DIMS[0]
+    assert five.macs - plain.macs == 16 * 16 * 49 * 2 * DIMS[0]
+
+
+@pytest.mark.parametrize('norm', ['BN', 'GN'])
+def test_meta_device_counts_as_the_cpu_does(norm):
+    arch = WaveMLPArch(depths=DEPTHS, dims=DIMS, mlp_ratios=RATIOS, norm=norm, phase='dw')
+    model, image = WaveMLP(arch).eval(), torch.zeros(1, 3, 64, 96)
+    on_cpu = count_macs(model, image)
+    assert count_macs(model.to('meta'), image.to('meta')) == on_cpu > 0
+
+
+def test_nothing_stays_on_the_meta_device_afterwards(config):
+    complexity(config(CLASSIFIER), (64, 64))
+    assert torch.empty(1).device.type == 'cpu'
+
+
+def test_an_image_too_small_is_refused(config):
+    with pytest.raises(ValueError, match='31'):
+        complexity(config(CLASSIFIER), (31, 64))
+
+
+# Counted on the published code itself: parameters in M, MACs in G.
+RELEASE = {
+    't-dw': (15.286, 2.1631),
+    't': (17.193, 2.4615),
+    's': (30.708, 4.5220),
+    'm': (44.057, 7.8722),
+    'b': (63.586, 10.2153),
+}
+
+
+@pytest.mark.parametrize('variant', RELEASE)
+def test_counts_of_the_published_code(root, variant):
+    got = complexity(root / f'configs/wavemlp/wavemlp-{variant}_in1k.py', (224, 224))
+    assert (round(got.params / 1e6, 3), round(got.macs / 1e9, 4)) == RELEASE[variant]
+
+
+def test_figures_printed_by_the_release_agree_with_ours(root):
+    """Within one unit of the last printed digit: the release cuts some and rounds others."""
+    zoo, seen = Zoo(root), 0
+    for entry in zoo.entries:
+        for key, printed in entry.published.items():
+            number, unit = re.fullmatch(r'([\d.]+)([MG])', printed).groups()
+            counted = zoo.complexity(entry)
+            ours = {'Parameters': counted.params, 'MACs': counted.macs}[key]
+            step = 10.0 ** -len(number.partition('.')[2])
+            assert abs(ours / {'M': 1e6, 'G': 1e9}[unit] - float(number)) < step, entry.name
+            seen += 1
+    assert seen == 8
+
+
+def test_names_tell_family_method_and_size():
+    cls, det, seg = map(
+        LeafName.parse,
+        ('wavemlp-t-dw_in1k', 'a-b_mask-rcnn_1x_coco', 'a-b_upernet_80k_cityscapes-512x1024'),
+    )
+    assert (cls.family, cls.variant, cls.method, cls.schedule) == ('wavemlp', 't-dw', '', '')
+    assert (cls.data, cls.size) == ('in1k', (224, 224))
+    assert (det.method, det.schedule, det.data, det.size) == (
+        'mask-rcnn',
+        '1x',
+        'coco',
+        (800, 1280),
+    )
+    assert (seg.schedule, seg.data, seg.size) == ('80k', 'cityscapes', (512, 1024))
+
+
+@pytest.mark.parametrize(
+    'name', ['wavemlp_in1k', 'wavemlp-t', 'wavemlp-t_', 'a-b_x_1x_long_coco', 'a-b_x_1x_ade20k']
+)
+def test_other_names_are_refused(name):
+    with pytest.raises(UserError, match=re.escape(name)):
+        LeafName.parse(name)

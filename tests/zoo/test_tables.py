@@ -1,0 +1,200 @@
+"""Tables between markers, and the tool that renders and checks them."""
+
+import importlib.util
+
+import pytest
+import yaml
+
+from mmwave.errors import UserError
+from mmwave.zoo import Complexity, Zoo, stale_tables, update_readmes
+
+HEAD = 'above\n<!-- zoo:begin {0} -->\nold\n<!-- zoo:end {0} -->\nbelow\n'
+
+
+def entry(name, *results, **metadata):
+    return {
+        'Name': name,
+        'In Collection': 'Fam',
+        'Config': f'configs/fam/{name}.py',
+        'Metadata': metadata,
+        'Results': list(results),
+    }
+
+
+MODELS = [
+    entry(
+        'fam-a_in1k',
+        {
+            'Metrics': {'Top-1 (%)': 80.5, 'Top-5 (%)': 95},
+            'Measured By': 'release',
+            'Source': {'Name': 'README', 'URL': 'https://example.org'},
+        },
+        {'Metrics': {'Top-1 (%)': 80.4}, 'Measured By': 'trained here'},
+        Published={'Parameters': '5M'},
+    ),
+    entry('fam-b_in1k'),
+    entry('fam-a_mask-rcnn_1x_coco'),
+]
+
+
+def count(config, size):
+    """2 M parameters and a MAC per pixel and thousand."""
+    part = 'model' if 'in1k' in config.name else 'backbone'
+    return Complexity(params=2_000_000, macs=size[0] * size[1] * 1000, counted=part)
+
+
+@pytest.fixture
+def repo(tmp_path):
+    folder = tmp_path / 'configs/fam'
+    folder.mkdir(parents=True)
+    for model in MODELS:
+        (folder / f'{model["Name"]}.py').touch()
+    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': MODELS}
+    (folder / 'metafile.yml').write_text(yaml.safe_dump(metafile))
+    (folder / 'README.md').write_text(HEAD.format('fam/in1k') + HEAD.format('fam/coco'))
+    (tmp_path / 'README.md').write_text(HEAD.format('all/coco'))
+    return tmp_path
+
+
+def rows(table):
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in table.split('\n')]
+
+
+def test_a_table_of_classifiers(repo):
+    header, _, *body = rows(Zoo(repo, count).table('fam/in1k', repo))
+    assert header == [
+        'config',
+        'parameters of the model, computed here',
+        'MACs of the model at 224 × 224, computed here',
+        'Parameters as the release prints them',
+        'Top-1 (%)',
+        'Top-5 (%)',
+        'measured by',
+    ]
+    link = '[fam-a_in1k](configs/fam/fam-a_in1k.py)'
+    other = '[fam-b_in1k](configs/fam/fam-b_in1k.py)'
+    release = 'release ([README](https://example.org))'
+    assert body == [
+        [link, '2.00 M', '0.05 G', '5M', '80.5', '95', release],
+        [link, '2.00 M', '0.05 G', '5M', '80.4', '–', 'trained here'],
+        [other, '2.00 M', '0.05 G', '–', '–', '–', '–'],
+    ]
+
+
+def test_a_table_without_results_has_no_columns_for_them(repo):
+    header, _, row = rows(Zoo(repo, count).table('all/coco', repo / 'configs/fam'))
+    assert header[1:3] == ['method', 'schedule']
+    assert header[3:] == [
+        'parameters of the model, computed here',
+        'MACs of the backbone at 800 × 1280, computed here',
+    ]
+    assert row[:3] == [
+        '[fam-a_mask-rcnn_1x_coco](fam-a_mask-rcnn_1x_coco.py)',
+        'Mask R-CNN',
+        '1x',
+    ]
+    assert row[4] == '1.02 G'
+
+
+def test_only_what_stands_between_markers_is_rewritten(repo):
+    zoo = Zoo(repo, count)
+    names = [
+        'README.md: all/coco',
+        'configs/fam/README.md: fam/in1k',
+        'configs/fam/README.md: fam/coco',
+    ]
+    assert stale_tables(zoo) == names
+    assert 'old' in (repo / 'README.md').read_text()
+    assert update_readmes(zoo) == names
+    assert stale_tables(zoo) == update_readmes(zoo) == []
+    text = (repo / 'README.md').read_text()
+    assert text.startswith('above\n<!-- zoo:begin all/coco -->\n| config |')
+    assert text.endswith('|\n<!-- zoo:end all/coco -->\nbelow\n')
+    assert 'old' not in text
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '<!-- zoo:begin fam/coco -->',
+        '<!-- zoo:end fam/coco --><!-- zoo:begin fam/coco -->',
+        '<!-- zoo:begin fam/coco --><!-- zoo:end fam/in1k -->',
+    ],
+)
+def test_unpaired_markers_are_refused_and_nothing_is_written(repo, text):
+    readme = repo / 'configs/fam/README.md'
+    readme.write_text(text)
+    with pytest.raises(UserError, match='pairs'):
+        update_readmes(Zoo(repo, count))
+    assert readme.read_text() == text
+    assert 'old' in (repo / 'README.md').read_text()
+
+
+def test_an_unknown_table_is_named_beside_the_known(repo):
+    (repo / 'README.md').write_text(HEAD.format('fam/voc'))
+    with pytest.raises(UserError, match=r'fam/voc.*all/coco, all/in1k, fam/coco, fam/in1k'):
+        stale_tables(Zoo(repo, count))
+
+
+def test_one_table_holds_one_size(repo):
+    folder = repo / 'configs/fam'
+    models = [entry('fam-a_upernet_80k_ade20k-512x512'), entry('fam-a_upernet_80k_ade20k-640x640')]
+    for model in models:
+        (folder / f'{model["Name"]}.py').touch()
+    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': [*MODELS, *models]}
+    (folder / 'metafile.yml').write_text(yaml.safe_dump(metafile))
+    with pytest.raises(UserError, match=r'ade20k.*512.*640'):
+        Zoo(repo, count).table('fam/ade20k', repo)
+
+
+def test_every_config_stands_in_its_familys_readme_and_in_the_first(root):
+    for one in Zoo(root, count).entries:
+        for readme in (one.config.parent / 'README.md', root / 'README.md'):
+            path = one.config.relative_to(readme.parent).as_posix()
+            assert f'({path})' in readme.read_text(), f'{readme} has no row of {one.name}'
+
+
+def test_the_tables_of_this_repository_are_current(root):
+    assert stale_tables(Zoo(root)) == [], 'run `make zoo`'
+
+
+@pytest.fixture
+def tool(root, tmp_path, capsys):
+    """Calls tools/update_zoo.py on ``tmp_path``; returns exit code, standard output and errors."""
+    spec = importlib.util.spec_from_file_location('update_zoo', root / 'tools/update_zoo.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*options):
+        capsys.readouterr()
+        code = module.main(['--root', str(tmp_path), *options])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_tool_checks_and_mends(tool, tmp_path):
+    """On a repository of one small config, counted in earnest."""
+    folder = tmp_path / 'configs/wavemlp'
+    folder.mkdir(parents=True)
+    (folder / 'wavemlp-x_in1k.py').write_text(
+        "default_scope = 'mmpretrain'\n"
+        "model = dict(type='ImageClassifier', backbone=dict(type='mmwave.WaveMLP', "
+        'out_indices=(3,), arch=dict(depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))))\n'
+    )
+    model = {**entry('wavemlp-x_in1k'), 'Config': 'configs/wavemlp/wavemlp-x_in1k.py'}
+    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': [model]}
+    (folder / 'metafile.yml').write_text(yaml.safe_dump(metafile))
+    readme = tmp_path / 'README.md'
+    readme.write_text(HEAD.format('wavemlp/in1k'))
+
+    assert tool('--check')[:2] == (1, 'stale: README.md: wavemlp/in1k\n')
+    assert 'old' in readme.read_text()
+    assert tool()[:2] == (0, 'rendered README.md: wavemlp/in1k\n')
+    assert tool('--check')[:2] == (0, 'all tables are current\n')
+    readme.write_text(readme.read_text().replace(' M |', '1 M |', 1))
+    assert tool('--check')[0] == 1
+    (folder / 'metafile.yml').unlink()
+    code, out, errors = tool('--check')
+    assert (code, out) == (2, '')
+    assert errors.startswith('error: no metafile.yml')
