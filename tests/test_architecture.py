@@ -18,7 +18,7 @@ DOORS = {
     'checkpoint': {'errors'},
     'convert': {'errors', 'checkpoint'},
     'ops': {'structures'},
-    'models': {'structures', 'registry', 'checkpoint', 'ops'},
+    'models': {'errors', 'structures', 'registry', 'checkpoint', 'ops'},
     'engine': {'errors', 'registry', 'checkpoint'},
     'apis': {'errors', 'structures', 'registry', 'checkpoint', 'models', 'engine'},
     'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis'},

@@ -1,4 +1,4 @@
-"""Convert a published weight file to mmwave's names, ready for ``init_cfg`` and ``tools/test.py``."""
+"""Convert a published weight file to mmwave's names, for ``init_cfg`` and ``tools/test.py``."""
 
 import argparse
 import sys
@@ -25,11 +25,10 @@ def parse_args() -> argparse.Namespace:
 
 def lines(report: ConversionReport, dst: str) -> list[str]:
     meta = report.meta
-    text = [
-        f'read {report.read} tensors of {meta["source"]} ({meta["framework"]}), {meta["sha256"]}'
-    ]
+    text = [f'read {report.read} tensors of {meta["source"]} ({meta["framework"]})']
+    text.append(f'  sha256 {meta["sha256"]}')
     text += [f'  {note}' for note in report.notes]
-    text.append(f'recognised {meta["family"]} {meta["arch"]}, as published by {meta["origin"]}')
+    text.append(f'recognised {meta["family"]} {meta["arch"]} by the names of {meta["origin"]}')
     text += [f'  dropped {len(names)}: {reason}' for reason, names in report.dropped.items()]
     text += [f'  zeros for {len(names)}: {reason}' for reason, names in report.filled.items()]
     text.append(f'wrote {report.written} tensors to {dst}, for')
@@ -43,7 +42,8 @@ def main() -> int:
     try:
         report = convert_file(args.src, args.dst, ema=not args.no_ema, trust=args.trust_checkpoint)
     except (ValueError, TypeError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        one_line = '; '.join(part.strip() for part in str(error).splitlines())
+        print(f'error: {one_line}', file=sys.stderr)
         return 2
     print('\n'.join(lines(report, args.dst)))
     return 0

@@ -50,5 +50,4 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
         main(args)
     except (UserError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
-        # A data loader's worker or another rank must not keep a run alive that cannot go on.
         sys.exit(2)

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmwave.checkpoint import load_matching, read_checkpoint, state_dict_of
+from mmwave.errors import UserError
 from mmwave.models.layers import batch_statistics_kept
 from mmwave.structures import SizeConstraint, StageInfo
 
@@ -178,7 +179,7 @@ class MLPBackbone(BaseModule):
                 was converted for other settings than this backbone's, or would run code when read.
         """
         if '://' in path:
-            raise ValueError(
+            raise UserError(
                 f'pretrained weights must be a local file, not {path!r}: download it first'
             )
         content = read_checkpoint(path, trust=trust)
@@ -197,7 +198,7 @@ class MLPBackbone(BaseModule):
             mine = getattr(self, name, wanted)
             mine = asdict(mine) if is_dataclass(mine) else mine
             if name not in ('type', 'arch') and mine != wanted:
-                raise ValueError(
+                raise UserError(
                     f'{path} is of a backbone with {name}={wanted}, this one has {name}={mine}'
                 )
 

@@ -1,0 +1,22 @@
+"""Weight files: read without running code, loaded into modules loudly.
+
+A torch checkpoint is a pickle, and a pickle is a program. Here it is read by torch's restricted
+unpickler with a short list of what else may be in it; a file that asks for more is refused with the
+names of what it asked for, and is read in full only where the caller says ``trust=True``.
+"""
+
+from .loading import LoadReport, load_matching, state_dict_of
+from .pickles import TRUST_FLAG, UntrustedCheckpointError
+from .reading import container_of, read_checkpoint, register_safe_loader, sha256_of
+
+__all__ = [
+    'TRUST_FLAG',
+    'LoadReport',
+    'UntrustedCheckpointError',
+    'container_of',
+    'load_matching',
+    'read_checkpoint',
+    'register_safe_loader',
+    'sha256_of',
+    'state_dict_of',
+]

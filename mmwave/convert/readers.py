@@ -1,0 +1,209 @@
+"""Published weight files -> ``{name: tensor}``; the content tells the format, no code is run."""
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mmwave.checkpoint import container_of, read_checkpoint, state_dict_of
+
+Framework = Literal['pytorch', 'mindspore']
+EMA_KEYS = ('state_dict_ema', 'model_ema')
+"""Entries of a training checkpoint with averaged weights, as timm and DeiT name them."""
+
+# checkpoint.proto of MindSpore: field numbers, and what its TensorProto.tensor_type may be.
+_CHECKPOINT_VALUE = 1
+_VALUE_TAG, _VALUE_TENSOR = 1, 2
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_CONTENT = 1, 2, 3
+_CRC_MARK = b'crc_num'
+_CRC_BYTES = 10
+_TEXT = 'str'
+_DTYPES = {
+    'Int8': torch.int8,
+    'UInt8': torch.uint8,
+    'Int16': torch.int16,
+    'UInt16': torch.uint16,
+    'Int32': torch.int32,
+    'UInt32': torch.uint32,
+    'Int64': torch.int64,
+    'UInt64': torch.uint64,
+    'Float16': torch.float16,
+    'Float32': torch.float32,
+    'Float64': torch.float64,
+    'BFloat16': torch.bfloat16,
+    'Bool': torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The weights in a file.
+
+    Attributes:
+        tensors: name -> tensor, in the file's order.
+        framework: what wrote the file.
+        weights: ``'ema'`` where the tensors are averaged over the training, else ``'model'``.
+        notes: what was chosen or skipped in the file, one sentence each.
+    """
+
+    tensors: dict[str, Tensor]
+    framework: Framework
+    weights: Literal['model', 'ema']
+    notes: tuple[str, ...] = ()
+
+
+def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) -> Source:
+    """Read a torch, safetensors or MindSpore file.
+
+    Args:
+        path: a local file.
+        ema: take the averaged weights of a training checkpoint where it has them.
+        trust: see :func:`mmwave.checkpoint.read_checkpoint`.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it is damaged, of another format, holds no state dict, or asks to run
+            code.
+    """
+    path = Path(path).expanduser()
+    if container_of(path) == 'other' and _begins_like_mindspore(path):
+        tensors, texts = read_mindspore(path)
+        notes = tuple(f'skipped the text {name!r}' for name in texts)
+        return Source(tensors, 'mindspore', 'model', notes)
+    content = read_checkpoint(path, trust=trust)
+    averaged = next((k for k in EMA_KEYS if isinstance(content, Mapping) and content.get(k)), None)
+    if averaged and ema:
+        note = f'took the averaged weights (EMA), entry {averaged!r}'
+        return Source(state_dict_of({'state_dict': content[averaged]}), 'pytorch', 'ema', (note,))
+    notes = (f'left the averaged weights (EMA), entry {averaged!r}, aside',) if averaged else ()
+    return Source(state_dict_of(content), 'pytorch', 'model', notes)
+
+
+def _begins_like_mindspore(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(1) == bytes([_CHECKPOINT_VALUE << 3 | _LENGTH])
+
+
+def read_mindspore(path: str | PathLike[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Read a MindSpore ``.ckpt``, a protocol buffer of tagged tensors.
+
+    Returns:
+        name -> tensor, and the names of the texts that were skipped.
+
+    Raises:
+        ValueError: where the file is damaged, or holds what is neither a tensor nor a text.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    try:
+        return _tensors(_without_crc(content))
+    except (IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is damaged or not a MindSpore checkpoint ({len(content)} bytes): {error}'
+        ) from error
+
+
+def _without_crc(content: bytes) -> bytes:
+    """The message in front of the checksum that MindSpore writes where it was asked to."""
+    end = len(content) - len(_CRC_MARK) - _CRC_BYTES
+    if end < 0 or content[end:-_CRC_BYTES] != _CRC_MARK:
+        return content
+    if zlib.crc32(content[:end]) != int.from_bytes(content[-_CRC_BYTES:], 'big'):
+        raise ValueError('its CRC-32 does not match its content')
+    return content[:end]
+
+
+def _tensors(content: bytes) -> tuple[dict[str, Tensor], list[str]]:
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
+    parts: dict[str, bytearray] = {}
+    last = ''
+    for number, value in _fields(memoryview(content)):
+        if number != _CHECKPOINT_VALUE or isinstance(value, int):
+            raise ValueError(f'unknown field {number}')
+        tag, dtype, dims, data = _value(value)
+        # A large tensor is cut by bytes into values that follow each other, each with all dims.
+        if tag in kinds and (tag != last or kinds[tag] != (dtype, dims)):
+            raise ValueError(f'the name {tag!r} occurs twice')
+        kinds[tag], last = (dtype, dims), tag
+        parts.setdefault(tag, bytearray()).extend(data)
+    texts = [tag for tag, (dtype, _) in kinds.items() if dtype == _TEXT]
+    return {
+        tag: _tensor(tag, dtype, dims, parts[tag])
+        for tag, (dtype, dims) in kinds.items()
+        if dtype != _TEXT
+    }, texts
+
+
+def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
+    """(name, type, dims, content) of a tagged tensor."""
+    fields = dict(_fields(message))
+    tag, tensor = fields.get(_VALUE_TAG), fields.get(_VALUE_TENSOR)
+    if not isinstance(tag, memoryview) or not isinstance(tensor, memoryview):
+        raise ValueError('an entry without a name or a tensor')
+    dims: list[int] = []
+    parts: dict[int, memoryview] = {}
+    for number, value in _fields(tensor):
+        if isinstance(value, memoryview):
+            parts[number] = value
+        elif number == _TENSOR_DIMS:
+            dims.append(value)
+    dtype = str(parts[_TENSOR_TYPE], 'utf-8')
+    return str(tag, 'utf-8'), dtype, tuple(dims), parts[_TENSOR_CONTENT]
+
+
+def _tensor(tag: str, dtype: str, dims: tuple[int, ...], data: bytearray) -> Tensor:
+    if dtype not in _DTYPES:
+        raise ValueError(f'{tag!r} is of the unknown type {dtype!r}')
+    size = _DTYPES[dtype].itemsize
+    if dims == (0,) and len(data) == size:  # MindSpore's other way to write a scalar
+        dims = ()
+    if len(data) != math.prod(dims) * size:
+        raise ValueError(f'{tag!r} has {len(data)} bytes, its shape {dims} of {dtype} does not')
+    if not data:
+        return torch.empty(dims, dtype=_DTYPES[dtype])
+    return torch.frombuffer(data, dtype=_DTYPES[dtype]).reshape(dims)
+
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, integer or bytes) of a protocol-buffer message."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == _LENGTH:
+            size, at = _varint(message, at)
+        elif kind in (_FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
+        else:
+            raise ValueError(f'byte {at} of a message has the wire type {kind}')
+        if at + size > len(message):
+            raise ValueError(f'{at + size - len(message)} bytes are missing at its end')
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The integer at ``at``, seven bits a byte, lowest first, and where the next thing begins."""
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError(f'byte {at} of a message ends no integer')

@@ -1,0 +1,162 @@
+"""A converter as data: ordered rules that account for every tensor of a file and of the target."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    'transpose': lambda tensor: tensor.transpose(0, 1),
+}
+"""Tensor transforms by the name that rules give them."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What happens to tensors whose whole name matches ``pattern``."""
+
+    pattern: re.Pattern[str]
+    target: str = ''
+    transform: str = ''
+    reason: str = ''
+
+
+def rename(pattern: str, target: str) -> Rule:
+    """A tensor of another name; ``target`` may use the pattern's groups, as ``\\1``."""
+    return Rule(re.compile(pattern), target=target)
+
+
+def transform(pattern: str, target: str, name: str) -> Rule:
+    """A tensor of another name whose values are changed by ``TRANSFORMS[name]``.
+
+    Raises:
+        ValueError: where there is no transform of that name.
+    """
+    if name not in TRANSFORMS:
+        raise ValueError(f'unknown transform {name!r}: expected one of {", ".join(TRANSFORMS)}')
+    return Rule(re.compile(pattern), target=target, transform=name)
+
+
+def drop(pattern: str, reason: str) -> Rule:
+    """A tensor that is left out, and why.
+
+    Raises:
+        ValueError: where no reason is given.
+    """
+    if not reason:
+        raise ValueError(f'the rule that drops {pattern!r} must give a reason')
+    return Rule(re.compile(pattern), reason=reason)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Tensors of the target that are int64 zeros where the file has none."""
+
+    pattern: re.Pattern[str]
+    reason: str
+
+
+def zeros(pattern: str, reason: str) -> Zeros:
+    """Fill tensors of the target that the file has not with int64 zeros, and say why."""
+    return Zeros(re.compile(pattern), reason)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What :func:`apply` made.
+
+    Attributes:
+        tensors: target name -> tensor, in the file's order, then filled ones.
+        transformed: target name -> name of its transform.
+        dropped: reason -> source names.
+        filled: reason -> target names.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    transformed: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    filled: dict[str, list[str]] = field(default_factory=dict)
+
+
+def apply(
+    rules: Sequence[Rule],
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]] | None = None,
+    fills: Sequence[Zeros] = (),
+) -> Applied:
+    """Send every tensor through the first rule that matches its name.
+
+    Args:
+        rules: tried in order.
+        tensors: source name -> tensor.
+        expected: target name -> shape, all that the target must have and no more; None: not
+            checked.
+        fills: for expected names that no rule produced; needs ``expected``.
+
+    Raises:
+        ValueError: listing every source name without a rule, every target name written twice, and
+            of ``expected`` every name not filled, every name too many and every shape that differs.
+    """
+    done = Applied()
+    writers: dict[str, list[str]] = {}
+    unused = []
+    for name, tensor in tensors.items():
+        found = ((rule, rule.pattern.fullmatch(name)) for rule in rules)
+        rule, match = next(((r, m) for r, m in found if m), (None, None))
+        if rule is None or match is None:
+            unused.append(name)
+        elif rule.reason:
+            done.dropped.setdefault(rule.reason, []).append(name)
+        else:
+            target = match.expand(rule.target)
+            writers.setdefault(target, []).append(name)
+            done.tensors[target] = TRANSFORMS[rule.transform](tensor) if rule.transform else tensor
+            if rule.transform:
+                done.transformed[target] = rule.transform
+    problems = [f'no rule for {name}' for name in unused]
+    problems += [f'{k} is written by {" and ".join(v)}' for k, v in writers.items() if len(v) > 1]
+    if expected is not None:
+        _fill(done, expected, fills)
+        problems += _differences(done.tensors, expected)
+    if problems:
+        raise ValueError('\n  '.join([f'{len(problems)} tensors do not fit:', *problems]))
+    return done
+
+
+def _fill(done: Applied, expected: Mapping[str, tuple[int, ...]], fills: Sequence[Zeros]) -> None:
+    for name, shape in expected.items():
+        fill = next((f for f in fills if f.pattern.fullmatch(name)), None)
+        if fill is not None and name not in done.tensors:
+            done.tensors[name] = torch.zeros(shape, dtype=torch.int64)
+            done.filled.setdefault(fill.reason, []).append(name)
+
+
+def _differences(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    found = [f'{name} is not filled' for name in expected if name not in tensors]
+    for name, tensor in tensors.items():
+        if name not in expected:
+            found.append(f'{name} is not in the target')
+        elif tuple(tensor.shape) != expected[name]:
+            found.append(f'{name} has shape {tuple(tensor.shape)}, the target {expected[name]}')
+    return found
+
+
+MINDSPORE_NAMES = (
+    drop(
+        r'(?:moments?[12]?\..*|global_step|learning_rate|momentum|beta[12]_power|epoch_num|step_num)',
+        'optimizer state and counters of a training run',
+    ),
+    rename(r'(.*)\.gamma', r'\1.weight'),
+    rename(r'(.*)\.beta', r'\1.bias'),
+    rename(r'(.*)\.moving_mean', r'\1.running_mean'),
+    rename(r'(.*)\.moving_variance', r'\1.running_var'),
+    rename(r'(.*)', r'\1'),
+)
+"""MindSpore's names of norm tensors to torch's, for every family."""
+
+MINDSPORE_FILLS = (zeros(r'.*\.num_batches_tracked', 'MindSpore counts no batches'),)
+"""What torch's batch norms have and MindSpore's have not."""

@@ -1,0 +1,122 @@
+"""Published Wave-MLP files written by the tests: names and shapes, and MindSpore's container."""
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+TINY = {'depths': (1, 1, 1, 1), 'dims': (8, 12, 16, 20), 'mlp_ratios': (4, 4, 4, 4)}
+Named = tuple[str, tuple[int, ...]]
+
+
+def wavemlp(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    mlp_ratios: Iterable[int] = (4, 4, 4, 4),
+    phase: str = 'fc',
+    norm: str = 'BN',
+    stem_norm: bool = True,
+    classes: int | None = 16,
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the PyTorch release; ``classes=None`` gives its dense form."""
+    return dict(_wavemlp(tuple(depths), tuple(dims), mlp_ratios, phase, norm, stem_norm, classes))
+
+
+def _wavemlp(
+    depths: tuple[int, ...],
+    dims: tuple[int, ...],
+    ratios: Iterable[int],
+    phase: str,
+    kind: str,
+    stem_norm: bool,
+    classes: int | None,
+) -> Iterator[Named]:
+    def norm(name: str, c: int, kind: str = kind) -> Iterator[Named]:
+        leaves = ('weight', 'bias', 'running_mean', 'running_var')
+        yield from ((f'{name}.{leaf}', (c,)) for leaf in leaves[: 4 if kind == 'BN' else 2])
+        if kind == 'BN':
+            yield f'{name}.num_batches_tracked', ()
+
+    def conv(name: str, *shape: int, bias: bool = True) -> Iterator[Named]:
+        yield f'{name}.weight', shape
+        if bias:
+            yield f'{name}.bias', shape[:1]
+
+    for stage, (depth, c, ratio) in enumerate(zip(depths, dims, ratios, strict=True)):
+        lead = f'network.{2 * stage - 1}' if stage else 'patch_embed'
+        yield from conv(f'{lead}.proj', c, *((dims[stage - 1], 3, 3) if stage else (3, 7, 7)))
+        if stem_norm:
+            yield from norm(f'{lead}.norm', c)
+        for block in (f'network.{2 * stage}.{j}' for j in range(depth)):
+            yield from norm(f'{block}.norm1', c)
+            for part in ('fc_h', 'fc_w', 'fc_c'):
+                yield from conv(f'{block}.attn.{part}', c, c, 1, 1, bias=False)
+            yield from conv(f'{block}.attn.tfc_h', c, 2, 1, 7, bias=False)
+            yield from conv(f'{block}.attn.tfc_w', c, 2, 7, 1, bias=False)
+            yield from conv(f'{block}.attn.reweight.fc1', c // 4, c, 1, 1)
+            yield from conv(f'{block}.attn.reweight.fc2', 3 * c, c // 4, 1, 1)
+            yield from conv(f'{block}.attn.proj', c, c, 1, 1)
+            for part in ('theta_h_conv', 'theta_w_conv'):
+                shape = (c, 1, 3, 3) if phase == 'dw' else (c, c, 1, 1)
+                yield from conv(f'{block}.attn.{part}.0', *shape, bias=phase == 'fc')
+                yield from norm(f'{block}.attn.{part}.1', c, 'BN')
+            yield from norm(f'{block}.norm2', c)
+            yield from conv(f'{block}.mlp.fc1', ratio * c, c, 1, 1)
+            yield from conv(f'{block}.mlp.fc2', c, ratio * c, 1, 1)
+        if classes is None:
+            yield from norm(f'norm{2 * stage}', c)
+    if classes is not None:
+        yield from norm('norm', dims[-1])
+        yield from conv('head', classes, dims[-1])
+
+
+MINDSPORE_LEAVES = {
+    'running_mean': 'moving_mean',
+    'running_var': 'moving_variance',
+    'weight': 'gamma',
+    'bias': 'beta',
+}
+
+
+def mindspore_names(names: Iterable[str]) -> dict[str, str]:
+    """PyTorch name -> MindSpore's, without the batch counters it does not keep."""
+    names = list(names)
+    norms = {n.rpartition('.')[0] for n in names if 'norm' in n or '_conv.1.' in n}
+    found = {}
+    for name in names:
+        module, _, leaf = name.rpartition('.')
+        if leaf != 'num_batches_tracked':
+            found[name] = f'{module}.{MINDSPORE_LEAVES[leaf]}' if module in norms else name
+    return found
+
+
+def write_mindspore(
+    path: Path, entries: Iterable[tuple[str, str, Iterable[int], bytes]], crc: bool = False
+) -> None:
+    """Write (tag, type, dims, content) entries as MindSpore's protocol buffer."""
+    message = b''
+    for tag, dtype, dims, content in entries:
+        tensor = b''.join(b'\x08' + _varint(d) for d in dims)
+        tensor += _bytes(2, dtype.encode()) + _bytes(3, content)
+        message += _bytes(1, _bytes(1, tag.encode()) + _bytes(2, tensor))
+    if crc:
+        message += b'crc_num' + zlib.crc32(message).to_bytes(10, 'big')
+    path.write_bytes(message)
+
+
+def _bytes(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    septets = [value >> shift & 0x7F for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes([s | 0x80 for s in septets[:-1]] + septets[-1:])
+
+
+def mindspore_entry(tag: str, tensor: Any) -> tuple[str, str, tuple[int, ...], bytes]:
+    """A float32 tensor as an entry of :func:`write_mindspore`."""
+    content = tensor.numpy().tobytes()
+    assert len(content) == 4 * math.prod(tensor.shape)
+    return tag, 'Float32', tuple(tensor.shape), content

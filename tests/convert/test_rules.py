@@ -1,0 +1,91 @@
+"""Rules account for every tensor."""
+
+import pytest
+import torch
+
+from mmwave.convert.rules import (
+    MINDSPORE_FILLS,
+    MINDSPORE_NAMES,
+    TRANSFORMS,
+    apply,
+    drop,
+    rename,
+    transform,
+    zeros,
+)
+
+A, B = torch.arange(6.0).reshape(2, 3), torch.ones(4)
+
+
+def test_first_rule_that_matches_the_whole_name_decides():
+    rules = (
+        drop(r'stage\.\d+\.ops', 'counters'),
+        rename(r'stage\.1\.(\w+)', r'first.\1'),
+        rename(r'stage\.(\d+)\.(?P<leaf>\w+)', r'rest.\1.\g<leaf>'),
+    )
+    done = apply(rules, {'stage.1.w': A, 'stage.12.w': B, 'stage.1.ops': B})
+    assert list(done.tensors) == ['first.w', 'rest.12.w']
+    assert done.tensors['first.w'] is A
+    assert done.dropped == {'counters': ['stage.1.ops']}
+    assert done.filled == {}
+
+
+@pytest.mark.parametrize('name', ['xa.w', 'a.wx', 'a.w.b'])
+def test_patterns_are_anchored(name):
+    with pytest.raises(ValueError, match=f'no rule for {name}'):
+        apply((rename(r'a\.w', 'b'),), {name: A})
+
+
+def test_named_transform():
+    done = apply((transform(r'(.*)', r'\1.t', 'transpose'),), {'a': A})
+    assert torch.equal(done.tensors['a.t'], A.T)
+    assert done.transformed == {'a.t': 'transpose'}
+
+
+def test_a_rule_needs_a_known_transform_and_a_drop_a_reason():
+    with pytest.raises(ValueError, match=f"'flip': expected one of {', '.join(TRANSFORMS)}"):
+        transform('a', 'b', 'flip')
+    with pytest.raises(ValueError, match="drops 'a' must give a reason"):
+        drop('a', '')
+
+
+def test_everything_that_does_not_fit_is_listed():
+    rules = (rename(r'same\d', 'same'), rename(r'keep\.(\w+)', r'\1'))
+    tensors = {'same1': A, 'same2': A, 'odd1': A, 'odd2': A, 'keep.w': A, 'keep.extra': B}
+    expected = {'same': (2, 3), 'w': (3, 2), 'absent1': (1,), 'absent2': ()}
+    with pytest.raises(ValueError, match='7 tensors do not fit') as caught:
+        apply(rules, tensors, expected)
+    assert [line.strip() for line in str(caught.value).splitlines()[1:]] == [
+        'no rule for odd1',
+        'no rule for odd2',
+        'same is written by same1 and same2',
+        'absent1 is not filled',
+        'absent2 is not filled',
+        'w has shape (2, 3), the target (3, 2)',
+        'extra is not in the target',
+    ]
+
+
+def test_zeros_fill_only_what_is_expected_and_absent():
+    expected = {'a.count': (), 'b.count': (2,)}
+    given = {'b.count': torch.tensor([3, 4])}
+    done = apply((rename('(.*)', r'\1'),), given, expected, (zeros(r'.*\.count', 'none kept'),))
+    assert done.filled == {'none kept': ['a.count']}
+    assert torch.equal(done.tensors['a.count'], torch.zeros((), dtype=torch.int64))
+    assert done.tensors['a.count'].dtype == torch.int64
+    assert torch.equal(done.tensors['b.count'], given['b.count'])
+
+
+def test_mindspore_names():
+    given = {
+        **dict.fromkeys(
+            ('n.gamma', 'n.beta', 'n.moving_mean', 'n.moving_variance', 'fc.weight'), B
+        ),
+        **dict.fromkeys(('moments.n.gamma', 'moment1.n.beta', 'global_step', 'beta1_power'), B),
+    }
+    done = apply(MINDSPORE_NAMES, given)
+    assert list(done.tensors) == [
+        *('n.weight', 'n.bias', 'n.running_mean', 'n.running_var', 'fc.weight'),
+    ]
+    assert sum(map(len, done.dropped.values())) == 4
+    assert MINDSPORE_FILLS[0].pattern.fullmatch('n.num_batches_tracked')

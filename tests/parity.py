@@ -1,0 +1,42 @@
+"""The weights and images behind the golden numbers in ``tests/data``: drawn from their own names.
+
+A golden number is what a published implementation computes in eval mode when every tensor of its
+state dict is :func:`weight` of the tensor's published name, and the images are :func:`image`.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def _normal(seed: int, shape: Iterable[int]) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(tuple(shape))
+
+
+def weight(name: str, shape: Iterable[int]) -> Tensor:
+    """The tensor called ``name``: float32, or int64 zeros for a batch counter."""
+    shape = tuple(shape)
+    if name.endswith('num_batches_tracked'):
+        return torch.zeros(shape, dtype=torch.int64)
+    drawn = _normal(zlib.crc32(name.encode()), shape)
+    if name.endswith('running_var'):
+        drawn = 1 + 0.1 * np.abs(drawn)
+    elif len(shape) > 1:
+        drawn = drawn / np.sqrt(math.prod(shape[1:]))
+    else:
+        drawn = 0.1 * drawn + (1 if name.endswith('weight') else 0)
+    return torch.from_numpy(np.asarray(drawn, dtype=np.float32))
+
+
+def image(shape: Iterable[int], seed: int = 0) -> Tensor:
+    """Float32 images of ``shape`` (N, C, H, W)."""
+    return torch.from_numpy(_normal(seed, shape).astype(np.float32))
+
+
+def state_dict(names_and_shapes: Iterable[tuple[str, Iterable[int]]]) -> dict[str, Tensor]:
+    """``{name: weight(name, shape)}``."""
+    return {name: weight(name, shape) for name, shape in names_and_shapes}
