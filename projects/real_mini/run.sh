@@ -57,11 +57,11 @@ camvid() {
     local config=configs/wavemlp/wavemlp-s_upernet_80k_cityscapes-512x1024.py options
     # shellcheck disable=SC2207
     options=($(roots street_seg/camvid_cityscapes) model.backbone.init_cfg=None train_dataloader.num_workers=1
-        train_cfg.max_iters=24 train_cfg.val_interval=24 param_scheduler.0.end=6 param_scheduler.1.begin=6
-        param_scheduler.1.end=24 optim_wrapper.optimizer.lr=3e-4 default_hooks.logger.interval=2
-        default_hooks.checkpoint.interval=24 randomness.seed=0)
+        train_cfg.max_iters=16 train_cfg.val_interval=16 param_scheduler.0.end=4 param_scheduler.1.begin=4
+        param_scheduler.1.end=16 optim_wrapper.optimizer.lr=3e-4 default_hooks.logger.interval=2
+        default_hooks.checkpoint.interval=16 randomness.seed=0)
     tools/dist_train.sh $config 2 --amp --work-dir "$work/camvid" --cfg-options "${options[@]}"
-    tools/dist_test.sh $config "$work/camvid/iter_24.pth" 2 --work-dir "$work/camvid/test" \
+    tools/dist_test.sh $config "$work/camvid/iter_16.pth" 2 --work-dir "$work/camvid/test" \
         --show-dir "$work/camvid/drawn" --cfg-options "${options[@]}"
 }
 
