@@ -1,6 +1,7 @@
 """The backbones that ``tests/models/backbones/test_contract.py`` is held against."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from mmwave.models import MLPBackbone
 from mmwave.registry import MODELS
 
+ROOT = Path(__file__).parent.parent
+"""The top folder of the repository."""
 SMALLEST = {'WaveMLP': 't-dw'}
 """Backbone -> the variant that the quick tests use."""
 

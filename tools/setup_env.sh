@@ -37,6 +37,11 @@ echo "== environment .venv with $("$python" --version)"
 fits .venv/bin/python || "$uv" venv --quiet --clear --python "$python" .venv
 
 echo "== installing torch, the OpenMMLab stack and mmwave; mmcv's C++ ops are compiled the first time, 5 to 15 minutes"
+# Where torch sees a GPU, mmcv's build wants the CUDA toolkit; a driver alone is not enough for that.
+if ! command -v nvcc >/dev/null && [ ! -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then
+    export CUDA_VISIBLE_DEVICES=
+    echo "   no nvcc found: mmcv's ops will run on the CPU only, detectors need them on the GPU (see README.md)"
+fi
 # uv is silent while it compiles: say that it lives.
 (while sleep 30; do echo "   ... at it for ${SECONDS} s"; done) &
 heartbeat=$!

@@ -3,25 +3,22 @@
 
 import argparse
 
-from mmwave.apis import load_config, preflight, test
+from mmwave.apis import prepare_testing, test
 from mmwave.apis.cli import add_run_options, run_tool
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.check_only is not None:
-        cfg = load_config(args.config, cfg_options=args.cfg_options)
-        preflight(cfg, splits=('test',), num_procs=args.check_only)
-        return
-    test(
+    cfg = prepare_testing(
         args.config,
         args.checkpoint,
         work_dir=args.work_dir,
         out=args.out,
         show_dir=args.show_dir,
         cfg_options=args.cfg_options,
-        launcher=args.launcher,
-        trust_checkpoint=args.trust_checkpoint,
+        num_procs=args.check_only,
     )
+    if args.check_only is None:
+        test(cfg, launcher=args.launcher, trust_checkpoint=args.trust_checkpoint)
 
 
 if __name__ == '__main__':
@@ -30,7 +27,9 @@ if __name__ == '__main__':
     parser.add_argument('checkpoint', help='weights, written by train.py or convert_checkpoint.py')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
     parser.add_argument(
-        '--show-dir', metavar='FOLDER', help='draw the predictions into this folder'
+        '--show-dir',
+        metavar='FOLDER',
+        help='draw the predictions into this folder',
     )
     add_run_options(parser)
     run_tool(main, parser)

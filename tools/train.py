@@ -3,25 +3,22 @@
 
 import argparse
 
-from mmwave.apis import load_config, preflight, train
+from mmwave.apis import prepare_training, train
 from mmwave.apis.cli import add_run_options, run_tool
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.check_only is not None:
-        cfg = load_config(args.config, cfg_options=args.cfg_options)
-        preflight(cfg, splits=('train',), num_procs=args.check_only)
-        return
-    train(
+    cfg = prepare_training(
         args.config,
         work_dir=args.work_dir,
         resume=args.resume,
         amp=args.amp,
         auto_scale_lr=args.auto_scale_lr,
         cfg_options=args.cfg_options,
-        launcher=args.launcher,
-        trust_checkpoint=args.trust_checkpoint,
+        num_procs=args.check_only,
     )
+    if args.check_only is None:
+        train(cfg, launcher=args.launcher, trust_checkpoint=args.trust_checkpoint)
 
 
 if __name__ == '__main__':

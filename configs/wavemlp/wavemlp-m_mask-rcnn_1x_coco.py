@@ -1,4 +1,4 @@
-"""Mask R-CNN on Wave-MLP-M, the set-up of the paper's COCO table; not trained here."""
+"""Mask R-CNN on Wave-MLP-M; PVT's recipe, not trained here."""
 
 _base_ = [
     '../_base_/models/mask-rcnn_fpn.py',

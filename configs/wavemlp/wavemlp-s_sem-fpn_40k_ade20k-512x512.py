@@ -1,4 +1,4 @@
-"""Semantic FPN on Wave-MLP-S, the set-up of the paper's ADE20K table; not trained here."""
+"""Semantic FPN on Wave-MLP-S; PVT's recipe, not trained here."""
 
 _base_ = [
     '../_base_/models/sem-fpn.py',

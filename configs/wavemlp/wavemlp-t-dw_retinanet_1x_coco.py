@@ -1,4 +1,4 @@
-"""RetinaNet on Wave-MLP-T*, the set-up of the paper's COCO table; not trained here."""
+"""RetinaNet on Wave-MLP-T*; PVT's recipe, not trained here."""
 
 _base_ = [
     '../_base_/models/retinanet_fpn.py',

@@ -1,6 +1,15 @@
 """Functions behind the tools; the only room that knows mmpretrain, mmdet and mmseg."""
 
 from .preflight import PreflightError, preflight
-from .run import UsageError, load_config, test, train
+from .run import UsageError, load_config, prepare_testing, prepare_training, test, train
 
-__all__ = ['PreflightError', 'UsageError', 'load_config', 'preflight', 'test', 'train']
+__all__ = [
+    'PreflightError',
+    'UsageError',
+    'load_config',
+    'preflight',
+    'prepare_testing',
+    'prepare_training',
+    'test',
+    'train',
+]

@@ -45,7 +45,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line and call ``main``; a user's error ends in one line and exit code 2."""
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
+    # torchrun and mmengine's Slurm set-up set it themselves, Open MPI under its own name.
+    local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', getattr(args, 'local_rank', 0))
+    os.environ.setdefault('LOCAL_RANK', str(local_rank))
     try:
         main(args)
     except (UserError, FileNotFoundError) as error:

@@ -187,6 +187,8 @@ def _check_roots(places: Sequence[_Place]) -> None:
 
 def _check_folders(place: _Place) -> None:
     for setting, folder in _prefixes(place.dataset).items():
+        if setting == 'data_prefix.seg_map_path' and not _loads_labels(place.dataset):
+            continue
         if not _is_local(folder, place.dataset.get('backend_args')) or not folder:
             continue
         if not osp.isdir(folder):
@@ -195,6 +197,12 @@ def _check_folders(place: _Place) -> None:
                 f'--cfg-options {place.key}.{setting}=SUBFOLDER of data_root '
                 f'{place.dataset.get("data_root")!r}, or {place.key}.data_root=DIR'
             )
+
+
+def _loads_labels(dataset: Mapping[str, Any]) -> bool:
+    """Whether labels are read at all: a test set may have none, and its pipeline says so."""
+    pipeline = dataset.get('pipeline') or ()
+    return not pipeline or any('Annotations' in str(step.get('type')) for step in pipeline)
 
 
 def _why_no_folder(path: str) -> str:
@@ -249,12 +257,13 @@ def _check_coco(place: _Place) -> None:
         return
     if not _is_local(path, dataset.get('backend_args')):
         return
+    # Other classes have other formats behind the same suffix, one JSON a line among them.
+    if _bare_type(dataset) != 'CocoDataset':
+        return
     try:
         summary = summarize(path)
     except AnnotationFileError as error:
         raise PreflightError(f'{place.key}: {error}') from error
-    if _bare_type(dataset) != 'CocoDataset':
-        return
     if summary is None:
         raise PreflightError(f'{place.key}: {path!r} has no COCO categories (id and name each)')
     classes = _classes(place)
@@ -334,7 +343,9 @@ def _check_not_empty(place: _Place) -> None:
         implied = getattr(cls, 'IMG_EXTENSIONS', None) or _default(cls, 'extensions')
         suffixes, setting = dataset.get('extensions') or implied, 'extensions'
         # mmpretrain: every subfolder is a class, files beside them do not count.
-        in_subfolders = dataset.get('with_label', True)
+        # Its test split is the exception, a flat folder without labels.
+        unlabelled = _bare_type(dataset) == 'ImageNet' and dataset.get('split') == 'test'
+        in_subfolders = dataset.get('with_label', True) and not unlabelled
     if suffixes is None:
         return
     suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)

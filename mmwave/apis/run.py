@@ -2,7 +2,7 @@
 
 import os
 import os.path as osp
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
 from mmwave.engine.cpu import adapt_to_cpu
+from mmwave.engine.drawing import draw_in_every_process
 from mmwave.errors import UserError
 
 from .preflight import preflight
@@ -52,7 +53,7 @@ def load_config(
     return cfg
 
 
-def train(
+def prepare_training(
     config: str,
     *,
     work_dir: str | None = None,
@@ -60,10 +61,9 @@ def train(
     amp: bool = False,
     auto_scale_lr: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
-    launcher: str = 'none',
-    trust_checkpoint: bool = False,
-) -> Runner:
-    """Train as a config says.
+    num_procs: int | None = None,
+) -> Config:
+    """Read a config and options for training and check all that can be checked without building.
 
     Args:
         config: the config file.
@@ -74,19 +74,13 @@ def train(
         auto_scale_lr: scale the learning rate by the ratio of the batch to
             ``auto_scale_lr.base_batch_size``.
         cfg_options: dotted keys and the values that replace the config's.
-        launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
-        trust_checkpoint: allow checkpoints that run code when they are read.
-
-    Returns:
-        The runner after training.
+        num_procs: processes to be started on this machine, None where that is not known.
 
     Raises:
         UsageError: where config, checkpoint or options do not fit.
-        PreflightError: where data folders, annotation files or class names do not fit.
-        DataError: where the data themselves do not fit, before the first step.
+        PreflightError: where data folders, annotation files, class names or GPUs do not fit.
     """
     cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
-    preflight(cfg, splits=('train',))
     if amp:
         _use_amp(cfg)
     if auto_scale_lr:
@@ -97,12 +91,20 @@ def train(
         cfg.resume, cfg.load_from = True, None
     elif resume:
         cfg.resume, cfg.load_from = True, resume
-    runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=0.5)
-    runner.train()
-    return runner
+    _check_checkpoint(cfg)
+    preflight(cfg, splits=('train',), num_procs=num_procs)
+    # Last: whoever has not set up the data yet has no use for advice about weights.
+    for key, path in _pretrained(cfg.model, 'model'):
+        if '://' not in path and not osp.isfile(path):
+            raise UsageError(
+                f'no pretrained weights at {path} ({key}): convert the published file to that path '
+                'with tools/convert_checkpoint.py, set MMWAVE_CHECKPOINTS to the folder that has '
+                'it, or train from scratch with --cfg-options model.backbone.init_cfg=None'
+            )
+    return cfg
 
 
-def test(
+def prepare_testing(
     config: str,
     checkpoint: str,
     *,
@@ -110,32 +112,26 @@ def test(
     out: str | None = None,
     show_dir: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
-    launcher: str = 'none',
-    trust_checkpoint: bool = False,
-) -> dict[str, float]:
-    """Evaluate a checkpoint on a config's test data.
+    num_procs: int | None = None,
+) -> Config:
+    """Read a config and options for testing and check all that can be checked without building.
 
     Args:
         config: the config file.
-        checkpoint: the weights; every tensor of the model must be in the file.
+        checkpoint: the weights.
         work_dir: where logs go; see :func:`load_config`.
         out: ``.pkl`` file to write the predictions to.
         show_dir: folder to draw predictions into.
         cfg_options: dotted keys and the values that replace the config's.
-        launcher: one of :data:`LAUNCHERS`.
-        trust_checkpoint: allow a checkpoint that runs code when it is read.
-
-    Returns:
-        The metrics by name.
+        num_procs: processes to be started on this machine, None where that is not known.
 
     Raises:
         UsageError: where config, checkpoint or options do not fit.
-        PreflightError: where data folders, annotation files or class names do not fit.
-        DataError: where the data themselves do not fit.
+        PreflightError: where data folders, annotation files, class names or GPUs do not fit.
     """
     cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
-    preflight(cfg, splits=('test',))
     cfg.load_from, cfg.resume = checkpoint, False
+    _check_checkpoint(cfg)
     if out:
         if not out.endswith(('.pkl', '.pickle')):
             raise UsageError(f'--out {out}: predictions are written to a .pkl file')
@@ -144,14 +140,56 @@ def test(
         cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=out)]
     if show_dir:
         _draw_into(cfg, osp.abspath(show_dir))
-    return _build_runner(cfg, launcher, trust_checkpoint, min_fraction=1.0).test()
+    preflight(cfg, splits=('test',), num_procs=num_procs)
+    return cfg
+
+
+def train(cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False) -> Runner:
+    """Train as a prepared config says.
+
+    Args:
+        cfg: of :func:`prepare_training`.
+        launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
+        trust_checkpoint: allow checkpoints that run code when they are read.
+
+    Returns:
+        The runner after training.
+
+    Raises:
+        DataError: where the data do not fit, before the first step.
+        UserError: where weights do not fit the model.
+    """
+    runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=0.5)
+    runner.train()
+    return runner
+
+
+def test(
+    cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False
+) -> dict[str, float]:
+    """Evaluate as a prepared config says; every tensor of the model must be in the checkpoint.
+
+    Args:
+        cfg: of :func:`prepare_testing`.
+        launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
+        trust_checkpoint: allow a checkpoint that runs code when it is read.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        DataError: where the data do not fit.
+        UserError: where the weights do not fit the model.
+    """
+    runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=1.0)
+    draw_in_every_process(runner.visualizer)
+    return runner.test()
 
 
 def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: float) -> Runner:
     if launcher not in LAUNCHERS:
         raise UsageError(f'unknown launcher {launcher!r}: expected one of {", ".join(LAUNCHERS)}')
-    if cfg.get('load_from') and '://' not in cfg.load_from and not osp.isfile(cfg.load_from):
-        raise UsageError(f'no such checkpoint: {cfg.load_from}')
+    _check_ops(cfg)
     register_safe_loader(trust=trust)
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
@@ -164,6 +202,38 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: floa
     if note:
         print_log(note, logger='current')
     return runner
+
+
+def _check_ops(cfg: Config) -> None:
+    """An mmcv built where no CUDA toolkit was in sight fails at a detector's first NMS."""
+    if get_device() != 'cuda' or cfg.get('default_scope') != 'mmdet':
+        return
+    from mmcv.ops import get_compiling_cuda_version
+
+    if get_compiling_cuda_version() == 'not available':
+        raise UsageError(
+            'this mmcv was built without CUDA ops, which detectors need on a GPU: build it again '
+            'with nvcc on the path (README.md, "With a GPU"), or hide the GPUs with '
+            'CUDA_VISIBLE_DEVICES= to run on the CPU'
+        )
+
+
+def _check_checkpoint(cfg: Config) -> None:
+    path = cfg.get('load_from')
+    if path and '://' not in path and not osp.isfile(path):
+        raise UsageError(f'no such checkpoint: {path}')
+
+
+def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Where a model's config names files of weights: (dotted key, path)."""
+    if isinstance(node, Mapping):
+        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
+            yield f'{key}.checkpoint', node['checkpoint']
+        for name, value in node.items():
+            yield from _pretrained(value, f'{key}.{name}')
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _pretrained(value, f'{key}.{index}')
 
 
 def _use_amp(cfg: Config) -> None:

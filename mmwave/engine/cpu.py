@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmwave.errors import UserError
+
 SYNC_BATCH_NORMS = ('SyncBN', 'SyncBatchNorm', 'MMSyncBN')
 
 
@@ -27,7 +29,7 @@ def adapt_to_cpu(cfg: Config, launcher: str) -> str:
         ValueError: for a launcher that needs GPUs.
     """
     if launcher not in ('none', 'pytorch'):
-        raise ValueError(f"launcher {launcher!r} needs GPUs: without one use 'none' or 'pytorch'")
+        raise UserError(f"launcher {launcher!r} needs GPUs: without one use 'none' or 'pytorch'")
     changes = []
     replaced = _replace_sync_bn(cfg._cfg_dict)
     if cfg.get('sync_bn') is not None:

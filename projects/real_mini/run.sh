@@ -74,17 +74,19 @@ overfit() {
 
 # Kill one of two processes in the third epoch without warning, then go on from the second.
 resume() {
-    local config=$mine/wavemlp-t_flowers5.py options=(train_cfg.max_epochs=4 default_hooks.logger.interval=1) pid
+    local config=$mine/wavemlp-t_flowers5.py options=(train_cfg.max_epochs=4 default_hooks.logger.interval=1) launcher rank
     rm -rf "$work/resume"
     tools/dist_train.sh $config 2 --amp --work-dir "$work/resume" --cfg-options "${options[@]}" &
+    launcher=$!
     until grep -qs 'Epoch(train) *\[3\]' "$work"/resume/*/*.log; do
-        kill -0 $! || { echo 'training ended before it could be killed' >&2; return 1; }
+        kill -0 $launcher || { echo 'training ended before it could be killed' >&2; return 1; }
         sleep 1
     done
-    pid=$(pgrep -f "train.py $config .*--launcher pytorch" | tail -n 1)
-    echo "== killing process $pid"
-    kill -KILL "$pid"
-    wait $! && { echo 'the launcher hid the loss of a process' >&2; return 1; }
+    # The launcher has become torchrun, its children are the ranks.
+    rank=$(pgrep -P $launcher | tail -n 1)
+    echo "== killing process $rank"
+    kill -KILL "$rank"
+    wait $launcher && { echo 'the launcher hid the loss of a process' >&2; return 1; }
     echo "== resuming"
     tools/dist_train.sh $config 2 --amp --work-dir "$work/resume" --resume --cfg-options "${options[@]}"
 }

@@ -9,15 +9,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+. "$root/tools/launch.sh" # settles PYTHON, defines fail
 work=$(realpath -m "${WORK_DIR:-$root/work_dirs/shapes_demo}")
 cd "$root"
-if [ -z "${PYTHON:-}" ]; then
-    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x .venv/bin/python ]; then
-        PYTHON=$root/.venv/bin/python
-    else
-        PYTHON=python
-    fi
-fi
 export PYTHON
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 # The same two processes on the CPU everywhere: a machine with one GPU could not start two on it.
@@ -34,10 +28,6 @@ picture=$work/shapes.jpg
 least=0.5
 
 say() { printf '\n== %3d s: %s\n' "$SECONDS" "$*"; }
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
 
 mkdir -p "$work"
 # What an earlier run left must not pass for a result of this one.

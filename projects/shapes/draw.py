@@ -106,6 +106,10 @@ def detect(config: str, checkpoint: str, scenes: int, score: float) -> tuple[lis
     from mmdet.apis import inference_detector, init_detector
     from mmdet.registry import DATASETS
 
+    from mmwave.checkpoint import register_safe_loader
+
+    register_safe_loader()
+
     # For the eye one class an object: COCO's metric wants every class that might be right.
     one_class = {'model.test_cfg.nms.class_agnostic': True}
     model = init_detector(config, checkpoint, device='cpu', cfg_options=one_class)

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmwave.engine.coco_file import find_box_faults, summarize
+from mmwave.engine.coco_file import AnnotationFileError, find_box_faults, summarize
 from mmwave.engine.data_faults import (
     DataError,
     Findings,
@@ -154,7 +154,7 @@ class DataCheckHook(Hook):
     ) -> None:
         first = dataset.get_data_info(share[0])
         # mmdet's infos have a seg_map_path as well; its maps follow other rules.
-        if 'instances' in first or not first.get('seg_map_path'):
+        if 'instances' in first or not first.get('seg_map_path') or not _loads_labels(dataset):
             return
         rule = LabelRule(
             num_classes=_num_classes(dataset, model),
@@ -209,6 +209,12 @@ def _run(
         for index, fault in results:
             if fault is not None:
                 found.add(fault[0], index, fault[1])
+
+
+def _loads_labels(dataset: Any) -> bool:
+    """Whether labels are read at all: a test set may have none, and its pipeline says so."""
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
+    return not transforms or any('Annotations' in type(t).__name__ for t in transforms)
 
 
 def _metainfo(dataset: Any) -> dict[str, Any]:
@@ -271,7 +277,13 @@ def _compare_heads(found: Findings, dataset: Any, model: nn.Module) -> None:
 def _look_into_ann_file(found: Findings, dataset: Any) -> None:
     """Looks for the boxes of a COCO file that the data set has already dropped in silence."""
     path = _coco_path(dataset)
-    faults = find_box_faults(path) if found.boxes is not None and path is not None else None
+    if found.boxes is None or path is None:
+        return
+    try:
+        faults = find_box_faults(path)
+    except AnnotationFileError:
+        # The data set has read its boxes from it already: a format of its own.
+        return
     if faults is None:
         return
     for ann_id in faults.non_finite:

@@ -14,7 +14,8 @@ from mmwave.registry import HOOKS
 class LoadReportHook(Hook):
     """Log how many tensors of the model a checkpoint holds when the runner loads it.
 
-    mmengine loads what matches and goes on, also where nothing does.
+    mmengine loads what matches and goes on, also where nothing does. A checkpoint that is a bare
+    state dict, or holds it as ``model``, is brought into mmengine's form.
 
     Args:
         min_fraction: the least part of the model's tensors that must match, 0 to 1.
@@ -23,15 +24,20 @@ class LoadReportHook(Hook):
         ValueError: on loading, where fewer match.
     """
 
+    # Before EMAHook, which expects the entry that is made here.
+    priority = 'HIGH'
+
     def __init__(self, min_fraction: float = 0.5) -> None:
         self.min_fraction = min_fraction
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        state = state_dict_of(checkpoint)
+        checkpoint.setdefault('state_dict', state)
         # mmengine loads the same tensors once more right after; here they are counted.
         report = load_matching(
             model,
-            state_dict_of(checkpoint),
+            state,
             min_fraction=self.min_fraction,
             source='the checkpoint',
         )

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from mmengine.logging import print_log
@@ -93,6 +92,11 @@ class MLPBackbone(BaseModule):
         self.with_cp = with_cp
         self.size_constraint = size_constraint or SizeConstraint()
 
+    archs: ClassVar[Mapping[str, Any]]
+    """The family's named archs."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """Settings that a converted file stands for where it names none."""
+
     # The four parts; annotated here so that readers and type checkers know them.
     stem: nn.Module
     downsamples: nn.ModuleList
@@ -157,20 +161,24 @@ class MLPBackbone(BaseModule):
         return [self.stem, *self.downsamples[: max(k - 1, 0)], *self.stages[:k], *norms]
 
     def init_weights(self) -> None:
-        if not isinstance(self.init_cfg, Mapping) or self.init_cfg.get('type') != 'Pretrained':
+        given = self.init_cfg
+        entries = [given] if isinstance(given, Mapping) else list(given or ())
+        self.init_cfg = [e for e in entries if not _is_pretrained(e)] or None
+        try:
             super().init_weights()
-            return
-        options = {k: self.init_cfg[k] for k in ('prefix', 'trust') if k in self.init_cfg}
-        self.load_pretrained(self.init_cfg['checkpoint'], **options)
-        self.is_init = True
+        finally:
+            self.init_cfg = given
+        for entry in filter(_is_pretrained, entries):
+            options = {k: entry[k] for k in ('prefix', 'trust') if entry.get(k) is not None}
+            self.load_pretrained(entry['checkpoint'], **options)
 
     def load_pretrained(self, path: str, *, prefix: str | None = None, trust: bool = False) -> None:
         """Load the tensors of the file that match by name and shape, and log how many did.
 
         Args:
             path: a local ``.safetensors`` or torch file.
-            prefix: what the backbone's names begin with in the file. By default ``backbone.`` where
-                the file has such names, else nothing.
+            prefix: what the backbone's names begin with in the file, the last dot given or not.
+                By default ``backbone.`` where the file has such names, else nothing.
             trust: read a file that runs code when it is read.
 
         Raises:
@@ -186,20 +194,26 @@ class MLPBackbone(BaseModule):
         self._check_settings(content, path)
         state = state_dict_of(content)
         if prefix is None:
-            prefix = 'backbone.' if any(k.startswith('backbone.') for k in state) else ''
+            prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
+        prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
         report = load_matching(self, state, prefix=prefix, source=path)
         print_log(report.summary(), logger='current')
 
     def _check_settings(self, content: Any, path: str) -> None:
-        """Hold the settings the converter noted in the file (its GELU, say) against this one's."""
+        """Hold what the converter noted in the file (its arch, its GELU) against this backbone."""
         meta = content.get('meta') if isinstance(content, Mapping) else None
-        settings = meta.get('backbone') if isinstance(meta, Mapping) else None
-        for name, wanted in (settings if isinstance(settings, Mapping) else {}).items():
-            mine = getattr(self, name, wanted)
-            mine = asdict(mine) if is_dataclass(mine) else mine
-            if name not in ('type', 'arch') and mine != wanted:
+        noted = meta.get('backbone') if isinstance(meta, Mapping) else None
+        if not isinstance(noted, Mapping):
+            return
+        wanted = {**self.published, **noted}
+        if 'arch' in wanted:
+            wanted['arch'] = resolve_arch(wanted['arch'], self.archs)
+        for name in wanted.keys() - {'type'}:
+            mine = getattr(self, name, wanted[name])
+            if mine != wanted[name]:
                 raise UserError(
-                    f'{path} is of a backbone with {name}={wanted}, this one has {name}={mine}'
+                    f'{path} is of a backbone with {name}={wanted[name]}, '
+                    f'this one has {name}={mine}'
                 )
 
     def layer_depth(self, name: str) -> tuple[int, int]:
@@ -254,3 +268,9 @@ def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tup
     if list(indices) != sorted(set(indices)):
         raise ValueError(f'out_indices={given} must name each stage once, in increasing order')
     return indices
+
+
+def _is_pretrained(entry: Mapping[str, Any]) -> bool:
+    kind = entry.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')

@@ -212,6 +212,9 @@ class WaveMLP(MLPBackbone):
         TypeError: for an unknown argument or an unknown field of ``arch``.
     """
 
+    archs = ARCHS
+    published = MappingProxyType({'act_cfg': dict(type='GELU')})
+
     def __init__(
         self,
         arch: str | dict | WaveMLPArch = 't',

@@ -10,6 +10,7 @@ from itertools import combinations
 import pytest
 import torch
 from mmcv.cnn.bricks import DropPath
+from mmengine.logging import MMLogger
 from mmengine.model import ExponentialMovingAverage, convert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import DefaultScope
@@ -270,19 +271,24 @@ def test_copies_and_repr(name, arch):
 
 
 def test_pretrained_is_loaded_loudly(name, arch, tmp_path, caplog):
+    MMLogger.get_current_instance().addHandler(caplog.handler)
     donor = build(name, arch)
     path = str(tmp_path / 'donor.pth')
     wrapped = {f'backbone.{k}': v for k, v in donor.state_dict().items()}
     torch.save({'state_dict': wrapped, 'meta': {}}, path)
-    for prefix in ({}, {'prefix': 'backbone.'}):
+    for prefix in ({}, {'prefix': 'backbone.'}, {'prefix': 'backbone'}):
         torch.manual_seed(9)
         model = build(
             name, arch, in_channels=3, init_cfg=dict(type='Pretrained', checkpoint=path, **prefix)
         )
         for p in model.parameters():
             p.data.add_(1)
+        if prefix:  # mmengine's other spelling
+            model.init_cfg = [model.init_cfg]
         model.init_weights()
         assert all(torch.equal(v, donor.state_dict()[k]) for k, v in model.state_dict().items())
+        tensors = sum(not k.endswith('num_batches_tracked') for k in donor.state_dict())
+        assert f'loaded {tensors} of {tensors} tensors from {path}' in caplog.text
     torch.save({'state_dict': {'head.fc.weight': torch.zeros(3)}, 'meta': {}}, path)
     model = build(name, arch, init_cfg=dict(type='Pretrained', checkpoint=path))
     with pytest.raises(ValueError, match='loaded 0 of'):

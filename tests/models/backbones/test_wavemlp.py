@@ -199,6 +199,17 @@ def test_arch_as_a_dict_and_its_checks():
             WaveMLP(fields | change)
 
 
+def test_weights_of_another_arch_are_refused(tmp_path):
+    """Most tensors of T fit T*, and most of M fit S: half a match is no match."""
+    path = str(tmp_path / 't.pth')
+    meta = dict(backbone=dict(type='mmwave.WaveMLP', arch='t'))
+    torch.save(dict(meta=meta, state_dict=WaveMLP('t').state_dict()), path)
+    pretrained = dict(type='Pretrained', checkpoint=path)
+    with pytest.raises(ValueError, match=r"with arch=WaveMLPArch\(.*phase='fc'.*phase='dw'"):
+        WaveMLP('t-dw', init_cfg=pretrained).init_weights()
+    WaveMLP('t', init_cfg=pretrained).init_weights()
+
+
 def test_tanh_gelu_is_another_function_and_its_weights_are_not_mistaken(tmp_path):
     tiny = dict(depths=[1, 1, 1, 1], dims=[8, 12, 16, 20])
     tanh = dict(type='GELU', approximate='tanh')
@@ -211,6 +222,11 @@ def test_tanh_gelu_is_another_function_and_its_weights_are_not_mistaken(tmp_path
         WaveMLP(tiny, init_cfg=pretrained).init_weights()
     model = WaveMLP(tiny, act_cfg=tanh, init_cfg=pretrained).eval()
     model.init_weights()
+    # A file of the PyTorch release names no activation and means the exact one.
+    meta['backbone'].pop('act_cfg')
+    torch.save(dict(meta=meta, state_dict=donor.state_dict()), path)
+    with pytest.raises(ValueError, match=r"with act_cfg=\{'type': 'GELU'\}"):
+        WaveMLP(tiny, act_cfg=tanh, init_cfg=pretrained).init_weights()
     exact = WaveMLP(tiny).eval()
     exact.load_state_dict(model.state_dict())
     x = images(1, 3, 64, 64)
