@@ -14,6 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope, Registry
 from timm.scheduler import CosineLRScheduler
 
+from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.models import MLPBackbone
 
 ROOT = Path(__file__).parent.parent
@@ -238,6 +239,21 @@ def test_a_step_gives_every_parameter_a_gradient(leaf):
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
     assert isinstance(model.backbone, MLPBackbone)
+
+
+@pytest.mark.parametrize('method', ['retinanet', 'mask-rcnn'])
+def test_detectors_train_in_bfloat16_on_the_cpu(method):
+    """mmcv's CPU kernels know no bfloat16: proposals and regions are where it would show."""
+    cfg = load(ROOT / f'configs/wavemlp/wavemlp-t-dw_{method}_1x_coco.py')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    adapt_to_cpu(cfg, 'none')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = build(cfg).train()
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        log = model.train_step(tiny_batch(cfg), wrapper)
+    assert all(torch.as_tensor(v).isfinite().all() for v in log.values())
+    assert not [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
 
 
 @quick_and_slow
