@@ -45,11 +45,11 @@ flowers() {
 ade() {
     local config=configs/wavemlp/wavemlp-t_sem-fpn_40k_ade20k-512x512.py options
     # shellcheck disable=SC2207
-    options=($(roots ade_like) model.backbone.init_cfg=None train_dataloader.num_workers=1 train_cfg.max_iters=60
-        train_cfg.val_interval=60 param_scheduler.0.end=60 default_hooks.logger.interval=10
-        default_hooks.checkpoint.interval=60 randomness.seed=0)
+    options=($(roots ade_like) model.backbone.init_cfg=None train_dataloader.num_workers=1 train_dataloader.batch_size=2
+        train_cfg.max_iters=40 train_cfg.val_interval=40 param_scheduler.0.end=40 default_hooks.logger.interval=5
+        default_hooks.checkpoint.interval=40 randomness.seed=0)
     tools/dist_train.sh $config 2 --amp --work-dir "$work/ade" --cfg-options "${options[@]}"
-    tools/dist_test.sh $config "$work/ade/iter_60.pth" 2 --work-dir "$work/ade/test" --show-dir "$work/ade/drawn" \
+    tools/dist_test.sh $config "$work/ade/iter_40.pth" 2 --work-dir "$work/ade/test" --show-dir "$work/ade/drawn" \
         --cfg-options "${options[@]}"
 }
 
@@ -57,11 +57,11 @@ camvid() {
     local config=configs/wavemlp/wavemlp-s_upernet_80k_cityscapes-512x1024.py options
     # shellcheck disable=SC2207
     options=($(roots street_seg/camvid_cityscapes) model.backbone.init_cfg=None train_dataloader.num_workers=1
-        train_cfg.max_iters=16 train_cfg.val_interval=16 param_scheduler.0.end=4 param_scheduler.1.begin=4
-        param_scheduler.1.end=16 optim_wrapper.optimizer.lr=3e-4 default_hooks.logger.interval=2
-        default_hooks.checkpoint.interval=16 randomness.seed=0)
+        train_cfg.max_iters=10 train_cfg.val_interval=100 param_scheduler.0.end=3 param_scheduler.1.begin=3
+        param_scheduler.1.end=10 optim_wrapper.optimizer.lr=3e-4 default_hooks.logger.interval=1
+        default_hooks.checkpoint.interval=10 randomness.seed=0)
     tools/dist_train.sh $config 2 --amp --work-dir "$work/camvid" --cfg-options "${options[@]}"
-    tools/dist_test.sh $config "$work/camvid/iter_16.pth" 2 --work-dir "$work/camvid/test" \
+    tools/dist_test.sh $config "$work/camvid/iter_10.pth" 2 --work-dir "$work/camvid/test" \
         --show-dir "$work/camvid/drawn" --cfg-options "${options[@]}"
 }
 
