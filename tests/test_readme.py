@@ -17,6 +17,8 @@ DOCUMENTS = [
     ROOT / 'CONTRIBUTING.md',
     ROOT / 'SECURITY.md',
     *sorted(ROOT.glob('configs/*/README.md')),
+    ROOT / 'projects/real_mini/README.md',
+    ROOT / 'projects/shapes/README.md',
 ]
 DOCUMENT = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 PATH = re.compile(r'(?<![\w/.-])(?:tools|configs|projects|mmwave|tests|\.ci)/[\w./-]*[\w/]')
