@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+import torch
 from mmengine.config import DictAction
 
 from mmwave.errors import UserError
@@ -53,3 +54,8 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
     except (UserError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
         sys.exit(2)
+    # Left to the interpreter's end, the group's threads are cut off now and then, which aborts a
+    # run that had succeeded.
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,46 @@
+"""How a command line tool ends."""
+
+import argparse
+
+import pytest
+import torch
+
+from mmwave.apis.cli import run_tool
+from mmwave.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    monkeypatch.setattr('sys.argv', ['tool'])
+    monkeypatch.setenv('LOCAL_RANK', '0')
+
+
+def test_a_user_s_error_is_one_line_and_exit_code_2(capsys):
+    def main(args):
+        raise UserError('no such thing')
+
+    with pytest.raises(SystemExit) as ended:
+        run_tool(main, argparse.ArgumentParser())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == 'error: no such thing\n'
+
+
+def test_other_errors_keep_their_traceback():
+    def main(args):
+        raise ValueError('a mistake of ours')
+
+    with pytest.raises(ValueError, match='a mistake of ours'):
+        run_tool(main, argparse.ArgumentParser())
+
+
+def test_the_process_group_is_taken_down(monkeypatch, tmp_path):
+    def main(args):
+        store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
+        torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+
+    try:
+        run_tool(main, argparse.ArgumentParser())
+        assert not torch.distributed.is_initialized()
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
