@@ -1,6 +1,5 @@
 """The backbones that ``tests/models/backbones/test_contract.py`` is held against."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def variants() -> list:
     """``(backbone, arch)`` as parameters: the smallest of each backbone, the others marked slow."""
     params = []
     for name, cls in sorted(registered().items()):
-        for arch in sys.modules[cls.__module__].ARCHS:
+        for arch in cls.archs:
             marks = () if arch == SMALLEST[name] else pytest.mark.slow
             params.append(pytest.param(name, arch, marks=marks, id=f'{name}-{arch}'))
     return params

@@ -16,8 +16,8 @@ from timm.scheduler import CosineLRScheduler
 
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.models import MLPBackbone
+from tests.contracts import ROOT
 
-ROOT = Path(__file__).parent.parent
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 SCOPES = {'in1k': 'mmpretrain', 'coco': 'mmdet', 'ade20k': 'mmseg', 'cityscapes': 'mmseg'}
 METHODS = {'retinanet', 'mask-rcnn', 'sem-fpn', 'upernet'}

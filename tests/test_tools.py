@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mmwave.checkpoint import read_checkpoint
+from tests.contracts import ROOT
 
-ROOT = Path(__file__).parent.parent
 TRAIN = 'tools/dist_train.sh'
 CONFIG = 'configs/wavemlp/wavemlp-s_in1k.py'
 

@@ -15,8 +15,7 @@ SYNC_BATCH_NORMS = ('SyncBN', 'SyncBatchNorm', 'MMSyncBN')
 
 
 def adapt_to_cpu(cfg: Config, launcher: str) -> str:
-    """Replace in ``cfg`` what needs a GPU, and start the process group of a distributed run on
-    gloo.
+    """Replace in ``cfg`` what needs a GPU, and start a distributed run's process group on gloo.
 
     SyncBN becomes BN, the CUDA-only AMP wrapper becomes autocast to bfloat16, and the DDP wrapper
     takes no device. mmengine starts process groups with a CUDA call in front; a group that stands

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,10 +18,10 @@ from mmwave.convert import wavemlp as table
 from mmwave.models.backbones import WaveMLP
 from mmwave.models.backbones.wavemlp import ARCHS
 from tests import parity
+from tests.contracts import ROOT
 
 from .published import TINY, mindspore_entry, mindspore_names, wavemlp, write_mindspore
 
-ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'convert_checkpoint.py'
 GOLDENS = json.loads((ROOT / 'tests' / 'data' / 'wavemlp-formats.json').read_text())
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from tests.contracts import ROOT
+
 SHAPES = ROOT / 'projects' / 'shapes'
 sys.path.insert(0, str(SHAPES))
 
