@@ -18,21 +18,26 @@ import json, sys
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from mmwave.engine.process_group import leave_process_group
 from mmwave.models import WaveMLP
 from tests.contracts import images, total
 
+
+def main(rank, path, options):
+    torch.manual_seed(0)
+    model = WaveMLP(**options).double().train()
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+    for _ in range(2):  # unused parameters are only reported in the second step
+        wrapped.zero_grad()
+        total(wrapped(images(4, 3, 64, 64).double()[2 * rank : 2 * rank + 2])).backward()
+    if rank == 0:
+        torch.save({n: p.grad for n, p in model.named_parameters()}, path)
+
+
 torch.set_num_threads(1)
 torch.distributed.init_process_group('gloo')
-rank = torch.distributed.get_rank()
-torch.manual_seed(0)
-model = WaveMLP(**json.loads(sys.argv[2])).double().train()
-wrapped = DistributedDataParallel(model, broadcast_buffers=False)
-for _ in range(2):  # unused parameters are only reported in the second step
-    wrapped.zero_grad()
-    total(wrapped(images(4, 3, 64, 64).double()[2 * rank : 2 * rank + 2])).backward()
-if rank == 0:
-    torch.save({n: p.grad for n, p in model.named_parameters()}, sys.argv[1])
-torch.distributed.destroy_process_group()
+main(torch.distributed.get_rank(), sys.argv[1], json.loads(sys.argv[2]))
+leave_process_group()
 """
 
 

@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Callable
 
-import torch
 from mmengine.config import DictAction
 
+from mmwave.engine.process_group import leave_process_group
 from mmwave.errors import UserError
 
 from .run import LAUNCHERS
@@ -54,8 +54,4 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
     except (UserError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
         sys.exit(2)
-    # Left to the interpreter's end, the group's threads are cut off now and then, which aborts a
-    # run that had succeeded.
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    leave_process_group()

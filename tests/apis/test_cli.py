@@ -1,6 +1,8 @@
 """How a command line tool ends."""
 
 import argparse
+import gc
+import weakref
 
 import pytest
 import torch
@@ -33,14 +35,23 @@ def test_other_errors_keep_their_traceback():
         run_tool(main, argparse.ArgumentParser())
 
 
-def test_the_process_group_is_taken_down(monkeypatch, tmp_path):
+def test_the_process_group_is_taken_down_with_its_threads(monkeypatch, tmp_path):
+    """Whatever still holds the group keeps its threads alive into the interpreter's end."""
+    groups = []
+
     def main(args):
         store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
         torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+        wrapped = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
+        wrapped.runner = [wrapped]  # a cycle, as a runner and its hooks are
+        groups.append(weakref.ref(wrapped))
 
+    gc.disable()
     try:
         run_tool(main, argparse.ArgumentParser())
         assert not torch.distributed.is_initialized()
+        assert groups[0]() is None
     finally:
+        gc.enable()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
