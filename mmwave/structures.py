@@ -22,11 +22,11 @@ class SizeConstraint:
 
     Attributes:
         min_size: smallest accepted height and width in pixels.
-        divisor: accepted heights and widths are multiples of it; 1 means any.
+        divisors: accepted heights are multiples of the first, widths of the second; 1 means any.
     """
 
     min_size: int = 32
-    divisor: int = 1
+    divisors: tuple[int, int] = (1, 1)
 
     def check(self, height: int, width: int) -> None:
         """Raise ``ValueError`` naming the size and the accepted ones unless the image fits."""
@@ -35,8 +35,13 @@ class SizeConstraint:
                 f'image of {height} x {width} pixels (height x width) is too small: '
                 f'each side must be at least {self.min_size}'
             )
-        if height % self.divisor or width % self.divisor:
+        by_height, by_width = self.divisors
+        if height % by_height or width % by_width:
+            accepted = (
+                f'each side must be a multiple of {by_height}'
+                if by_height == by_width
+                else f'the height must be a multiple of {by_height}, the width of {by_width}'
+            )
             raise ValueError(
-                f'image of {height} x {width} pixels (height x width) does not fit: '
-                f'each side must be a multiple of {self.divisor}'
+                f'image of {height} x {width} pixels (height x width) does not fit: {accepted}'
             )

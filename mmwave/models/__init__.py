@@ -1,5 +1,5 @@
 """Backbones and the layers they are made of."""
 
-from .backbones import MLPBackbone, WaveMLP
+from .backbones import MLPBackbone, RepMLPNet, WaveMLP
 
-__all__ = ['MLPBackbone', 'WaveMLP']
+__all__ = ['MLPBackbone', 'RepMLPNet', 'WaveMLP']

@@ -2,5 +2,6 @@
 
 from .backend import current_backend, use_backend
 from .phase_mix import phase_mix
+from .spatial_fc import spatial_fc
 
-__all__ = ['current_backend', 'phase_mix', 'use_backend']
+__all__ = ['current_backend', 'phase_mix', 'spatial_fc', 'use_backend']

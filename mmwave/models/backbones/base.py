@@ -1,8 +1,8 @@
 """What every backbone shares: outputs, freezing, checkpointing, loading, depth of parameters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from mmengine.logging import print_log
@@ -38,6 +38,31 @@ def resolve_arch(arch: str | Mapping[str, Any] | Arch, archs: Mapping[str, Arch]
     raise TypeError(
         f'arch must be a name, a dict or a {arch_class.__name__}, not {type(arch).__name__}'
     )
+
+
+def per_stage(name: str, values: Sequence[Any], count: int) -> tuple[Any, ...]:
+    """``values``, a field ``name`` of an arch, as a tuple of ``count`` positive numbers.
+
+    Raises:
+        ValueError: naming the field and its values where they are not that.
+    """
+    values = tuple(values)
+    if len(values) != count or any(not isinstance(v, int) or v < 1 for v in values):
+        raise ValueError(f'{name}={values} must be {count} positive numbers, one per stage')
+    return values
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """The rate of every block of every stage: linear from 0 at the first to ``rate`` at the last.
+
+    Raises:
+        ValueError: for a rate out of 0 .. 1, 1 excluded.
+    """
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f'drop_path_rate={rate} must be at least 0 and below 1')
+    depth = sum(depths)
+    rates = iter([rate * k / max(depth - 1, 1) for k in range(depth)])
+    return [[next(rates) for _ in range(blocks)] for blocks in depths]
 
 
 class MLPBackbone(BaseModule):
@@ -96,6 +121,8 @@ class MLPBackbone(BaseModule):
     """The family's named archs."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Settings that a converted file stands for where it names none."""
+    deploy: bool = False
+    """Whether this is the deploy form: same function, norms and branches folded away."""
 
     # The four parts; annotated here so that readers and type checkers know them.
     stem: nn.Module
@@ -115,15 +142,19 @@ class MLPBackbone(BaseModule):
         """Map (N, C, H, W) through the downsample before stage ``index`` and through its blocks."""
         if index:
             x = self.downsamples[index - 1](x)
+        return self.run_blocks(index, x)
+
+    def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
+        """Map ``x`` through the blocks of stage ``index``; each is given ``context`` as well."""
         for block in self.stages[index]:
             if self.with_cp and self.training and torch.is_grad_enabled():
                 # A default binds this very block: the recomputation comes later.
                 def contexts(block: nn.Module = block) -> tuple:
                     return nullcontext(), batch_statistics_kept(block)
 
-                x = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+                x = checkpoint(block, x, *context, use_reentrant=False, context_fn=contexts)
             else:
-                x = block(x)
+                x = block(x, *context)
         return x
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -196,8 +227,33 @@ class MLPBackbone(BaseModule):
         if prefix is None:
             prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
         prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
+        self._check_form([k.removeprefix(prefix) for k in state if k.startswith(prefix)])
         report = load_matching(self, state, prefix=prefix, source=path)
         print_log(report.summary(), logger='current')
+
+    def form_of(self, names: Collection[str]) -> Literal['train', 'deploy'] | None:
+        """Which form weights of these names are of; None where the names do not tell."""
+        return None
+
+    def _check_form(self, names: Collection[str]) -> None:
+        mine = 'deploy' if self.deploy else 'train'
+        theirs = self.form_of(names)
+        if theirs in (None, mine):
+            return
+        cure = (
+            'build the model with deploy=True'
+            if theirs == 'deploy'
+            else 'convert them with tools/to_deploy.py, or build the model with deploy=False'
+        )
+        raise UserError(
+            f'the weights are in {theirs} form, this {type(self).__name__} is in {mine} form: '
+            f'{cure}'
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Every way of loading ends here, mmengine's own included.
+        self._check_form([k.removeprefix(prefix) for k in state_dict if k.startswith(prefix)])
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_settings(self, content: Any, path: str) -> None:
         """Hold what the converter noted in the file (its arch, its GELU) against this backbone."""

@@ -42,7 +42,7 @@ from mmwave.models.layers.norm import NORMS
 from mmwave.ops import phase_mix
 from mmwave.registry import MODELS
 
-from .base import MLPBackbone, resolve_arch
+from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch
 
 STRIDES = (4, 8, 16, 32)
 TAPS = 7
@@ -72,12 +72,7 @@ class WaveMLPArch:
 
     def __post_init__(self) -> None:
         for name in ('depths', 'dims', 'mlp_ratios'):
-            values = tuple(getattr(self, name))
-            if len(values) != len(STRIDES) or any(v < 1 for v in values):
-                raise ValueError(
-                    f'{name}={values} must be {len(STRIDES)} positive numbers, one per stage'
-                )
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
         if any(dim % 4 for dim in self.dims):
             raise ValueError(
                 f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4'
@@ -238,8 +233,6 @@ class WaveMLP(MLPBackbone):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
-        if not 0.0 <= drop_path_rate < 1.0:
-            raise ValueError(f'drop_path_rate={drop_path_rate} must be at least 0 and below 1')
         self.arch = sizes
         self.act_cfg = dict(act_cfg or dict(type='GELU'))
 
@@ -248,8 +241,7 @@ class WaveMLP(MLPBackbone):
             norm = build_norm(sizes.norm, sizes.dims[i]) if sizes.stem_norm else None
             return ConvEmbed(channels, sizes.dims[i], norm=norm, **conv)
 
-        depth = sum(sizes.depths)
-        rates = iter([drop_path_rate * k / max(depth - 1, 1) for k in range(depth)])
+        rates = drop_path_rates(drop_path_rate, sizes.depths)
         stages = range(self.num_stages)
         self.stem = embed(0, kernel_size=7, stride=4, padding=2)
         self.downsamples = nn.ModuleList(
@@ -258,8 +250,8 @@ class WaveMLP(MLPBackbone):
         self.stages = nn.ModuleList(
             nn.Sequential(
                 *(
-                    WaveBlock(sizes.dims[i], sizes.mlp_ratios[i], sizes, next(rates), self.act_cfg)
-                    for _ in range(sizes.depths[i])
+                    WaveBlock(sizes.dims[i], sizes.mlp_ratios[i], sizes, rate, self.act_cfg)
+                    for rate in rates[i]
                 )
             )
             for i in stages

@@ -1,10 +1,10 @@
-"""A strided convolution and a norm: the stem of a pyramid and the steps between its stages."""
+"""A strided convolution, a norm, an activation: a pyramid's stem and steps between its stages."""
 
 from torch import Tensor, nn
 
 
 class ConvEmbed(nn.Module):
-    """Embed patches: (N, C_in, H, W) -> (N, C_out, H', W'), without an activation.
+    """Embed patches: (N, C_in, H, W) -> (N, C_out, H', W').
 
     H' = floor((H + 2 padding - kernel_size) / stride) + 1, and W' alike.
 
@@ -15,6 +15,8 @@ class ConvEmbed(nn.Module):
         stride: step of the kernel in pixels.
         padding: zeros put on every side, in pixels.
         norm: norm over C_out channels, or None for none.
+        bias: whether the convolution has a bias.
+        act: activation behind the norm, or None for none.
     """
 
     def __init__(
@@ -26,10 +28,13 @@ class ConvEmbed(nn.Module):
         stride: int,
         padding: int,
         norm: nn.Module | None,
+        bias: bool = True,
+        act: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         self.norm = nn.Identity() if norm is None else norm
+        self.act = nn.Identity() if act is None else act
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        return self.act(self.norm(self.conv(x)))

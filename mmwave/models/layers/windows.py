@@ -1,0 +1,106 @@
+"""Maps cut into the windows that a layer was trained on, whatever the image's size.
+
+A map (N, C, H, W) is cut into windows of h x w positions, row by row, the last ones filled up with
+zeros. Two grids do the same in two ways: :class:`MapGrid` has every block cut the map and join it
+again; :class:`WindowGrid` is for a map that was cut once, on the image, and stays in windows, which
+are a longer batch to all layers that look at one position at a time. Blocks are written against
+what both have.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cut(x: Tensor, window: tuple[int, int]) -> Tensor:
+    """(N, C, H, W) -> windows (N * rows * columns, C, h, w), filled up with zeros."""
+    (n, c, height, width), (h, w) = x.shape, window
+    rows, columns = -(-height // h), -(-width // w)
+    # No test for whether anything is missing: a traced graph holds for every size.
+    x = F.pad(x, (0, columns * w - width, 0, rows * h - height))
+    x = x.reshape(n, c, rows, h, columns, w).permute(0, 2, 4, 1, 3, 5)
+    return x.reshape(n * rows * columns, c, h, w)
+
+
+def join(windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Windows (N * rows * columns, C, h, w) -> the map (N, C, *size) that they were cut of."""
+    _, c, h, w = windows.shape
+    rows, columns = -(-size[0] // h), -(-size[1] // w)
+    x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
+    return x.reshape(-1, c, rows * h, columns * w)[..., : size[0], : size[1]]
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """How blocks see a stage's map (N, C, H, W) that each of them cuts itself: the definition.
+
+    Attributes:
+        size: H and W.
+        window: h and w.
+    """
+
+    size: tuple[int, int]
+    window: tuple[int, int]
+
+    def windows(self, x: Tensor) -> Tensor:
+        """The map's windows (N * T, C, h, w), zero outside the map."""
+        return cut(x, self.window)
+
+    def back(self, windows: Tensor) -> Tensor:
+        """Windows -> the stage's own form."""
+        return join(windows, self.size)
+
+    def mean(self, windows: Tensor) -> Tensor:
+        """Mean over the positions of the map, from windows that are zero outside: (N, C)."""
+        h, w = self.window
+        count = -(-self.size[0] // h) * -(-self.size[1] // w)
+        sums = windows.flatten(2).sum(dim=2).unflatten(0, (-1, count)).sum(dim=1)
+        return sums / (self.size[0] * self.size[1])
+
+    def spread(self, factors: Tensor) -> Tensor:
+        """Factors (N, C) of whole images, to multiply the stage's own form with."""
+        return factors[:, :, None, None]
+
+    def even(self, x: Tensor) -> Tensor:
+        """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
+        return F.pad(x, (0, self.size[1] % 2, 0, self.size[0] % 2))
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The stage's own form -> (N, C, H, W)."""
+        return x
+
+
+@dataclass(frozen=True)
+class WindowGrid(MapGrid):
+    """The same for a stage whose own form are its windows (N * T, C, h, w).
+
+    Attributes:
+        mask: (T, 1, h, w), 1 on the map and 0 outside; None where the windows fill the map.
+    """
+
+    mask: Tensor | None = None
+
+    def windows(self, x: Tensor) -> Tensor:
+        if self.mask is None:
+            return x
+        return (x.unflatten(0, (-1, len(self.mask))) * self.mask).flatten(0, 1)
+
+    def back(self, windows: Tensor) -> Tensor:
+        return windows
+
+    def spread(self, factors: Tensor) -> Tensor:
+        h, w = self.window
+        count = -(-self.size[0] // h) * -(-self.size[1] // w)
+        return factors.repeat_interleave(count, dim=0)[:, :, None, None]
+
+    def even(self, x: Tensor) -> Tensor:
+        return self.windows(x)
+
+    def whole(self, x: Tensor) -> Tensor:
+        return join(x, self.size)
+
+
+def mask_of(size: tuple[int, int], window: tuple[int, int], like: Tensor) -> Tensor:
+    """(T, 1, h, w) of 1 where the windows of a map lie on it and 0 outside, as ``like``."""
+    return cut(like.new_ones(1, 1, *size), window)
