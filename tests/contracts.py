@@ -11,7 +11,7 @@ from mmwave.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 """The top folder of the repository."""
-SMALLEST = {'WaveMLP': 't-dw'}
+SMALLEST = {'RepMLPNet': 't224', 'WaveMLP': 't-dw'}
 """Backbone -> the variant that the quick tests use."""
 
 

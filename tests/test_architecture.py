@@ -16,11 +16,13 @@ DOORS = {
     'structures': set(),
     'registry': set(),
     'checkpoint': {'errors'},
-    'convert': {'errors', 'checkpoint'},
+    'deploy': {'errors'},
+    'convert': {'errors', 'checkpoint', 'deploy'},
     'ops': {'structures'},
-    'models': {'errors', 'structures', 'registry', 'checkpoint', 'ops'},
+    'models': {'errors', 'structures', 'registry', 'checkpoint', 'ops', 'deploy'},
     'engine': {'errors', 'registry', 'checkpoint'},
-    'apis': {'errors', 'structures', 'registry', 'checkpoint', 'models', 'engine'},
+    'apis': {'errors', 'structures', 'registry', 'checkpoint', 'models', 'engine', 'deploy'},
+    'analysis': {'errors', 'structures', 'models', 'deploy'},
     'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis'},
 }
 # Version only: the converter writes it into its files.

@@ -95,12 +95,16 @@ def load_matching(
         source: named in the report and in errors.
 
     Raises:
-        ValueError: where fewer matched (the module is then unchanged), or ``min_fraction`` is
-            not in 0 .. 1.
+        ValueError: where fewer matched (the module is then unchanged), a part with a train form and
+            a deploy form is given the weights of the other, or ``min_fraction`` is not in 0 .. 1.
     """
     if not 0.0 <= min_fraction <= 1.0:
         raise ValueError(f'min_fraction={min_fraction} must be between 0 and 1')
     given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    for name, part in module.named_modules():
+        if hasattr(part, 'check_form'):
+            lead = f'{name}.' if name else ''
+            part.check_form([k.removeprefix(lead) for k in given if k.startswith(lead)])
     own = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
     fits = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     wrong = [k for k in given if k in own and k not in fits]

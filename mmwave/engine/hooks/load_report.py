@@ -21,7 +21,8 @@ class LoadReportHook(Hook):
         min_fraction: the least part of the model's tensors that must match, 0 to 1.
 
     Raises:
-        ValueError: on loading, where fewer match.
+        ValueError: on loading, where fewer match, or a backbone is given weights of its other form
+            (train, deploy).
     """
 
     # Before EMAHook, which expects the entry that is made here.

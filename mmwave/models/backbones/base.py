@@ -227,7 +227,6 @@ class MLPBackbone(BaseModule):
         if prefix is None:
             prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
         prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
-        self._check_form([k.removeprefix(prefix) for k in state if k.startswith(prefix)])
         report = load_matching(self, state, prefix=prefix, source=path)
         print_log(report.summary(), logger='current')
 
@@ -235,7 +234,8 @@ class MLPBackbone(BaseModule):
         """Which form weights of these names are of; None where the names do not tell."""
         return None
 
-    def _check_form(self, names: Collection[str]) -> None:
+    def check_form(self, names: Collection[str]) -> None:
+        """Raise ``ValueError`` where weights of these names are of the other form."""
         mine = 'deploy' if self.deploy else 'train'
         theirs = self.form_of(names)
         if theirs in (None, mine):
@@ -252,7 +252,7 @@ class MLPBackbone(BaseModule):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Every way of loading ends here, mmengine's own included.
-        self._check_form([k.removeprefix(prefix) for k in state_dict if k.startswith(prefix)])
+        self.check_form([k.removeprefix(prefix) for k in state_dict if k.startswith(prefix)])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_settings(self, content: Any, path: str) -> None:

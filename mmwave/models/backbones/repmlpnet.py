@@ -44,7 +44,7 @@ from mmwave.deploy.fuse import (
     pad_kernel,
 )
 from mmwave.models.layers import Affine, ConvEmbed, build_norm
-from mmwave.models.layers.windows import MapGrid, WindowGrid, cut, mask_of
+from mmwave.models.layers.windows import MapGrid, WindowGrid, any_size, cut, mask_of, resize
 from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
@@ -393,7 +393,7 @@ class RepMLPNet(MLPBackbone):
         sizes = [(-(-height // s), -(-width // s)) for s in STRIDES[: self.num_stages]]
         planned = list(zip(sizes, self.arch.windows, strict=False))
         # A graph that is to hold for every size is built for sizes that need padding.
-        fits = not (torch.compiler.is_exporting() or torch.jit.is_tracing()) and not any(
+        fits = not any_size() and not any(
             side % step for side, step in zip((height, width), self._window_pixels, strict=True)
         )
         if self.cut_once and (fits or self.norm_eval or self.deploy or not self.training):
@@ -402,7 +402,7 @@ class RepMLPNet(MLPBackbone):
                 for size, window in planned
             ]
             return cut(x, self._window_pixels), grids
-        x = F.pad(x, (0, -width % STRIDES[0], 0, -height % STRIDES[0]))
+        x = resize(x, tuple(STRIDES[0] * side for side in sizes[0]))
         return x, [MapGrid(size, window) for size, window in planned]
 
     @property

@@ -9,17 +9,33 @@ what both have.
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def any_size() -> bool:
+    """Whether a graph is being recorded that is to hold for every image size."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, C, H, W) -> (N, C, *size): zeros added, or positions cut off, below and on the right."""
+    height, width = x.shape[2:]
+    if not any_size() and (height, width) == tuple(size):
+        return x
+    return F.pad(x, (0, size[1] - width, 0, size[0] - height))
 
 
 def cut(x: Tensor, window: tuple[int, int]) -> Tensor:
     """(N, C, H, W) -> windows (N * rows * columns, C, h, w), filled up with zeros."""
     (n, c, height, width), (h, w) = x.shape, window
     rows, columns = -(-height // h), -(-width // w)
-    # No test for whether anything is missing: a traced graph holds for every size.
-    x = F.pad(x, (0, columns * w - width, 0, rows * h - height))
-    x = x.reshape(n, c, rows, h, columns, w).permute(0, 2, 4, 1, 3, 5)
+    x = (
+        resize(x, (rows * h, columns * w))
+        .reshape(n, c, rows, h, columns, w)
+        .permute(0, 2, 4, 1, 3, 5)
+    )
     return x.reshape(n * rows * columns, c, h, w)
 
 
@@ -28,7 +44,7 @@ def join(windows: Tensor, size: tuple[int, int]) -> Tensor:
     _, c, h, w = windows.shape
     rows, columns = -(-size[0] // h), -(-size[1] // w)
     x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
-    return x.reshape(-1, c, rows * h, columns * w)[..., : size[0], : size[1]]
+    return resize(x.reshape(-1, c, rows * h, columns * w), size)
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,8 @@ class MapGrid:
 
     def even(self, x: Tensor) -> Tensor:
         """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
-        return F.pad(x, (0, self.size[1] % 2, 0, self.size[0] % 2))
+        height, width = self.size
+        return resize(x, (height + height % 2, width + width % 2))
 
     def whole(self, x: Tensor) -> Tensor:
         """The stage's own form -> (N, C, H, W)."""

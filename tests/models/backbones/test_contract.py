@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmwave.deploy import Deployable, to_deploy
 from mmwave.structures import StageInfo
 from tests.contracts import (
     SMALLEST,
@@ -357,6 +358,33 @@ def test_sync_batch_norm_conversion(name, arch):
     norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
     converted = convert_sync_batchnorm(model, 'torch')
     assert sum(isinstance(m, torch.nn.SyncBatchNorm) for m in converted.modules()) == norms > 0
+
+
+def test_deploy_form(name, arch):
+    """Equal in float64, close in float32, kept by a state dict; refused where there is none."""
+    model = build(name, arch).eval()
+    if not isinstance(model, Deployable):
+        with pytest.raises(ValueError, match='no part with a deploy form'):
+            to_deploy(model)
+        return
+    randomise_norms(model)
+    x = images(2, 3, 96, 64)
+    before = copy.deepcopy(model.state_dict())
+    for dtype, bound in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        deployed, report = to_deploy(model.to(dtype))
+        assert list(report.fused) == ['']
+        twin = build(name, arch, deploy=True).to(dtype).eval()
+        twin.load_state_dict(deployed.state_dict(), strict=True)
+        with torch.no_grad():
+            wanted, got, kept = model(x.to(dtype)), deployed(x.to(dtype)), twin(x.to(dtype))
+        for a, b, c in zip(got, wanted, kept, strict=True):
+            assert relative_error(a, b) < bound
+            assert torch.equal(a, c)
+        assert all(
+            torch.equal(t.to(dtype), before[k].to(dtype)) for k, t in model.state_dict().items()
+        )
+        with pytest.raises(ValueError, match='in deploy form already'):
+            to_deploy(deployed)
 
 
 @pytest.mark.export

@@ -1,0 +1,156 @@
+"""Trained checkpoints to their deploy form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from mmwave import __version__
+from mmwave.checkpoint import (
+    check_target,
+    load_matching,
+    read_checkpoint,
+    sha256_of,
+    state_dict_of,
+    write_checkpoint,
+)
+from mmwave.deploy import DeployReport, to_deploy
+from mmwave.errors import UserError
+
+from .run import load_config
+
+_SIZES = ((96, 160), (288, 352))  # one window or a part of it, and several, all padded
+_EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class DeployedFile:
+    """What :func:`deploy_checkpoint` wrote.
+
+    Attributes:
+        report: what was folded.
+        exact: largest difference of any output between the two forms in float64, in units of the
+            output's largest value.
+        stored: the same after the deploy form was rounded to the checkpoint's precision.
+        options: what the config needs to build the deploy form, as ``--cfg-options`` takes it.
+    """
+
+    report: DeployReport
+    exact: float
+    stored: float
+    options: tuple[str, ...]
+
+
+def deploy_checkpoint(
+    config: str,
+    checkpoint: str,
+    dst: str,
+    *,
+    cfg_options: Mapping[str, Any] | None = None,
+    trust_checkpoint: bool = False,
+) -> DeployedFile:
+    """Write the deploy form of a trained model's weights, once it is proven equal.
+
+    The file loads strictly into the model that the config builds with ``deploy=True`` in its
+    backbone, and names in its ``meta``: source, sha256 (of the source), mmwave_version, backbone
+    (the deployed backbone's config), and what the source told of its data set.
+
+    Args:
+        config: of the classifier, detector or segmentor.
+        checkpoint: its weights, all of them.
+        dst: ``.pth`` or ``.safetensors``.
+        cfg_options: dotted keys and the values that replace the config's.
+        trust_checkpoint: read a checkpoint that runs code when it is read.
+
+    Raises:
+        FileNotFoundError: where config, checkpoint or the folder of ``dst`` are missing.
+        UserError: where the weights do not fit the config, are in deploy form already, the model
+            has no deploy form, or the two forms differ by more than 1e-9.
+    """
+    target = Path(dst).expanduser()
+    check_target(target)
+    cfg = load_config(config, cfg_options=cfg_options)
+    content = read_checkpoint(checkpoint, trust=trust_checkpoint)
+    state = state_dict_of(content)
+    model = _build(cfg)
+    built = [name for name, part in model.named_modules() if getattr(part, 'deploy', False)]
+    if built:
+        raise UserError(
+            f'the config builds {", ".join(built)} in deploy form: leave deploy=True out'
+        )
+    load_matching(model, state, min_fraction=1.0, source=checkpoint)
+    precision = next(v.dtype for v in state.values() if v.is_floating_point())
+    new, report = to_deploy(model.double().eval())
+    exact = _difference(model, new, report)
+    if not exact <= _EXACT:
+        raise UserError(
+            f'the deploy form differs by {exact:.1e} from the train form, more than {_EXACT:.0e}: '
+            'nothing was written'
+        )
+    stored = _difference(model, new.to(precision), report)
+    _switch(cfg, report)
+    _hold_against(new, _build(cfg))
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    write_checkpoint(target, new.state_dict(), _meta(meta or {}, checkpoint, cfg))
+    options = tuple('.'.join(filter(None, ('model', name, 'deploy=True'))) for name in report.fused)
+    return DeployedFile(report, exact, stored, options)
+
+
+def _build(cfg: Config) -> nn.Module:
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
+        return MODELS.build(cfg.model)
+
+
+@torch.no_grad()
+def _difference(model: nn.Module, new: nn.Module, report: DeployReport) -> float:
+    """The largest relative difference between the outputs of any part and its deploy form."""
+    worst = 0.0
+    generator = torch.Generator().manual_seed(0)
+    for name in report.fused:
+        train, deployed = model.get_submodule(name), new.get_submodule(name)
+        kind = next(deployed.parameters()).dtype
+        for size in _SIZES:
+            steps = train.size_constraint.divisors
+            sides = (-(-s // step) * step for s, step in zip(size, steps, strict=True))
+            x = torch.randn(1, train.in_channels, *sides, generator=generator).double()
+            for wanted, got in zip(train(x), deployed(x.to(kind)), strict=True):
+                error = ((got - wanted).abs().max() / wanted.abs().max()).item()
+                worst = max(worst, error) if error == error else float('inf')
+    return worst
+
+
+def _switch(cfg: Config, report: DeployReport) -> None:
+    for name in report.fused:
+        node = cfg.model
+        for part in filter(None, name.split('.')):
+            node = node[part]
+        node.deploy = True
+
+
+def _hold_against(new: nn.Module, wanted: nn.Module) -> None:
+    """The file is for what the config builds: the same names and shapes."""
+    ours, theirs = ({k: v.shape for k, v in m.state_dict().items()} for m in (new, wanted))
+    if ours != theirs:
+        raise UserError(
+            'the deploy form is not what the config builds with deploy=True: '
+            f'{sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))}'
+        )
+
+
+def _meta(given: Mapping[str, Any], checkpoint: str, cfg: Config) -> dict[str, Any]:
+    kept = {k: given[k] for k in ('dataset_meta', 'family', 'arch', 'licence') if k in given}
+    backbone = cfg.model.get('backbone', cfg.model).to_dict()  # plain data, or no file for all
+    settings = {k: backbone[k] for k in ('type', 'arch', 'act_cfg') if k in backbone}
+    noted = given.get('backbone') or {}
+    return {
+        **kept,
+        'source': Path(checkpoint).name,
+        'sha256': sha256_of(checkpoint),
+        'mmwave_version': __version__,
+        'backbone': {**settings, **noted, 'deploy': True},
+    }

@@ -1,0 +1,59 @@
+"""Cutting maps into windows and joining them again."""
+
+import pytest
+import torch
+
+from mmwave.models.layers.windows import MapGrid, WindowGrid, cut, join, mask_of, resize
+from tests.contracts import images, relative_error
+
+
+@pytest.mark.parametrize('size', [(6, 8), (3, 4), (5, 9), (1, 1), (7, 2)])
+def test_windows_lie_row_by_row_and_join_to_the_map(size):
+    x, (h, w) = images(2, 3, *size), (3, 4)
+    windows = cut(x, (h, w))
+    rows, columns = -(-size[0] // h), -(-size[1] // w)
+    assert windows.shape == (2 * rows * columns, 3, h, w)
+    for n in range(2):
+        for i in range(rows):
+            for j in range(columns):
+                part = x[n, :, i * h : (i + 1) * h, j * w : (j + 1) * w]
+                window = windows[(n * rows + i) * columns + j]
+                assert torch.equal(window[:, : part.shape[1], : part.shape[2]], part)
+                assert window.count_nonzero() == part.count_nonzero()
+    assert torch.equal(join(windows, size), x)
+
+
+def test_sizes_that_fit_are_not_copied():
+    x = images(1, 2, 3, 4)
+    assert resize(x, (3, 4)) is x
+    assert cut(x, (3, 4)).data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize('size', [(6, 8), (5, 7), (2, 9)])
+def test_both_grids_see_the_same(size):
+    window, x = (3, 4), images(2, 5, *size).double()
+    by_map = MapGrid(size, window)
+    padded = any(s % w for s, w in zip(size, window, strict=True))
+    by_window = WindowGrid(size, window, mask_of(size, window, x) if padded else None)
+    # What a norm with a shift leaves outside the map must not be seen.
+    inside = cut(x, window)
+    dirty = inside + (1 - mask_of(size, window, x)).repeat(2, 1, 1, 1) if padded else inside
+    assert torch.equal(by_map.windows(x), by_window.windows(dirty))
+    windows = by_map.windows(x)
+    for grid in (by_map, by_window):
+        assert relative_error(grid.mean(windows), x.mean(dim=(2, 3))) < 1e-14
+    factors = images(2, 5, seed=1).double()
+    ours = by_window.back(windows) * by_window.spread(factors)
+    assert torch.equal(by_window.whole(ours), by_map.back(windows) * by_map.spread(factors))
+    assert torch.equal(by_map.whole(x), x)
+
+
+@pytest.mark.parametrize('size', [(6, 8), (5, 7)])
+def test_even_maps_are_zero_outside(size):
+    x, window = images(2, 5, *size), (4, 4)
+    even = tuple(side + side % 2 for side in size)
+    wanted = resize(x, even)
+    assert torch.equal(MapGrid(size, window).even(x), wanted)
+    mask = mask_of(size, window, x)
+    dirty = cut(x, window) + (1 - mask).repeat(2, 1, 1, 1)
+    assert torch.equal(join(WindowGrid(size, window, mask).even(dirty), even), wanted)

@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Write the deploy form of a trained model's weights, once it is proven to compute the same."""
+
+import argparse
+
+from mmengine.config import DictAction
+
+from mmwave.apis import deploy_checkpoint
+from mmwave.apis.cli import run_tool
+
+
+def main(args: argparse.Namespace) -> None:
+    done = deploy_checkpoint(
+        args.config,
+        args.checkpoint,
+        args.dst,
+        cfg_options=args.cfg_options,
+        trust_checkpoint=args.trust_checkpoint,
+    )
+    print(done.report.summary())
+    print(f'largest difference: {done.exact:.1e} in float64, {done.stored:.1e} as stored')
+    print(f'wrote {args.dst}; run it with --cfg-options {" ".join(done.options)}')
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of the classifier, detector or segmentor')
+    parser.add_argument('checkpoint', help='its weights in train form')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='replace settings of the config',
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read a checkpoint that runs code when it is read: only your own',
+    )
+    run_tool(main, parser)
