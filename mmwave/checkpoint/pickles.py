@@ -1,4 +1,4 @@
-"""Torch's pickles read by a restricted unpickler, refused by name where they ask for too much."""
+"""Pickles read by restricted unpicklers, refused by name where they ask for too much."""
 
 import argparse
 import pickle
@@ -8,7 +8,8 @@ import threading
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,7 @@ TRUST_FLAG = '--trust-checkpoint'
 """What a user of the tools types to have a file read in full."""
 
 ZIP_MAGIC = b'PK\x03\x04'
+PICKLE_MAGIC = b'\x80'  # of protocol 2 or later
 _LEGACY_PICKLES = 5  # magic number, protocol, system, content, storage keys
 _HISTORY_STATISTICS = ('min', 'max', 'current', 'mean')
 _allow_list_lock = threading.Lock()
@@ -48,7 +50,32 @@ def load_restricted(path: Path) -> Any:
             content = torch.load(path, map_location='cpu', weights_only=True)
         return _settled(content, {})
     except Exception as error:  # a damaged pickle can fail in any way
-        raise _explained(path, error) from error
+        allowed = _get_allowed_globals().keys() | _ALLOWED.keys()
+        raise _explained(path, error, allowed) from error
+
+
+def load_arrays(path: Path, trust: bool = False) -> Any:
+    """What a pickle without torch's header holds, as long as that is NumPy arrays and plain data.
+
+    Paddle writes such pickles, of protocol 4 unless told otherwise.
+
+    Args:
+        path: a file that :func:`mmwave.checkpoint.container_of` calls ``'pickle'``.
+        trust: read whatever the pickle asks for, which may run any code its author put in.
+
+    Raises:
+        UntrustedCheckpointError: where it asks for anything else and ``trust`` is false.
+        ValueError: where it is damaged.
+    """
+    try:
+        with path.open('rb') as file:
+            if trust:
+                return pickle.load(file)  # noqa: S301
+            return _settled(_ArrayUnpickler(file).load(), {})
+    except Exception as error:  # as above
+        if trust:
+            raise damaged(path, str(error)) from error
+        raise _explained(path, error, _ARRAYS.keys()) from error
 
 
 def damaged(path: Path, reason: str) -> UserError:
@@ -144,19 +171,59 @@ def _statistic(owner: Any, name: Any, *_: Any) -> None:
         raise pickle.UnpicklingError(f'builtins.getattr of {owner!r}, {name!r}')
 
 
-_ALLOWED: Mapping[str, Callable[..., Any]] = {
-    'argparse.Namespace': argparse.Namespace,
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != 'latin1':
+        raise pickle.UnpicklingError(f'bytes in the encoding {encoding}')
+    return text.encode(encoding)
+
+
+class _Config:
+    """Stands for the settings of a training run, a dict with attributes; only the dict is read."""
+
+    def __new__(cls) -> Any:
+        return OrderedDict()  # which torch's unpickler fills as it fills no other class
+
+
+_NUMPY: Mapping[str, Callable[..., Any]] = {
     'numpy.dtype': _Dtype,
     'numpy.ndarray': _Array,
     'numpy.core.multiarray._reconstruct': _reconstruct,
     'numpy._core.multiarray._reconstruct': _reconstruct,
     'numpy.core.multiarray.scalar': _scalar,
     'numpy._core.multiarray.scalar': _scalar,
+}
+
+_ALLOWED: Mapping[str, Callable[..., Any]] = {
+    **_NUMPY,
+    'argparse.Namespace': argparse.Namespace,
+    'yacs.config.CfgNode': _Config,
     'mmengine.logging.history_buffer.HistoryBuffer': _History,
     # How pickle spells ``HistoryBuffer.mean``, which every such buffer carries along.
     'builtins.getattr': _statistic,
 }
-"""What a pickle may ask for besides tensors."""
+"""What a torch file may ask for besides tensors."""
+
+_ARRAYS: Mapping[str, Callable[..., Any]] = {
+    **_NUMPY,
+    'builtins.tuple': tuple,
+    'collections.OrderedDict': OrderedDict,
+    '_codecs.encode': _latin1,  # how protocol 2 spells bytes
+}
+"""What a pickle of arrays may ask for."""
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows the names of ``_ARRAYS`` and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = _modern_name(module, name)
+        if wanted not in _ARRAYS:
+            raise pickle.UnpicklingError(wanted)
+        found = _ARRAYS[wanted]
+        if isinstance(found, type):
+            return found
+        # A pickle may set attributes of a function; of this one nobody else will see them.
+        return lambda *arguments: found(*arguments)
 
 
 @contextmanager
@@ -174,7 +241,7 @@ def _only_allowed() -> Iterator[None]:
             add_safe_globals(others)
 
 
-def _explained(path: Path, error: Exception) -> UserError:
+def _explained(path: Path, error: Exception, allowed: Collection[str]) -> UserError:
     """The error to raise where the restricted reading of ``path`` ended in ``error``."""
     asked: set[str] = set()
     broken = ''
@@ -182,7 +249,7 @@ def _explained(path: Path, error: Exception) -> UserError:
         asked.update(_names_asked_for(path))
     except Exception as problem:  # as above
         broken = str(problem) or type(problem).__name__
-    needs = sorted(asked - _get_allowed_globals().keys() - _ALLOWED.keys())
+    needs = sorted(asked.difference(allowed))
     if not needs and not broken and isinstance(error, pickle.UnpicklingError):
         reason = re.search(r'WeightsUnpickler error:\s*(.+)', str(error))
         needs = [f'more than the restricted reader has ({reason[1] if reason else error})']

@@ -8,21 +8,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.serialization import MAGIC_NUMBER
 
-from .pickles import ZIP_MAGIC, damaged, load_restricted
+from mmwave.errors import UserError
+
+from .pickles import PICKLE_MAGIC, ZIP_MAGIC, damaged, load_arrays, load_restricted
 
 StrPath = str | os.PathLike[str]
 """A local path."""
 
 _SAFETENSORS_HEADER = 8  # bytes of the little-endian length that such a file begins with
+# Torch's files without zip begin with a pickle of one number. In front of it are at most two bytes
+# of the protocol and nine of a frame.
+_TORCH_MAGIC = b'\x8a\x0a' + MAGIC_NUMBER.to_bytes(10, 'little')
+_TORCH_MAGIC_ENDS = 2 + 9 + len(_TORCH_MAGIC)
 
 
 def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     """Read a torch or safetensors file into host memory.
 
     Besides tensors and plain Python data a torch file may hold ``argparse.Namespace``, NumPy arrays
-    and scalars of numbers or text, and mmengine's ``HistoryBuffer``: what timm's and mmengine's own
-    checkpoints hold.
+    and scalars of numbers or text, mmengine's ``HistoryBuffer`` and the dict in a ``CfgNode`` of
+    yacs: what the checkpoints of timm, mmengine and the training scripts made after Swin's hold.
 
     Args:
         path: a local file; its format is told by its content.
@@ -35,7 +42,7 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     Raises:
         FileNotFoundError: where there is no such file.
         UntrustedCheckpointError: where the file asks for anything else and ``trust`` is false.
-        ValueError: where the file is damaged or of another format.
+        ValueError: where the file is damaged or of another format, Paddle's for one.
     """
     path = Path(path).expanduser()
     kind = container_of(path)
@@ -43,6 +50,12 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
         return _read_safetensors(path)
     if kind == 'other':
         raise damaged(path, 'neither a torch nor a safetensors file')
+    if kind == 'pickle':
+        load_arrays(path)  # what it asks for, or where it is damaged, is said first
+        raise UserError(
+            f'{path} is a pickle but no torch file; tools/convert_checkpoint.py reads those of '
+            'Paddle'
+        )
     if trust:
         try:
             return torch.load(path, map_location='cpu', weights_only=False)
@@ -51,8 +64,8 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     return load_restricted(path)
 
 
-def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'other']:
-    """The format of a weight file, told by its first bytes.
+def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'pickle', 'other']:
+    """The format of a weight file, told by its first bytes; ``'pickle'`` is one without torch's.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -61,12 +74,14 @@ def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'other']:
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint file {path}')
     with path.open('rb') as file:
-        head = file.read(_SAFETENSORS_HEADER + 1)
+        head = file.read(_TORCH_MAGIC_ENDS)
     length = int.from_bytes(head[:_SAFETENSORS_HEADER], 'little')
-    if head[_SAFETENSORS_HEADER:] == b'{' and length <= path.stat().st_size:
+    if head[_SAFETENSORS_HEADER:][:1] == b'{' and length <= path.stat().st_size:
         return 'safetensors'
-    if head.startswith((ZIP_MAGIC, b'\x80')):  # a zip archive; a pickle of protocol 2 or later
+    if head.startswith(ZIP_MAGIC):
         return 'torch'
+    if head.startswith(PICKLE_MAGIC):
+        return 'torch' if _TORCH_MAGIC in head else 'pickle'
     return 'other'
 
 

@@ -1,25 +1,20 @@
 """A published file in, a file that mmwave loads strictly out."""
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from mmwave import __version__
-from mmwave.checkpoint import sha256_of
+from mmwave.checkpoint import check_target, sha256_of, write_checkpoint
 
+from .family import Family, Release, Target
 from .index import identify
 from .readers import read
-from .rules import apply
-
-SUFFIXES = ('.pth', '.safetensors')
+from .rules import Applied, apply
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,11 @@ def convert_file(
     ``meta``: source (file name), sha256 (of the source), family, arch, framework, weights
     (``'model'`` or ``'ema'``), origin and licence of the published weights, mmwave_version, and
     backbone, the backbone's config. In a safetensors file the metadata are texts, backbone is JSON.
-    The target appears under its name when it is complete.
+    The target appears under its name when it is complete. Files of RepMLPNet's deploy form become
+    ours, for backbones with ``deploy=True``.
 
     Args:
-        src: torch, safetensors or MindSpore file.
+        src: torch, safetensors, MindSpore or Paddle file.
         dst: ``.pth`` or ``.safetensors``, replaced where it exists.
         ema: take the averaged weights of a training checkpoint where it has them.
         trust: see :func:`mmwave.checkpoint.read_checkpoint`.
@@ -75,26 +71,17 @@ def convert_file(
             read, is of no known family, or has tensors too many or too few; all are listed.
     """
     src, dst = Path(src).expanduser(), Path(dst).expanduser()
-    if dst.suffix not in SUFFIXES:
-        raise ValueError(f'{dst} must end in {" or ".join(SUFFIXES)}')
-    if not dst.parent.is_dir():
-        raise FileNotFoundError(f'no folder {dst.parent} to write {dst.name} in')
+    check_target(dst)
     if src.resolve() == dst.resolve():
         raise ValueError(f'{dst} is the source itself')
     source = read(src, ema=ema, trust=trust)
-    family = identify(source.tensors)
-    if source.framework not in family.releases:
-        raise ValueError(
-            f'{src} is a {source.framework} file; {family.name} is known from '
-            f'{", ".join(family.releases)}'
-        )
-    release = family.releases[source.framework]
-    tensors, dropped = source.tensors, {}
-    if release.names:
-        named = apply(release.names, tensors)
-        tensors, dropped = named.tensors, named.dropped
-    target = family.recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    done = apply(family.rules, tensors, target.expected, release.fills)
+    family, release = identify(source.tensors, source.framework)
+    target, done = _ours(family, release, source.tensors)
+    state, notes = {name: done.tensors[name] for name in target.expected}, source.notes
+    if target.fold:
+        state = target.fold(state)
+        notes += (f'folded {len(target.expected)} tensors into {len(state)}, for inference',)
+    filled = {why: [n for n in names if n in state] for why, names in done.filled.items()}
     meta = {
         'source': src.name,
         'sha256': sha256_of(src),
@@ -107,28 +94,29 @@ def convert_file(
         'mmwave_version': __version__,
         'backbone': {**target.backbone, **release.settings},
     }
-    _write(dst, {name: done.tensors[name] for name in target.expected}, meta)
+    write_checkpoint(dst, state, meta)
     return ConversionReport(
         meta=meta,
         read=len(source.tensors),
-        written=len(done.tensors),
-        dropped={**dropped, **done.dropped},
-        filled=done.filled,
-        notes=source.notes,
+        written=len(state),
+        dropped=done.dropped,
+        filled={why: names for why, names in filled.items() if names},
+        notes=notes,
     )
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    # Cloned, or torch would save all of a storage that a tensor is only a part of.
-    state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with part.open('wb') as file:
-            if path.suffix == '.safetensors':
-                texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in meta.items()}
-                file.write(save(state, metadata=texts))
-            else:
-                torch.save({'meta': dict(meta), 'state_dict': state}, file)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+def _ours(
+    family: Family, release: Release, tensors: Mapping[str, Tensor]
+) -> tuple[Target, Applied]:
+    """The model of a release's tensors, and what the rules make of them."""
+    dropped: dict[str, list[str]] = {}
+    for rules in release.names:
+        named = apply(rules, tensors)
+        tensors, dropped = named.tensors, _joined(dropped, named.dropped)
+    target = family.recognise({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    done = apply(family.rules, tensors, target.expected, release.fills)
+    return target, replace(done, dropped=_joined(dropped, done.dropped))
+
+
+def _joined(first: Mapping[str, list[str]], then: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {why: [*first.get(why, ()), *then.get(why, ())] for why in {**first, **then}}

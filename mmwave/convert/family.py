@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
+from .readers import Framework
 from .rules import Rule, Zeros
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -17,29 +20,38 @@ class Target:
     Attributes:
         arch: name of the arch, ``'custom'`` where the sizes have none.
         backbone: config of the backbone that the weights are for.
-        expected: all names and shapes of the converted file.
+        expected: all names and shapes that the family's rules must give.
+        fold: makes the converted file's tensors of these, for published files that are folded in
+            part; None where they are the converted file's.
     """
 
     arch: str
     backbone: dict[str, Any]
     expected: Shapes
+    fold: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
 class Release:
-    """Where published weights came from, and what sets them apart from the family's other release.
+    """Where published weights came from, and what sets them apart from the family's other releases.
 
     Attributes:
+        framework: what wrote the files.
         origin: repository and folder.
         licence: of the weights, an SPDX name.
-        names: rules that turn the framework's names into those the family's rules are written for.
+        marks: tensor names in the file that together no other family has, nor another release of
+            the same framework.
+        names: turns of rules, each applied to what the one before gave, that make of the file's
+            names and layouts those the family's rules are written for.
         fills: tensors that the framework does not save.
         settings: what the backbone's config must say besides the arch.
     """
 
+    framework: Framework
     origin: str
     licence: str
-    names: tuple[Rule, ...] = ()
+    marks: tuple[str, ...]
+    names: tuple[tuple[Rule, ...], ...] = ()
     fills: tuple[Zeros, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -50,14 +62,12 @@ class Family:
 
     Attributes:
         name: as in configs.
-        marks: tensor names that together no other family has, alike in every release.
         rules: published names -> ours.
         recognise: published names and shapes -> the model.
-        releases: framework -> release.
+        releases: whose files are known.
     """
 
     name: str
-    marks: tuple[str, ...]
     rules: tuple[Rule, ...]
     recognise: Callable[[Shapes], Target]
-    releases: Mapping[str, Release]
+    releases: tuple[Release, ...]

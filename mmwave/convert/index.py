@@ -1,30 +1,52 @@
-"""Which family is a file of?"""
+"""Which family is a file of, and whose release of it?"""
 
 from collections.abc import Collection, Sequence
 
-from . import wavemlp
-from .family import Family
+from mmwave.errors import UserError
 
-FAMILIES: tuple[Family, ...] = (wavemlp.FAMILY,)
+from . import repmlpnet, wavemlp
+from .family import Family, Release
+from .readers import Framework
+
+FAMILIES: tuple[Family, ...] = (wavemlp.FAMILY, repmlpnet.FAMILY)
 """Every family with a table of rules."""
 
+_OURS = ('backbone.stem.', 'stem.')
 
-def identify(names: Collection[str], families: Sequence[Family] = FAMILIES) -> Family:
-    """The family that has all its marks among a file's tensor names.
+
+def identify(
+    names: Collection[str], framework: Framework, families: Sequence[Family] = FAMILIES
+) -> tuple[Family, Release]:
+    """The family and its release that has all its marks among a file's tensor names.
 
     Raises:
-        ValueError: where no family has, or several have; the message says what was looked for.
+        ValueError: where none has, or several have, or none of this framework; the message says
+            what was looked for.
     """
     known = set(names)
-    found = [family for family in families if known.issuperset(family.marks)]
+    marked = [(f, r) for f in families for r in f.releases if known.issuperset(r.marks)]
+    found = [(family, release) for family, release in marked if release.framework == framework]
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f'the file could be of {" or ".join(family.name for family in found)}')
-    sought = '; '.join(f'{family.name} ({", ".join(family.marks)})' for family in families)
+        could = ' or '.join(f'{family.name} ({release.origin})' for family, release in found)
+        raise UserError(f'the file could be of {could}')
+    if marked:
+        family = marked[0][0]
+        frameworks = dict.fromkeys(release.framework for release in family.releases)
+        raise UserError(
+            f'a {framework} file with the names of {family.name}, which is known from '
+            f'{", ".join(frameworks)}'
+        )
+    sought = '; '.join(f'{family.name} {_marks(family)}' for family in families)
     some = ', '.join(list(names)[:4])
-    ours = any(name.startswith(('backbone.', 'stem.')) for name in names)
+    ours = any(name.startswith(_OURS) for name in names)
     hint = '. Names like these are of files that are converted already' if ours else ''
-    raise ValueError(
+    raise UserError(
         f'of no known family: {len(names)} tensors ({some} ...); looked for {sought}{hint}'
     )
+
+
+def _marks(family: Family) -> str:
+    sets = dict.fromkeys(release.marks for release in family.releases)
+    return ' or '.join(f'({", ".join(marks)})' for marks in sets)

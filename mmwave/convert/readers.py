@@ -6,16 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mmwave.checkpoint import container_of, read_checkpoint, state_dict_of
+from mmwave.checkpoint import container_of, load_arrays, read_checkpoint, state_dict_of
 
-Framework = Literal['pytorch', 'mindspore']
-EMA_KEYS = ('state_dict_ema', 'model_ema')
-"""Entries of a training checkpoint with averaged weights, as timm and DeiT name them."""
+Framework = Literal['pytorch', 'mindspore', 'paddle']
+EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
+"""Entries of a training checkpoint with averaged weights, as timm, DeiT and RepMLP name them."""
+
+_PADDLE_TABLE = 'StructuredToParameterName@@'
 
 # checkpoint.proto of MindSpore: field numbers, and what its TensorProto.tensor_type may be.
 _CHECKPOINT_VALUE = 1
@@ -59,7 +62,7 @@ class Source:
 
 
 def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) -> Source:
-    """Read a torch, safetensors or MindSpore file.
+    """Read a torch, safetensors, MindSpore or Paddle file.
 
     Args:
         path: a local file.
@@ -72,17 +75,55 @@ def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) ->
             code.
     """
     path = Path(path).expanduser()
-    if container_of(path) == 'other' and _begins_like_mindspore(path):
+    kind = container_of(path)
+    if kind == 'other' and _begins_like_mindspore(path):
         tensors, texts = read_mindspore(path)
         notes = tuple(f'skipped the text {name!r}' for name in texts)
         return Source(tensors, 'mindspore', 'model', notes)
-    content = read_checkpoint(path, trust=trust)
-    averaged = next((k for k in EMA_KEYS if isinstance(content, Mapping) and content.get(k)), None)
+    if kind == 'pickle':
+        return _chosen(*_paddle_as_torch(load_arrays(path, trust=trust)), 'paddle', ema)
+    return _chosen(read_checkpoint(path, trust=trust), (), 'pytorch', ema)
+
+
+def _chosen(content: Any, notes: tuple[str, ...], framework: Framework, ema: bool) -> Source:
+    """The raw or the averaged weights in a checkpoint."""
+    entries = content if isinstance(content, Mapping) else {}
+    found = (k for k in EMA_KEYS if isinstance(entries.get(k), Mapping) and entries[k])
+    averaged = next(found, None)
     if averaged and ema:
         note = f'took the averaged weights (EMA), entry {averaged!r}'
-        return Source(state_dict_of({'state_dict': content[averaged]}), 'pytorch', 'ema', (note,))
-    notes = (f'left the averaged weights (EMA), entry {averaged!r}, aside',) if averaged else ()
-    return Source(state_dict_of(content), 'pytorch', 'model', notes)
+        tensors = state_dict_of({'state_dict': content[averaged]})
+        return Source(tensors, framework, 'ema', (*notes, note))
+    if averaged:
+        notes = (*notes, f'left the averaged weights (EMA), entry {averaged!r}, aside')
+    return Source(state_dict_of(content), framework, 'model', notes)
+
+
+def _paddle_as_torch(content: Any) -> tuple[Any, tuple[str, ...]]:
+    """What a Paddle file holds with torch's tensors, and what was left out of it.
+
+    A file of weights holds arrays by name. In a checkpoint of a training, one level deeper, an
+    array stands behind the name that Paddle itself has for it.
+    """
+    if not isinstance(content, Mapping):
+        return content, ()
+    levels = {k: v for k, v in content.items() if k != _PADDLE_TABLE}
+    for name, entry in levels.items():
+        if isinstance(entry, Mapping):
+            levels[name] = {k: _paddle_tensor(v) for k, v in entry.items() if k != _PADDLE_TABLE}
+        else:
+            levels[name] = _paddle_tensor(entry)
+    tabled = any(_PADDLE_TABLE in m for m in (content, *content.values()) if isinstance(m, Mapping))
+    note = f"dropped {_PADDLE_TABLE!r}: it lists Paddle's own names of the tensors"
+    return levels, (note,) if tabled else ()
+
+
+def _paddle_tensor(entry: Any) -> Any:
+    """The tensor in an entry of a Paddle file; what is none, as it is."""
+    array = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biufc':
+        return entry
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder('='), copy=False))
 
 
 def _begins_like_mindspore(path: Path) -> bool:

@@ -9,6 +9,10 @@ from torch import Tensor
 
 TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     'transpose': lambda tensor: tensor.transpose(0, 1),
+    # A 1 x 1 convolution as a linear layer: (O, I, 1, 1) -> (O, I).
+    'flatten': lambda tensor: tensor.flatten(1),
+    # A 1 x 1 convolution of S groups as the matrices of its groups: (S * P, P, 1, 1) -> (S, P, P).
+    'group matrices': lambda tensor: tensor.reshape(-1, tensor.shape[1], tensor.shape[1]),
 }
 """Tensor transforms by the name that rules give them."""
 
@@ -96,26 +100,30 @@ def apply(
         fills: for expected names that no rule produced; needs ``expected``.
 
     Raises:
-        ValueError: listing every source name without a rule, every target name written twice, and
-            of ``expected`` every name not filled, every name too many and every shape that differs.
+        ValueError: listing every source name without a rule or of a shape its rule cannot take,
+            every target name written twice, and of ``expected`` every name not filled, every name
+            too many and every shape that differs.
     """
     done = Applied()
     writers: dict[str, list[str]] = {}
-    unused = []
+    problems = []
     for name, tensor in tensors.items():
         found = ((rule, rule.pattern.fullmatch(name)) for rule in rules)
         rule, match = next(((r, m) for r, m in found if m), (None, None))
         if rule is None or match is None:
-            unused.append(name)
+            problems.append(f'no rule for {name}')
         elif rule.reason:
             done.dropped.setdefault(rule.reason, []).append(name)
         else:
             target = match.expand(rule.target)
             writers.setdefault(target, []).append(name)
-            done.tensors[target] = TRANSFORMS[rule.transform](tensor) if rule.transform else tensor
+            done.tensors[target] = tensor
             if rule.transform:
                 done.transformed[target] = rule.transform
-    problems = [f'no rule for {name}' for name in unused]
+                try:
+                    done.tensors[target] = TRANSFORMS[rule.transform](tensor)
+                except (IndexError, RuntimeError):
+                    problems.append(f'{name} of shape {tuple(tensor.shape)}: no {rule.transform}')
     problems += [f'{k} is written by {" and ".join(v)}' for k, v in writers.items() if len(v) > 1]
     if expected is not None:
         _fill(done, expected, fills)
@@ -147,7 +155,7 @@ def _differences(
 
 MINDSPORE_NAMES = (
     drop(
-        r'(?:moments?[12]?\..*|global_step|learning_rate|momentum|beta[12]_power|epoch_num|step_num)',
+        r'(?:moments?[12]?\..*|global_step|learning_rate|momentum|beta[12]_power|epoch_num|step_num|best_acc)',
         'optimizer state and counters of a training run',
     ),
     rename(r'(.*)\.gamma', r'\1.weight'),
@@ -160,3 +168,17 @@ MINDSPORE_NAMES = (
 
 MINDSPORE_FILLS = (zeros(r'.*\.num_batches_tracked', 'MindSpore counts no batches'),)
 """What torch's batch norms have and MindSpore's have not."""
+
+PADDLE_NAMES = (
+    rename(r'(.*)\._mean', r'\1.running_mean'),
+    rename(r'(.*)\._variance', r'\1.running_var'),
+    rename(r'(.*)', r'\1'),
+)
+"""Paddle's names of norm tensors to torch's, for every family.
+
+Paddle keeps the weights of linear layers as (in, out). Which ones are linear is for the family's
+rules to say: by their shape square ones cannot be told, nor 1 x 1 convolutions in 2-D.
+"""
+
+PADDLE_FILLS = (zeros(r'.*\.num_batches_tracked', 'Paddle counts no batches'),)
+"""What torch's batch norms have and Paddle's have not."""

@@ -192,26 +192,32 @@ def _norm(name: str, dim: int, kind: str) -> Iterator[tuple[str, tuple[int, ...]
         yield f'{name}.num_batches_tracked', ()
 
 
+_MARKS = (
+    'patch_embed.proj.weight',
+    'network.0.0.attn.fc_h.weight',
+    'network.0.0.attn.tfc_h.weight',
+    'network.0.0.attn.theta_h_conv.0.weight',
+)
+
 FAMILY = Family(
     name='wavemlp',
-    marks=(
-        'patch_embed.proj.weight',
-        'network.0.0.attn.fc_h.weight',
-        'network.0.0.attn.tfc_h.weight',
-        'network.0.0.attn.theta_h_conv.0.weight',
-    ),
     rules=RULES,
     recognise=recognise,
-    releases={
-        'pytorch': Release(
-            'huawei-noah/Efficient-AI-Backbones wavemlp_pytorch', licence='Apache-2.0'
-        ),
-        'mindspore': Release(
-            'mindspore-ai/models research/cv/wave_mlp',
+    releases=(
+        Release(
+            framework='pytorch',
+            origin='huawei-noah/Efficient-AI-Backbones wavemlp_pytorch',
             licence='Apache-2.0',
-            names=MINDSPORE_NAMES,
+            marks=_MARKS,
+        ),
+        Release(
+            framework='mindspore',
+            origin='mindspore-ai/models research/cv/wave_mlp',
+            licence='Apache-2.0',
+            marks=_MARKS,
+            names=(MINDSPORE_NAMES,),
             fills=MINDSPORE_FILLS,
             settings={'act_cfg': {'type': 'GELU', 'approximate': 'tanh'}},
         ),
-    },
+    ),
 )

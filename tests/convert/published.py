@@ -1,8 +1,11 @@
-"""Published Wave-MLP files written by the tests: names and shapes, and MindSpore's container."""
+"""Published files written by the tests: names and shapes, MindSpore's and Paddle's containers."""
 
 import math
+import pickle
+import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,89 @@ def _wavemlp(
         yield from conv('head', classes, dims[-1])
 
 
+REPMLPNET_TINY = {
+    'depths': (1, 2, 1, 1),
+    'dims': (8, 12, 16, 24),
+    'windows': (8, 4, 2, 1),
+    'share_sets': (1, 2, 4, 8),
+}
+
+
+def repmlpnet(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    windows: Iterable[Any],
+    share_sets: Iterable[int],
+    kernels: Iterable[int] = (1, 3),
+    reduction: int = 4,
+    mlp_ratio: int = 4,
+    deploy: bool = False,
+    classes: int | None = 16,
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the authors' release of RepMLPNet, in its training or its deploy form."""
+    found: dict[str, tuple[int, ...]] = {}
+
+    def conv(name: str, *shape: int, bias: bool = False) -> None:
+        found[f'{name}.weight'] = shape
+        if bias:
+            found[f'{name}.bias'] = shape[:1]
+
+    def norm(name: str, c: int) -> None:
+        found.update({f'{name}.{x}': (c,) for x in ('weight', 'bias')})
+        found.update({f'{name}.{x}': (c,) for x in ('running_mean', 'running_var')})
+        found[f'{name}.num_batches_tracked'] = ()
+
+    width = 3
+    for i, (depth, c, window, s) in enumerate(zip(depths, dims, windows, share_sets, strict=True)):
+        embed = f'embeds.{i - 1}' if i else 'conv_embedding'
+        conv(f'{embed}.conv', c, width, *((2, 2) if i else (4, 4)))
+        norm(f'{embed}.bn', c)
+        positions = window * window if isinstance(window, int) else math.prod(window)
+        for block in (f'stages.{i}.{j}' for j in range(depth)):
+            mixer, ffn = f'{block}.repmlp_block', f'{block}.ffn_block'
+            conv(f'{mixer}.gp.fc1', c // reduction, c, 1, 1, bias=True)
+            conv(f'{mixer}.gp.fc2', c, c // reduction, 1, 1, bias=True)
+            conv(f'{mixer}.fc3', s * positions, positions, 1, 1, bias=deploy)
+            if not deploy:
+                norm(f'{mixer}.fc3_bn', s)
+                for k in kernels:
+                    conv(f'{mixer}.repconv{k}.conv', s, 1, k, k)
+                    norm(f'{mixer}.repconv{k}.bn', s)
+            conv(f'{ffn}.ffn_fc1.conv', mlp_ratio * c, c, 1, 1)
+            norm(f'{ffn}.ffn_fc1.bn', mlp_ratio * c)
+            conv(f'{ffn}.ffn_fc2.conv', c, mlp_ratio * c, 1, 1)
+            norm(f'{ffn}.ffn_fc2.bn', c)
+            norm(f'{block}.prebn1', c)
+            norm(f'{block}.prebn2', c)
+        width = c
+    norm('head_norm', width)
+    if classes is not None:
+        conv('head', classes, width, bias=True)
+    return found
+
+
+def mindcv_name(name: str) -> str:
+    """mindcv's name of a part of RepMLPNet: the embeddings are one level deeper."""
+    return re.sub(r'^(conv_embedding|embeds\.\d+)\.', r'\1.conv.', name)
+
+
+def mmpretrain_name(name: str) -> str:
+    """mmpretrain's name of a part of RepMLPNet."""
+    for pattern, theirs in (
+        (r'^conv_embedding\.conv', 'backbone.patch_embed.projection'),
+        (r'^conv_embedding\.bn', 'backbone.patch_embed.norm'),
+        (r'^embeds', 'backbone.downsample_layers'),
+        (r'^stages', 'backbone.stages'),
+        (r'\.prebn', '.norm'),
+        (r'\.gp\.fc(\d)', r'.gp.conv\1.conv'),
+        (r'^head_norm', 'backbone.final_norm'),
+        (r'^head\.', 'head.fc.'),
+    ):
+        name = re.sub(pattern, theirs, name)
+    return name
+
+
 MINDSPORE_LEAVES = {
     'running_mean': 'moving_mean',
     'running_var': 'moving_variance',
@@ -84,6 +170,7 @@ def mindspore_names(names: Iterable[str]) -> dict[str, str]:
     """PyTorch name -> MindSpore's, without the batch counters it does not keep."""
     names = list(names)
     norms = {n.rpartition('.')[0] for n in names if 'norm' in n or '_conv.1.' in n}
+    norms |= {n.rpartition('.')[0] for n in names if n.endswith('.running_mean')}
     found = {}
     for name in names:
         module, _, leaf = name.rpartition('.')
@@ -120,3 +207,44 @@ def mindspore_entry(tag: str, tensor: Any) -> tuple[str, str, tuple[int, ...], b
     content = tensor.numpy().tobytes()
     assert len(content) == 4 * math.prod(tensor.shape)
     return tag, 'Float32', tuple(tensor.shape), content
+
+
+class _Pair:
+    """A tensor in a checkpoint of Paddle: its own name of it, and the array."""
+
+    def __init__(self, name: str, array: Any) -> None:
+        self.entry = (name, array)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self.entry,)
+
+
+PADDLE_TABLE = 'StructuredToParameterName@@'
+
+
+def paddle_names(names: Iterable[str]) -> dict[str, str]:
+    """PyTorch name -> Paddle's, without the batch counters it does not keep."""
+    leaves = {'running_mean': '_mean', 'running_var': '_variance'}
+    found = {}
+    for name in names:
+        module, _, leaf = name.rpartition('.')
+        if leaf != 'num_batches_tracked':
+            found[name] = f'{module}.{leaves.get(leaf, leaf)}'
+    return found
+
+
+def write_paddle(path: Path, tensors: Mapping[str, Any], protocol: int = 4) -> None:
+    """Write tensors by name as Paddle saves a network."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    table = {name: f'param_{i}' for i, name in enumerate(arrays)}
+    path.write_bytes(pickle.dumps({**arrays, PADDLE_TABLE: table}, protocol=protocol))
+
+
+def write_paddle_training(path: Path, **entries: Any) -> None:
+    """Write a checkpoint of a training of Paddle's; of a dict's tensors Paddle's names go along."""
+    content = {
+        key: OrderedDict((k, _Pair(f'linear_{i}.w_0', t.numpy())) for i, (k, t) in enumerate(e))
+        for key, e in ((key, entry.items()) for key, entry in entries.items())
+    }
+    rest = {'epoch': 3, 'optimizer': {'LR_Scheduler': {'last_lr': 0.1}}, 'lr_scheduler': None}
+    path.write_bytes(pickle.dumps({**content, **rest}, protocol=4))

@@ -1,16 +1,34 @@
 """Every format of a published file gives its tensors."""
 
 import argparse
+import os
+import pickle
+import sys
+import types
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmwave.checkpoint import UntrustedCheckpointError
+from mmwave.checkpoint import (
+    TRUST_FLAG,
+    UntrustedCheckpointError,
+    container_of,
+    load_arrays,
+    pickles,
+    read_checkpoint,
+)
 from mmwave.convert.readers import read, read_mindspore
 
-from .published import mindspore_entry, write_mindspore
+from .published import (
+    PADDLE_TABLE,
+    mindspore_entry,
+    write_mindspore,
+    write_paddle,
+    write_paddle_training,
+)
 
 A, B = torch.arange(6.0).reshape(2, 3), torch.full((4,), 2.5)
 
@@ -42,7 +60,7 @@ def test_safetensors(tmp_path):
     assert source.framework == 'pytorch'
 
 
-@pytest.mark.parametrize('key', ['state_dict_ema', 'model_ema'])
+@pytest.mark.parametrize('key', ['state_dict_ema', 'model_ema', 'ema'])
 def test_averaged_weights_are_taken_and_said(tmp_path, key):
     path = tmp_path / 'x.pth.tar'
     checkpoint = {
@@ -62,9 +80,10 @@ def test_averaged_weights_are_taken_and_said(tmp_path, key):
     same(raw.tensors, {'a': A})
     assert raw.weights == 'model'
     assert f'left the averaged weights (EMA), entry {key!r}, aside' in raw.notes
-    torch.save(checkpoint | {key: None}, path)
-    assert read(path).weights == 'model'
-    assert read(path).notes == ()
+    for nothing in (None, {}, 0.9999):
+        torch.save(checkpoint | {key: nothing}, path)
+        assert read(path).weights == 'model'
+        assert read(path).notes == ()
 
 
 def test_a_payload_is_refused(tmp_path):
@@ -165,3 +184,183 @@ def test_mindspore_damage(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match=r'damaged.*3 bytes are missing'):
         read(path)
+
+
+def test_settings_of_yacs_do_not_keep_a_file_from_being_read(tmp_path, monkeypatch):
+    """Training scripts made after Swin's, RepMLP's for one, save their settings as a CfgNode."""
+
+    class CfgNode(dict):
+        pass
+
+    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
+    monkeypatch.setitem(sys.modules, 'yacs', types.ModuleType('yacs'))
+    monkeypatch.setitem(sys.modules, 'yacs.config', types.ModuleType('yacs.config'))
+    sys.modules['yacs.config'].CfgNode = CfgNode
+    config = CfgNode(AUG=CfgNode(MIXUP=0.8))
+    config.__dict__['__immutable__'] = True
+    torch.save({'model': {'module.a': A}, 'config': config, 'max_accuracy': 76.6}, tmp_path / 'x')
+    monkeypatch.undo()
+    same(read(tmp_path / 'x').tensors, {'a': A})
+    assert read_checkpoint(tmp_path / 'x')['config'] == {'AUG': {'MIXUP': 0.8}}
+
+
+# -- Paddle ------------------------------------------------------------------------------------
+
+C = torch.arange(24, dtype=torch.int64).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4])
+def test_paddle(tmp_path, protocol):
+    # Told by the content: the suffix is that of torch.
+    path = tmp_path / 'x.pth'
+    write_paddle(path, {'a': A, 'b': B, 'c': C, 'scalar': torch.tensor(2.0)}, protocol=protocol)
+    assert container_of(path) == 'pickle'
+    source = read(path)
+    same(source.tensors, {'a': A, 'b': B, 'c': C, 'scalar': torch.tensor(2.0)})
+    assert (source.framework, source.weights) == ('paddle', 'model')
+    (note,) = source.notes
+    assert note.startswith(f'dropped {PADDLE_TABLE!r}: ')
+
+
+def test_torch_without_zip_is_not_taken_for_paddle(tmp_path):
+    path = tmp_path / 'x.pdparams'
+    for protocol in (2, 3, 4):
+        torch.save({'a': A}, path, _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+        assert container_of(path) == 'torch'
+    torch.save({'a': A}, path, _use_new_zipfile_serialization=False)
+    assert read(path).framework == 'pytorch'
+
+
+def test_layouts_and_byte_orders_of_arrays(tmp_path):
+    arrays = {
+        'fortran': np.asfortranarray(A.numpy()),
+        'strided': np.arange(12.0, dtype='f4').reshape(2, 6)[:, ::2],
+        'big-endian': A.numpy().astype('>f4'),
+        'half': A.half().numpy(),
+    }
+    (tmp_path / 'x').write_bytes(pickle.dumps(arrays, protocol=4))
+    wanted = {'fortran': A, 'strided': 2 * A, 'big-endian': A, 'half': A.half()}
+    source = read(tmp_path / 'x')
+    same(source.tensors, wanted)
+    assert source.notes == ()
+    source.tensors['fortran'] += 1  # the file's bytes are not what is written to
+
+
+def test_averaged_weights_of_paddle(tmp_path):
+    write_paddle_training(tmp_path / 'x', model={'a': A}, model_ema={'a': A + 1})
+    averaged, raw = read(tmp_path / 'x'), read(tmp_path / 'x', ema=False)
+    same(averaged.tensors, {'a': A + 1})
+    assert (averaged.framework, averaged.weights) == ('paddle', 'ema')
+    assert averaged.notes == ("took the averaged weights (EMA), entry 'model_ema'",)
+    same(raw.tensors, {'a': A})
+    assert (raw.framework, raw.weights) == ('paddle', 'model')
+    assert raw.notes == ("left the averaged weights (EMA), entry 'model_ema', aside",)
+
+
+class Calls:
+    """A pickle of this calls ``function(*arguments)`` when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_a_payload_in_a_paddle_file_is_refused_and_runs_only_when_trusted(tmp_path, protocol):
+    path, ran = tmp_path / 'x.pdparams', tmp_path / 'ran'
+    content = {'a': A.numpy(), 'model': [Calls(os.mkdir, str(ran)), Calls(eval, '1')]}
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    for reader in (read, read_checkpoint):
+        with pytest.raises(UntrustedCheckpointError) as caught:
+            reader(path)
+        for text in (str(path), 'posix.mkdir', 'builtins.eval', TRUST_FLAG):
+            assert text in str(caught.value)
+        for text in ('numpy', 'codecs'):
+            assert text not in str(caught.value)
+    assert not ran.exists()
+    load_arrays(path, trust=True)
+    assert ran.exists()
+
+
+def test_trust_reads_the_weights(tmp_path):
+    content = {'a': A.numpy(), PADDLE_TABLE: {'a': Calls(str, 'x')}}
+    (tmp_path / 'x').write_bytes(pickle.dumps(content))
+    with pytest.raises(UntrustedCheckpointError, match=r'builtins\.str'):
+        read(tmp_path / 'x')
+    same(read(tmp_path / 'x', trust=True).tensors, {'a': A})
+
+
+@pytest.mark.parametrize(
+    ('content', 'named'),
+    [
+        (np.array([None, 'a'], dtype=object), 'dtype object'),
+        (np.zeros(1, dtype=[('x', 'f4')]), 'dtype'),
+        (np.ma.masked_array([1.0]), r'numpy\.ma'),
+        (argparse.Namespace(a=1), r'argparse\.Namespace'),
+        (torch.ones(1), r'torch\._utils\._rebuild_tensor_v2'),
+        (Calls(getattr, [], 'append'), r'builtins\.getattr'),
+        (Calls(np._core.multiarray._reconstruct, tuple, (0,), b'b'), 'subclass of numpy.ndarray'),
+    ],
+    ids=['objects', 'record', 'masked', 'namespace', 'torch', 'getattr', 'subclass'],
+)
+def test_what_a_paddle_file_may_not_hold(tmp_path, content, named):
+    (tmp_path / 'x').write_bytes(pickle.dumps({'a': content}, protocol=4))
+    with pytest.raises(UntrustedCheckpointError, match=named):
+        read(tmp_path / 'x')
+
+
+def test_a_paddle_file_changes_nothing_in_the_reader(tmp_path):
+    """A pickle can set attributes of the functions that it is given: they must not be ours."""
+    good = pickle.dumps({'a': np.int32(0)}, protocol=2)
+    # Between looking the function up and calling it: BUILD with (None, {attribute: value}).
+    name = b'cnumpy._core.multiarray\nscalar\n'
+    assert name in good
+    forged = good.replace(name, name + b'(N}X\x0c\x00\x00\x00__defaults__)stb')
+    (tmp_path / 'x').write_bytes(forged)
+    before = pickles._scalar.__defaults__
+    load_arrays(tmp_path / 'x')
+    assert pickles._scalar.__defaults__ == before
+
+
+@pytest.mark.parametrize('trust', [False, True])
+@pytest.mark.parametrize(
+    'cut', [lambda whole: whole[:-1], lambda whole: whole[: len(whole) // 2], lambda _: b'\x80\x04']
+)
+def test_a_damaged_paddle_file(tmp_path, cut, trust):
+    path = tmp_path / 'x.pdparams'
+    write_paddle(path, {'a': A, 'b': B})
+    path.write_bytes(cut(path.read_bytes()))
+    with pytest.raises(ValueError, match=r'x\.pdparams is damaged or not a checkpoint'):
+        read(path, trust=trust)
+
+
+def test_a_length_that_does_not_match(tmp_path):
+    path = tmp_path / 'x.pdparams'
+    write_paddle(path, {'a': A}, protocol=3)
+    content = path.read_bytes()
+    shape = b'K\x02K\x03\x86'  # (2, 3)
+    assert content.count(shape) == 1
+    path.write_bytes(content.replace(shape, b'K\x02K\x04\x86'))
+    with pytest.raises(ValueError, match=r'damaged.*cannot reshape'):
+        read(path)
+
+
+@pytest.mark.parametrize('content', [[1, 2], {'a': 'text'}, {'a': np.array(['text'])}, {}])
+def test_a_pickle_without_weights(tmp_path, content):
+    (tmp_path / 'x').write_bytes(pickle.dumps(content))
+    with pytest.raises((ValueError, TypeError), match=r'no state dict|must be a dict'):
+        read(tmp_path / 'x')
+
+
+def test_tools_other_than_the_converter_point_to_it(tmp_path):
+    write_paddle(tmp_path / 'x.pdparams', {'a': A})
+    for trust in (False, True):
+        with pytest.raises(ValueError, match=r'no torch file; tools/convert_checkpoint\.py'):
+            read_checkpoint(tmp_path / 'x.pdparams', trust=trust)
+
+
+def test_ordered_dicts_are_dicts(tmp_path):
+    (tmp_path / 'x').write_bytes(pickle.dumps(OrderedDict(b=B.numpy(), a=A.numpy()), protocol=4))
+    same(read(tmp_path / 'x').tensors, {'b': B, 'a': A})

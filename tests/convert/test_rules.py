@@ -6,6 +6,8 @@ import torch
 from mmwave.convert.rules import (
     MINDSPORE_FILLS,
     MINDSPORE_NAMES,
+    PADDLE_FILLS,
+    PADDLE_NAMES,
     TRANSFORMS,
     apply,
     drop,
@@ -40,6 +42,29 @@ def test_named_transform():
     done = apply((transform(r'(.*)', r'\1.t', 'transpose'),), {'a': A})
     assert torch.equal(done.tensors['a.t'], A.T)
     assert done.transformed == {'a.t': 'transpose'}
+
+
+def test_convolutions_become_matrices():
+    kernel = torch.arange(24.0).reshape(6, 4, 1, 1)
+    assert torch.equal(TRANSFORMS['flatten'](kernel), torch.arange(24.0).reshape(6, 4))
+    groups = torch.arange(24.0).reshape(6, 2, 2, 1)[:, :, :1]  # 3 groups, 2 positions
+    matrices = TRANSFORMS['group matrices'](groups)
+    assert matrices.shape == (3, 2, 2)
+    for s in range(3):
+        assert torch.equal(matrices[s], groups[2 * s : 2 * s + 2, :, 0, 0])
+
+
+def test_a_shape_that_a_transform_cannot_take_is_listed():
+    rules = (
+        transform('a', 'a', 'transpose'),
+        transform('b', 'b', 'group matrices'),
+        transform('c', 'c', 'flatten'),
+    )
+    given = {'a': torch.ones(4), 'b': torch.ones(5, 3, 1, 1), 'c': torch.ones(())}
+    with pytest.raises(ValueError, match='3 tensors do not fit') as caught:
+        apply(rules, given)
+    for text in ('a of shape (4,): no transpose', 'b of shape (5, 3, 1, 1): no group', 'c of'):
+        assert text in str(caught.value)
 
 
 def test_a_rule_needs_a_known_transform_and_a_drop_a_reason():
@@ -81,7 +106,7 @@ def test_mindspore_names():
         **dict.fromkeys(
             ('n.gamma', 'n.beta', 'n.moving_mean', 'n.moving_variance', 'fc.weight'), B
         ),
-        **dict.fromkeys(('moments.n.gamma', 'moment1.n.beta', 'global_step', 'beta1_power'), B),
+        **dict.fromkeys(('moments.n.gamma', 'moment1.n.beta', 'global_step', 'best_acc'), B),
     }
     done = apply(MINDSPORE_NAMES, given)
     assert list(done.tensors) == [
@@ -89,3 +114,13 @@ def test_mindspore_names():
     ]
     assert sum(map(len, done.dropped.values())) == 4
     assert MINDSPORE_FILLS[0].pattern.fullmatch('n.num_batches_tracked')
+
+
+def test_paddle_names():
+    given = dict.fromkeys(('n.weight', 'n.bias', 'n._mean', 'n._variance', 'pos_embed'), B)
+    done = apply(PADDLE_NAMES, given)
+    assert list(done.tensors) == [
+        *('n.weight', 'n.bias', 'n.running_mean', 'n.running_var', 'pos_embed'),
+    ]
+    assert done.dropped == {}
+    assert PADDLE_FILLS[0].pattern.fullmatch('n.num_batches_tracked')

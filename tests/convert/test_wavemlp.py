@@ -1,7 +1,6 @@
 """Wave-MLP's published files become the models that mmwave builds."""
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from mmwave.models.backbones.wavemlp import ARCHS
 from tests import parity
 from tests.contracts import ROOT
 
+from .ours import logits_of, model_of
 from .published import TINY, mindspore_entry, mindspore_names, wavemlp, write_mindspore
 
 TOOL = ROOT / 'tools' / 'convert_checkpoint.py'
@@ -44,25 +44,6 @@ def mindspore_file(path):
     state = golden_state('mindspore')
     names = mindspore_names(state)
     write_mindspore(path, [mindspore_entry(names[k], state[k]) for k in state if k in names])
-
-
-def model_of(checkpoint, **settings):
-    """Our backbone as the file's metadata describe it, its weights loaded strictly."""
-    config = dict(checkpoint['meta']['backbone'])
-    assert config.pop('type') == 'mmwave.WaveMLP'
-    model = WaveMLP(**config, **settings)
-    state = checkpoint['state_dict'].items()
-    own = {k.removeprefix('backbone.'): v for k, v in state if k.startswith('backbone.')}
-    model.load_state_dict(own, strict=True)
-    return model.double().eval()
-
-
-def logits_of(checkpoint, images):
-    """The published classifier: the last map's average through a linear layer."""
-    with torch.no_grad():
-        (last,) = model_of(checkpoint, out_indices=(3,))(images.double())
-    weight, bias = (checkpoint['state_dict'][f'head.fc.{x}'].double() for x in ('weight', 'bias'))
-    return last.mean(dim=(2, 3)) @ weight.T + bias
 
 
 # MindSpore computed its golden in float32: measured 4.7e-7 of the largest logit.
@@ -246,8 +227,8 @@ def test_writing_that_fails_leaves_the_old_file(tmp_path, monkeypatch, suffix):
         raise OSError('no space left on device')
 
     with monkeypatch.context() as patch:
-        patch.setattr('mmwave.convert.api.torch.save', fail)
-        patch.setattr('mmwave.convert.api.save', fail)
+        patch.setattr('mmwave.checkpoint.writing.torch.save', fail)
+        patch.setattr('mmwave.checkpoint.writing.save', fail)
         with pytest.raises(OSError, match='no space'):
             convert_file(tmp_path / 'a', target)
     assert target.read_text() == 'old'
@@ -266,21 +247,6 @@ def test_only_the_tensors_are_written_not_the_storage_they_are_part_of(tmp_path)
     torch.save({**state, 'norm0.bias': flat[:8]}, tmp_path / 'c')
     convert_file(tmp_path / 'c', tmp_path / 'd.pth')
     assert (tmp_path / 'd.pth').stat().st_size == (tmp_path / 'small.pth').stat().st_size
-
-
-@pytest.fixture
-def tool(tmp_path, monkeypatch, capsys):
-    """Run the tool in this process, in ``tmp_path``: (exit code, standard output, error output)."""
-    spec = importlib.util.spec_from_file_location('convert_checkpoint', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
-        return module.main(), *capsys.readouterr()
-
-    return run
 
 
 def test_the_tool_says_what_it_did(tmp_path, tool):

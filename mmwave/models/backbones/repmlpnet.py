@@ -23,6 +23,7 @@ rows that are ordered (image, window, channel group) back as (image, channel gro
 windows and channels are exchanged; here every window stays where it is.
 """
 
+import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -433,14 +434,15 @@ class RepMLPNet(MLPBackbone):
             act_cfg=self.act_cfg,
         ).to(self.stem.conv.weight)
         twin.cut_once = self.cut_once
-        state = {f'out_norms.{k}': v for k, v in self.out_norms.state_dict().items()}
-        parts: dict[str, Any] = {'stem': self.stem}
-        parts |= {f'downsamples.{i}': part for i, part in enumerate(self.downsamples)}
+        exact = copy.deepcopy(self).to('cpu', torch.float64)  # so that results are rounded once
+        state = {f'out_norms.{k}': v for k, v in exact.out_norms.state_dict().items()}
+        parts: dict[str, Any] = {'stem': exact.stem}
+        parts |= {f'downsamples.{i}': part for i, part in enumerate(exact.downsamples)}
         for name, part in parts.items():
             weight, bias = fuse_norm_after(part.conv.weight, None, *_affine(part.norm))
             state[f'{name}.conv.weight'], state[f'{name}.conv.bias'] = weight, bias
         blocks = [
-            (f'stages.{i}.{j}', b) for i, s in enumerate(self.stages) for j, b in enumerate(s)
+            (f'stages.{i}.{j}', b) for i, s in enumerate(exact.stages) for j, b in enumerate(s)
         ]
         for name, block in blocks:
             state |= {f'{name}.{k}': v for k, v in block.deploy_state().items()}

@@ -101,7 +101,7 @@ class WindowGrid(MapGrid):
     def windows(self, x: Tensor) -> Tensor:
         if self.mask is None:
             return x
-        return (x.unflatten(0, (-1, len(self.mask))) * self.mask).flatten(0, 1)
+        return (x.unflatten(0, (-1, len(self.mask))) * self.mask.to(x)).flatten(0, 1)
 
     def back(self, windows: Tensor) -> Tensor:
         return windows

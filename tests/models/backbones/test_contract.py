@@ -385,6 +385,12 @@ def test_deploy_form(name, arch):
         )
         with pytest.raises(ValueError, match='in deploy form already'):
             to_deploy(deployed)
+    with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16):
+        for a, b in zip(deployed(x), wanted, strict=True):
+            assert ((a - b).norm() / b.norm()).item() < 0.05
+    with torch.no_grad():
+        for a, b in zip(deployed.bfloat16()(x.bfloat16()), wanted, strict=True):
+            assert ((a - b).norm() / b.norm()).item() < 0.05
 
 
 @pytest.mark.export

@@ -325,6 +325,19 @@ def test_deploy_form_keeps_dtype_settings_and_a_strict_state(dtype):
             assert torch.equal(got, wanted)
 
 
+def test_folding_in_low_precision_rounds_once():
+    model = tiny().float()
+    exact, _ = to_deploy(copy.deepcopy(model).double())
+    for dtype in (torch.float32, torch.bfloat16):
+        folded, _ = to_deploy(copy.deepcopy(model).to(dtype))
+        if dtype is torch.bfloat16:
+            exact, _ = to_deploy(copy.deepcopy(model).to(dtype).double())
+        for name, tensor in exact.state_dict().items():
+            assert torch.equal(folded.state_dict()[name], tensor.to(folded.state_dict()[name])), (
+                name
+            )
+
+
 def test_weights_of_the_other_form_are_refused(tmp_path):
     train, deploy = tiny(), tiny(deploy=True)
     deployed, _ = to_deploy(train)
