@@ -1,6 +1,7 @@
 """Every config: it loads, is named right, builds, fits its backbone and trains."""
 
 import importlib
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from mmengine.config import Config
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope, Registry
-from timm.scheduler import CosineLRScheduler
 
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.models import MLPBackbone
@@ -25,7 +25,7 @@ SCHEDULES = {'1x', '40k', '80k', '160k'}
 NAME = re.compile(
     r'(?P<family>[a-z]+)-(?P<variant>[a-z0-9]+(-dw)?)'
     r'(_(?P<method>[a-z-]+)_(?P<schedule>[0-9]+[xk]))?'
-    r'_(?P<data>[a-z0-9]+)(-(?P<height>\d+)x(?P<width>\d+))?'
+    r'_(?P<data>[a-z0-9]+)(-(?P<recipe>mindcv))?(-(?P<height>\d+)x(?P<width>\d+))?'
 )
 # The quick tests build one leaf of each kind of model; the others are slow.
 QUICK = {
@@ -34,6 +34,9 @@ QUICK = {
     'wavemlp-t-dw_mask-rcnn_1x_coco',
     'wavemlp-t_sem-fpn_40k_ade20k-512x512',
     'wavemlp-t_upernet_160k_ade20k-512x512',
+    'repmlpnet-t224_in1k',
+    'repmlpnet-t256_retinanet_1x_coco',
+    'repmlpnet-t256_upernet_160k_ade20k-512x512',
 }
 every_leaf = pytest.mark.parametrize('leaf', LEAVES, ids=lambda p: p.stem)
 quick_and_slow = pytest.mark.parametrize(
@@ -142,7 +145,7 @@ def test_validation_and_test_are_both_written(leaf):
 
 @every_leaf
 def test_pretrained_weights_are_set_in_one_place(leaf, monkeypatch):
-    if leaf.stem.endswith('_in1k'):
+    if NAME.fullmatch(leaf.stem)['data'] == 'in1k':
         assert 'init_cfg' not in Config.fromfile(leaf).model.backbone
         return
     variant = NAME.fullmatch(leaf.stem)['variant']
@@ -279,80 +282,26 @@ def test_predicts_on_an_image_of_odd_size(leaf):
         assert sample.pred_score.shape == (1000,)
 
 
-def learning_rates(cfg: Config, epochs: int) -> list[float]:
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter], lr=cfg.optim_wrapper.optimizer.lr)
-    from mmengine.registry import PARAM_SCHEDULERS
-
-    schedulers = [
-        PARAM_SCHEDULERS.build(dict(s), default_args=dict(optimizer=optimizer))
-        for s in cfg.param_scheduler
-    ]
-    rates = []
-    for _ in range(epochs):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-    return rates
+def test_windows_fill_the_crops_of_repmlpnet_segmentors():
+    leaves = [p for p in LEAVES if NAME.fullmatch(p.stem)['height'] and 'repmlpnet' in p.stem]
+    assert len(leaves) >= 7
+    for leaf in leaves:
+        cfg = load(leaf)
+        with torch.device('meta'):
+            backbone = MODELS.build(dict(cfg.model.backbone, grid_mode='strict'))
+        (crop,) = [t for t in cfg.train_dataloader.dataset.pipeline if t.type == 'RandomCrop']
+        backbone.size_constraint.check(*crop.crop_size)
 
 
-def test_in1k_learning_rates_are_the_release_s():
-    """timm's scheduler with the release's options: 300 epochs, 5 of warm-up, 10 of cool-down."""
-    cfg = load(ROOT / 'configs/wavemlp/wavemlp-t_in1k.py')
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    timm = CosineLRScheduler(optimizer, t_initial=300, lr_min=1e-5, warmup_t=5, warmup_lr_init=1e-6)
-    wanted = []
-    for epoch in range(310):
-        timm.step(epoch)
-        wanted.append(optimizer.param_groups[0]['lr'])
-    got = learning_rates(cfg, 310)
-    # Chained with the warm-up, the cosine has begun a little in the first epochs.
-    assert got[:5] == pytest.approx(wanted[:5], rel=1e-3)
-    assert got[5:] == pytest.approx(wanted[5:], rel=1e-4)
-
-
-def test_in1k_recipe():
-    """Figures of the release's README and train.py."""
-    cfg = load(ROOT / 'configs/wavemlp/wavemlp-s_in1k.py')
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay, optimizer.eps) == (
-        'AdamW',
-        1e-3,
-        0.05,
-        1e-8,
-    )
-    assert cfg.train_cfg.max_epochs == 300
-    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
-    assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
-    assert cfg.model.backbone.drop_path_rate == 0.1
-    assert [(a.type, a.alpha) for a in cfg.model.train_cfg.augments] == [
-        ('Mixup', 0.8),
-        ('CutMix', 1.0),
-    ]
-    assert (cfg.model.head.loss.type, cfg.model.head.loss.label_smooth_val) == (
-        'LabelSmoothLoss',
-        0.1,
-    )
-    (ema,) = [h for h in cfg.custom_hooks if h.type == 'EMAHook']
-    assert 1 - ema.momentum == pytest.approx(0.99996)
-    transforms = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
-    augment = transforms['RandAugment']
-    assert (augment.magnitude_level, augment.magnitude_std, augment.num_policies) == (9, 0.5, 2)
-    assert augment.policies == 'timm_increasing'
-    assert transforms['RandomErasing'].erase_prob == 0.25
-    test = {t.type: t for t in cfg.test_dataloader.dataset.pipeline}
-    assert test['ResizeEdge'].scale == int(test['CenterCrop'].crop_size / 0.9)
-    assert test['ResizeEdge'].interpolation == 'bicubic'
-
-
-def test_norms_and_biases_do_not_decay():
-    cfg = load(ROOT / 'configs/wavemlp/wavemlp-s_in1k.py')
-    model = build(cfg)
-    recipe = dict(cfg.optim_wrapper, type='OptimWrapper')
-    recipe.pop('loss_scale')
-    wrapper = build_optim_wrapper(model, recipe)
-    decay = {id(g['params'][0]): g['weight_decay'] for g in wrapper.param_groups}
-    for name, parameter in model.named_parameters():
-        assert decay[id(parameter)] == (0.05 if parameter.dim() > 1 else 0), name
+def test_the_readme_s_window_padding_is_right():
+    row = re.compile(r'\| (\d+) × (\d+)' + r' \| (\d+) × (\d+) \| ([\d.]+) ×' * 2 + r' \|')
+    rows = row.findall((ROOT / 'configs/repmlpnet/README.md').read_text())
+    assert len(rows) == 4
+    for height, width, *computed in rows:
+        sides = int(height), int(width)
+        for window, (high, wide, ratio) in zip(
+            (256, 224), (computed[:3], computed[3:]), strict=True
+        ):
+            padded = [math.ceil(side / window) * window for side in sides]
+            assert [int(high), int(wide)] == padded
+            assert ratio == f'{math.prod(padded) / math.prod(sides):.2f}'

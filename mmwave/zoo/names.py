@@ -1,11 +1,16 @@
-"""What the name of a leaf config says: ``{family}-{variant}[_{method}[_{schedule}]]_{data}``."""
+"""What the name of a leaf config says: ``{family}-{variant}[_{method}[_{schedule}]]_{data}``.
+
+The data set may carry a size, ``ade20k-512x512``, or the name of another recipe than the authors',
+``in1k-mindcv``.
+"""
 
 import re
 from dataclasses import dataclass
 
 from mmwave.errors import UserError
 
-# Sizes that a name leaves out: ImageNet at 224 pixels, and detectors are compared at 1280 x 800.
+# Sizes that a name leaves out: ImageNet at 224 pixels, unless the variant is called after its size
+# as t256 is, and detectors are compared at 1280 x 800.
 _SIZES = {'in1k': (224, 224), 'coco': (800, 1280)}
 
 
@@ -19,6 +24,7 @@ class LeafName:
         method: detector or segmentor, empty for a classifier.
         schedule: e.g. ``'1x'`` or ``'40k'``, empty for a classifier.
         data: the data set, e.g. ``'coco'``.
+        recipe: whose recipe it is where it is not the authors', e.g. ``'mindcv'``; mostly empty.
         size: height and width in pixels at which the model is counted.
     """
 
@@ -27,6 +33,7 @@ class LeafName:
     method: str
     schedule: str
     data: str
+    recipe: str
     size: tuple[int, int]
 
     @classmethod
@@ -47,8 +54,12 @@ class LeafName:
             )
         method, schedule = (*middle, '', '')[:2]
         stated = re.fullmatch(r'(.+)-(\d+)x(\d+)', data)
+        data, _, recipe = (stated[1] if stated else data).partition('-')
+        own = re.search(r'\D(\d{3})$', variant)
         if stated:
-            data, size = stated[1], (int(stated[2]), int(stated[3]))
+            size = (int(stated[2]), int(stated[3]))
+        elif data == 'in1k' and own:
+            size = (int(own[1]), int(own[1]))
         elif data in _SIZES:
             size = _SIZES[data]
         else:
@@ -56,5 +67,11 @@ class LeafName:
                 f'{name}: end it in {data}-HEIGHTxWIDTH, only {" and ".join(_SIZES)} go without'
             )
         return cls(
-            family=family, variant=variant, method=method, schedule=schedule, data=data, size=size
+            family=family,
+            variant=variant,
+            method=method,
+            schedule=schedule,
+            data=data,
+            recipe=recipe,
+            size=size,
         )

@@ -80,14 +80,15 @@ class Zoo:
             (entry, result) for entry in chosen for result in (entry.results or (None,))
         ]
         counts = [self.complexity(entry) for entry, _ in rows]
-        sizes = {entry.leaf.size for entry in chosen}
         counted = {count.counted for count in counts}
-        if len(sizes) > 1 or len(counted) > 1:
+        if len(counted) > 1:
             raise UserError(
                 f'{chosen[0].leaf.data}: one table cannot hold MACs of '
-                f'{" and ".join(sorted(counted))} at {sorted(sizes)}'
+                f'{" and ".join(sorted(counted))}'
             )
-        (height, width), part = sizes.pop(), counted.pop()
+        part = counted.pop()
+        sizes = [f'{entry.leaf.size[0]} × {entry.leaf.size[1]}' for entry, _ in rows]
+        one_size = f' at {sizes[0]}' if len(set(sizes)) == 1 else ''
         columns = {'config': [_link(entry, folder) for entry, _ in rows]}
         if any(entry.leaf.method for entry in chosen):
             methods = [entry.leaf.method for entry, _ in rows]
@@ -96,7 +97,9 @@ class Zoo:
         columns['parameters of the model, computed here'] = [
             f'{count.params / 1e6:.2f} M' for count in counts
         ]
-        columns[f'MACs of the {part} at {height} × {width}, computed here'] = [
+        if not one_size:
+            columns['image'] = sizes
+        columns[f'MACs of the {part}{one_size}, computed here'] = [
             f'{count.macs / 1e9:.2f} G' for count in counts
         ]
         for key in dict.fromkeys(key for entry in chosen for key in entry.published):

@@ -15,23 +15,23 @@ roots() {
     done
 }
 
-# coco METHOD: short runs of the published COCO recipes at 320 pixels, images without objects included.
+# coco STEP FAMILY-VARIANT METHOD PIXELS: short runs of the published COCO recipes, images without objects included.
 coco() {
-    local name=wavemlp-t-dw_$1_1x_coco options
+    local config=configs/${2%%-*}/$2_$3_1x_coco.py scale="($4,$4)" options
     local annotations=$MMWAVE_DATA/coco_mini/annotations/instances_val2017.json
     # shellcheck disable=SC2207
     options=($(roots coco_mini) val_evaluator.ann_file="$annotations" test_evaluator.ann_file="$annotations"
         model.backbone.init_cfg=None train_dataloader.dataset.filter_cfg.filter_empty_gt=False
-        "train_dataloader.dataset.pipeline.2.scale=(320,320)"
-        "val_dataloader.dataset.pipeline.1.scale=(320,320)" "test_dataloader.dataset.pipeline.1.scale=(320,320)"
+        "train_dataloader.dataset.pipeline.2.scale=$scale"
+        "val_dataloader.dataset.pipeline.1.scale=$scale" "test_dataloader.dataset.pipeline.1.scale=$scale"
         train_cfg.max_epochs=4 train_cfg.val_interval=4 param_scheduler.0.end=20 optim_wrapper.optimizer.lr=2e-4
         default_hooks.logger.interval=9 randomness.seed=0)
-    case $1 in
+    case $3 in
         retinanet) options+=(model.test_cfg.score_thr=0.01) ;;
         mask-rcnn) options+=(model.test_cfg.rcnn.score_thr=0.01) ;;
     esac
-    tools/dist_train.sh "configs/wavemlp/$name.py" 2 --amp --work-dir "$work/$1" --cfg-options "${options[@]}"
-    tools/dist_test.sh "configs/wavemlp/$name.py" "$work/$1/epoch_4.pth" 2 --work-dir "$work/$1/test" \
+    tools/dist_train.sh "$config" 2 --amp --work-dir "$work/$1" --cfg-options "${options[@]}"
+    tools/dist_test.sh "$config" "$work/$1/epoch_4.pth" 2 --work-dir "$work/$1/test" \
         --show-dir "$work/$1/drawn" --cfg-options "${options[@]}"
 }
 
@@ -65,6 +65,16 @@ camvid() {
         --show-dir "$work/camvid/drawn" --cfg-options "${options[@]}"
 }
 
+# Train, test, turn the result into the deploy form, test that: the same scores in less time.
+street() {
+    local config=$mine/repmlpnet-t256_upernet_camvid.py
+    tools/dist_train.sh $config 2 --amp --work-dir "$work/street"
+    tools/dist_test.sh $config "$work/street/iter_200.pth" 2 --work-dir "$work/street/test" --show-dir "$work/street/drawn"
+    "${PYTHON:-.venv/bin/python}" tools/to_deploy.py $config "$work/street/iter_200.pth" "$work/street/deploy.pth"
+    tools/dist_test.sh $config "$work/street/deploy.pth" 2 --work-dir "$work/street/test_deploy" \
+        --show-dir "$work/street/drawn_deploy" --cfg-options model.backbone.deploy=True
+}
+
 overfit() {
     local config=$mine/wavemlp-t-dw_retinanet_overfit8-coco.py
     tools/dist_train.sh $config 2 --amp --work-dir "$work/overfit"
@@ -91,14 +101,15 @@ resume() {
     tools/dist_train.sh $config 2 --amp --work-dir "$work/resume" --resume --cfg-options "${options[@]}"
 }
 
-[ $# -gt 0 ] || set -- flowers retinanet mask-rcnn ade camvid overfit resume
+[ $# -gt 0 ] || set -- flowers retinanet mask-rcnn ade camvid street coco-windows overfit resume
 for step in "$@"; do
     echo "== $step"
     case $step in
-        retinanet | mask-rcnn) coco "$step" ;;
-        flowers | ade | camvid | overfit | resume) "$step" ;;
+        retinanet | mask-rcnn) coco "$step" wavemlp-t-dw "$step" 320 ;;
+        coco-windows) coco "$step" repmlpnet-t256 retinanet 256 ;;
+        flowers | ade | camvid | street | overfit | resume) "$step" ;;
         *)
-            echo "error: unknown step '$step': expected flowers, retinanet, mask-rcnn, ade, camvid, overfit or resume" >&2
+            echo "error: unknown step '$step': expected flowers, retinanet, mask-rcnn, ade, camvid, street, coco-windows, overfit or resume" >&2
             exit 2
             ;;
     esac

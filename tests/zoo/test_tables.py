@@ -136,15 +136,24 @@ def test_an_unknown_table_is_named_beside_the_known(repo):
         stale_tables(Zoo(repo, count))
 
 
-def test_one_table_holds_one_size(repo):
-    folder = repo / 'configs/fam'
-    models = [entry('fam-a_upernet_80k_ade20k-512x512'), entry('fam-a_upernet_80k_ade20k-640x640')]
+def test_several_sizes_stand_in_a_column(repo):
+    models = [entry('fam-a224_in1k'), entry('fam-a256_in1k-some')]
     for model in models:
-        (folder / f'{model["Name"]}.py').touch()
+        (repo / f'configs/fam/{model["Name"]}.py').touch()
     metafile = {'Collections': [{'Name': 'Fam'}], 'Models': [*MODELS, *models]}
-    (folder / 'metafile.yml').write_text(yaml.safe_dump(metafile))
-    with pytest.raises(UserError, match=r'ade20k.*512.*640'):
-        Zoo(repo, count).table('fam/ade20k', repo)
+    (repo / 'configs/fam/metafile.yml').write_text(yaml.safe_dump(metafile))
+    header, _, *body = rows(Zoo(repo, count).table('fam/in1k', repo))
+    assert header[2:4] == ['image', 'MACs of the model, computed here']
+    assert [row[2:4] for row in body[-2:]] == [['224 × 224', '0.05 G'], ['256 × 256', '0.07 G']]
+
+
+def test_one_table_counts_one_part(repo):
+    def mixed(config, size):
+        part = 'model' if 'fam-a' in config.name else 'backbone'
+        return Complexity(params=1, macs=1, counted=part)
+
+    with pytest.raises(UserError, match=r'in1k: one table .* backbone and model'):
+        Zoo(repo, mixed).table('fam/in1k', repo)
 
 
 def test_every_config_stands_in_its_familys_readme_and_in_the_first(root):

@@ -1,0 +1,260 @@
+"""ImageNet recipes: what the configs build is what the releases state."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from timm.scheduler import CosineLRScheduler
+
+from mmwave.models import RepMLPNet
+from tests.contracts import ROOT
+from tests.test_configs import build, load
+
+
+def learning_rates(cfg: Config, steps: int, epoch_length: int | None = None) -> list[float]:
+    """Rates of the first steps, as the schedulers step: epochs, or iterations of so many to one."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=cfg.optim_wrapper.optimizer.lr)
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    schedulers = [
+        PARAM_SCHEDULERS.build(
+            dict(s), default_args=dict(optimizer=optimizer, epoch_length=epoch_length)
+        )
+        for s in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return rates
+
+
+def test_in1k_learning_rates_are_the_release_s():
+    """timm's scheduler with the release's options: 300 epochs, 5 of warm-up, 10 of cool-down."""
+    cfg = load(ROOT / 'configs/wavemlp/wavemlp-t_in1k.py')
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    timm = CosineLRScheduler(optimizer, t_initial=300, lr_min=1e-5, warmup_t=5, warmup_lr_init=1e-6)
+    wanted = []
+    for epoch in range(310):
+        timm.step(epoch)
+        wanted.append(optimizer.param_groups[0]['lr'])
+    got = learning_rates(cfg, 310)
+    # Chained with the warm-up, the cosine has begun a little in the first epochs.
+    assert got[:5] == pytest.approx(wanted[:5], rel=1e-3)
+    assert got[5:] == pytest.approx(wanted[5:], rel=1e-4)
+
+
+def test_in1k_recipe():
+    """Figures of the release's README and train.py."""
+    cfg = load(ROOT / 'configs/wavemlp/wavemlp-s_in1k.py')
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay, optimizer.eps) == (
+        'AdamW',
+        1e-3,
+        0.05,
+        1e-8,
+    )
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
+    assert cfg.train_dataloader.sampler.type == 'RepeatAugSampler'
+    assert cfg.model.backbone.drop_path_rate == 0.1
+    assert [(a.type, a.alpha) for a in cfg.model.train_cfg.augments] == [
+        ('Mixup', 0.8),
+        ('CutMix', 1.0),
+    ]
+    assert (cfg.model.head.loss.type, cfg.model.head.loss.label_smooth_val) == (
+        'LabelSmoothLoss',
+        0.1,
+    )
+    (ema,) = [h for h in cfg.custom_hooks if h.type == 'EMAHook']
+    assert 1 - ema.momentum == pytest.approx(0.99996)
+    transforms = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    augment = transforms['RandAugment']
+    assert (augment.magnitude_level, augment.magnitude_std, augment.num_policies) == (9, 0.5, 2)
+    assert augment.policies == 'timm_increasing'
+    assert transforms['RandomErasing'].erase_prob == 0.25
+    test = {t.type: t for t in cfg.test_dataloader.dataset.pipeline}
+    assert test['ResizeEdge'].scale == int(test['CenterCrop'].crop_size / 0.9)
+    assert test['ResizeEdge'].interpolation == 'bicubic'
+
+
+@pytest.mark.parametrize(
+    ('leaf', 'wanted'),
+    [
+        ('wavemlp/wavemlp-s_in1k', 0.05),
+        ('repmlpnet/repmlpnet-t224_in1k', 0.1),
+        ('repmlpnet/repmlpnet-t224_in1k-mindcv', 2e-5),
+    ],
+)
+def test_norms_and_biases_do_not_decay(leaf, wanted):
+    cfg = load(ROOT / f'configs/{leaf}.py')
+    model = build(cfg)
+    recipe = dict(cfg.optim_wrapper, type='OptimWrapper')
+    recipe.pop('loss_scale', None)
+    wrapper = build_optim_wrapper(model, recipe)
+    decay = {id(g['params'][0]): g['weight_decay'] for g in wrapper.param_groups}
+    for name, parameter in model.named_parameters():
+        assert decay[id(parameter)] == (wanted if parameter.dim() > 1 else 0), name
+
+
+def repmlpnet(variant: str) -> Config:
+    return load(ROOT / f'configs/repmlpnet/repmlpnet-{variant}.py')
+
+
+def cosine(step: int, steps: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def test_repmlpnet_learning_rates_are_the_release_s():
+    """A warm-up of 10 epochs from 5e-7, then what is left of a cosine over all 100, per step."""
+    epoch, total = 50, 5000
+    warm = 10 * epoch
+    wanted = [5e-7 + (1e-3 - 5e-7) * k / warm for k in range(warm)]
+    wanted += [1e-3 * cosine(k, total) for k in range(warm, total)]
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    timm = CosineLRScheduler(
+        optimizer, t_initial=total, warmup_t=warm, warmup_lr_init=5e-7, t_in_epochs=False
+    )
+    for step in (0, 1, 77, warm - 1, warm, 3001, total - 1):
+        timm.step_update(step)
+        assert optimizer.param_groups[0]['lr'] == pytest.approx(wanted[step], rel=1e-12)
+    got = learning_rates(repmlpnet('t224_in1k'), total, epoch_length=epoch)
+    assert got[warm:] == pytest.approx(wanted[warm:], rel=1e-8)
+    # mmengine's warm-up ends one step early, and the cosine has begun in it.
+    ratios = [g / w / cosine(k, total) for k, (g, w) in enumerate(zip(got, wanted, strict=True))]
+    assert ratios[:warm] == pytest.approx([1.0] * warm, abs=1.01 / (warm - 1))
+    below = f'{100 * (1 - cosine(warm, total)):.1f} %'
+    assert below in (ROOT / 'configs/repmlpnet/README.md').read_text()
+
+
+def test_mindcv_learning_rates():
+    """10 epochs of warm-up, a cosine over the other 290."""
+    cfg = repmlpnet('t224_in1k-mindcv')
+    epoch = 7
+    got = learning_rates(cfg, 300 * epoch, epoch_length=epoch)
+    warm, rest = 10 * epoch, 290 * epoch
+    slope = (5e-3 - got[0]) / (warm - 1)
+    assert got[0] == pytest.approx(2.5e-6)
+    assert got[:warm] == pytest.approx([got[0] + slope * k for k in range(warm)], rel=1e-9)
+    assert got[warm:] == pytest.approx([5e-3 * cosine(k, rest) for k in range(rest)], rel=1e-8)
+
+
+@pytest.mark.parametrize('variant', RepMLPNet.archs)
+def test_repmlpnet_recipe(variant):
+    """Figures of the release's README and settings."""
+    cfg = repmlpnet(f'{variant}_in1k')
+    wrapper, optimizer = cfg.optim_wrapper, cfg.optim_wrapper.optimizer
+    assert (wrapper.type, wrapper.clip_grad) == ('OptimWrapper', dict(max_norm=5.0))
+    assert (optimizer.type, optimizer.lr, optimizer.eps) == ('AdamW', 1e-3, 1e-8)
+    assert optimizer.weight_decay == 0.1
+    assert cfg.train_cfg.max_epochs == 100
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 256
+    assert cfg.train_dataloader.sampler.type == 'DefaultSampler'
+    assert 'custom_hooks' not in cfg  # no averaged weights
+    assert 'drop_path_rate' not in cfg.model.backbone
+    assert 'act_cfg' not in cfg.model.backbone
+    assert augments(cfg) == [('Mixup', 0.4), ('CutMix', 1.0)]
+    assert cfg.model.head.loss.label_smooth_val == 0.1
+    size = int(variant[1:])
+    train = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    crop = train['RandomResizedCrop']
+    assert (crop.scale, crop.interpolation) == (size, 'bilinear')
+    assert 'RandomErasing' not in train
+    assert evaluation(cfg) == (size, size, 'bilinear')
+
+
+def augments(cfg: Config) -> list[tuple[str, float]]:
+    return [(a.type, a.alpha) for a in cfg.model.train_cfg.augments]
+
+
+def evaluation(cfg: Config) -> tuple[int, int, str]:
+    """Length that the short side is resized to, side of the crop, interpolation."""
+    test = {t.type: t for t in cfg.test_dataloader.dataset.pipeline}
+    resize = test['ResizeEdge']
+    assert resize.edge == 'short'
+    return resize.scale, test['CenterCrop'].crop_size, resize.interpolation
+
+
+def test_mindcv_recipe():
+    cfg = repmlpnet('t224_in1k-mindcv')
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', 1024)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (5e-3, 2e-5)
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
+    assert augments(cfg) == [('Mixup', 0.2), ('CutMix', 1.0)]
+    train = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert train['RandAugment'].magnitude_level == 9
+    assert train['RandomErasing'].erase_prob == 0.25
+    scale, side, interpolation = evaluation(cfg)
+    assert (side / scale, side, interpolation) == (0.875, 224, 'bilinear')
+    assert build(cfg).backbone.act_cfg == dict(type='GELU', approximate='tanh')
+
+
+def raug15(**options: object) -> BaseTransform:
+    from mmpretrain.registry import TRANSFORMS
+
+    pipeline = repmlpnet('t224_in1k').train_dataloader.dataset.pipeline
+    (recipe,) = [t for t in pipeline if t.type == 'RandAugment']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return TRANSFORMS.build(dict(recipe, **options))
+
+
+@pytest.fixture
+def numpy_seed():
+    state = np.random.get_state()
+    np.random.seed(0)
+    yield
+    np.random.set_state(state)
+
+
+def test_raug15_applies_two_of_sixteen_at_up_to_fourteen_tenths(numpy_seed):
+    augment = raug15()
+    kinds = [type(t).__name__ for t in augment]
+    assert len(kinds) == 16
+    assert {'Invert', 'Cutout'} <= set(kinds)
+    assert augment.num_policies == 2
+    assert all(t.prob == 1.0 for t in augment)
+    (rotate,) = [t for t in augment if type(t).__name__ == 'Rotate']
+    degrees = np.array([rotate.random_magnitude() for _ in range(4000)])
+    # Uniform from 0 to 14 tenths of 30 degrees.
+    assert 0 <= degrees.min() < 0.2
+    assert 41.8 < degrees.max() <= 42
+    assert degrees.mean() == pytest.approx(21, abs=0.5)
+
+
+@pytest.mark.parametrize('strength', [0, 14])
+def test_raug15_takes_its_extreme_strengths(numpy_seed, strength):
+    image = np.random.randint(0, 256, (224, 224, 3), dtype=np.uint8)
+    for transform in raug15(magnitude_level=strength, magnitude_std=0):
+        got = transform({'img': image.copy()})['img']
+        assert (got.shape, got.dtype) == (image.shape, np.uint8), transform
+        if strength:
+            assert got.std() > 20, transform  # something of the picture is left
+
+
+def test_raug15_fills_with_grey(numpy_seed):
+    """cv2 takes one number for the blue channel alone."""
+    grey = np.full((64, 64, 3), 128, dtype=np.uint8)
+    moving = ('Rotate', 'Shear', 'Translate', 'Cutout')
+    seen = [t for t in raug15(magnitude_std=0) if type(t).__name__ in moving]
+    assert len(seen) == 6
+    for transform in seen:
+        assert np.array_equal(transform({'img': grey.copy()})['img'], grey), transform
+
+
+def test_the_two_sizes_of_raug15_differ_in_the_size_alone():
+    small, large = (
+        (ROOT / f'configs/_base_/datasets/in1k_raug15_{size}.py').read_text() for size in (224, 256)
+    )
+    assert small.count('224') == 2
+    assert small.replace('224', '256') == large
