@@ -1,5 +1,5 @@
 # Every target builds .venv first if it has to; a second run finds it ready.
-.PHONY: env demo test test-slow lint zoo
+.PHONY: env demo test test-slow lint bench zoo
 VENV := .venv/bin
 
 env: .venv/.ready
@@ -22,6 +22,13 @@ lint: env
 	$(VENV)/mypy
 	$(VENV)/codespell
 	bash -n tools/*.sh projects/*/*.sh .ci/run
+
+# Each of our models beside the published structure; some minutes. More: tools/benchmark.py --help
+BENCH := $(VENV)/python tools/benchmark.py
+bench: env
+	$(BENCH) repmlpnet-t224 repmlpnet-b224 --size 224x224 --batch 8 --dtype float32 bfloat16
+	$(BENCH) repmlpnet-t224 repmlpnet-b224 --size 448x672 --batch 1 --dtype float32 bfloat16
+	$(BENCH) repmlpnet-t224 --size 448x672 --batch 2 --mode train
 
 zoo: env
 	$(VENV)/python tools/update_zoo.py

@@ -1,0 +1,54 @@
+"""What a training step holds in memory: counted tensor by tensor, not guessed from the process."""
+
+import os
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+
+def saved_bytes(forward: Callable[[], object], *, apart_from: Iterable[Tensor] = ()) -> int:
+    """Bytes that a forward pass keeps for its backward pass, every storage counted once.
+
+    Args:
+        forward: runs the forward pass.
+        apart_from: tensors whose storages do not count: parameters and buffers.
+    """
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        # Held until all are counted, so that no address is used twice.
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    for tensor in apart_from:
+        storages.pop(tensor.untyped_storage().data_ptr(), None)
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def peak_bytes(step: Callable[[], object], device: torch.device | str = 'cpu') -> int:
+    """Largest number of bytes that ``step`` holds at once beyond what was there before it.
+
+    Torch's own allocations, temporary ones included: of the allocator's record on the CPU, of its
+    counter on a CUDA device.
+    """
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_allocated(device) - before)
+    # The profiler reports its own comings and goings up to this level.
+    os.environ.setdefault('KINETO_LOG_LEVEL', '6')
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        step()
+    events = [e for e in profile.kineto_results.events() if e.name() == '[memory]']
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak

@@ -1,0 +1,131 @@
+"""Time several ways to do one thing against each other, and say on which machine."""
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ALLOCATOR = ('THP_MEM_ALLOC_ENABLE', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_')
+"""Environment variables that change how long large tensors take to allocate, for every form."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call, per round.
+
+    Attributes:
+        wall: passed on the clock.
+        cpu: spent by all threads of this process.
+    """
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle of ``wall``."""
+        return statistics.median(self.wall)
+
+    @property
+    def iqr(self) -> float:
+        """How far apart the quartiles of ``wall`` are."""
+        low, _, high = statistics.quantiles(self.wall, n=4, method='inclusive')
+        return high - low
+
+    @property
+    def cpu_median(self) -> float:
+        """The middle of ``cpu``."""
+        return statistics.median(self.cpu)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """By how much one thing is faster than another: median and quartiles of the rounds' ratios.
+
+    Two calls of one round share what the machine was up to, so their ratio drifts less than either.
+    """
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, slow: tuple[float, ...], fast: tuple[float, ...]) -> 'Ratio':
+        """Ratios of two lists of seconds, round by round."""
+        ratios = [s / f for s, f in zip(slow, fast, strict=True)]
+        return cls(*statistics.quantiles(ratios, n=4, method='inclusive'))
+
+
+def alternate(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    warmup: int = 1,
+    device: torch.device | str = 'cpu',
+) -> dict[str, Timing]:
+    """Time every candidate in every round, the order turned round from one to the next.
+
+    Args:
+        candidates: name -> what to call; what it returns is dropped inside the measured time.
+        repeats: rounds that count.
+        warmup: rounds before them that do not.
+        device: where the work runs; work that a CUDA device has queued is waited for.
+    """
+    cuda = torch.device(device).type == 'cuda'
+
+    def now() -> tuple[float, float]:
+        if cuda:
+            torch.cuda.synchronize(device)
+        return time.perf_counter(), time.process_time()
+
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(warmup + repeats):
+            names = list(candidates)
+            for name in names if turn % 2 == 0 else reversed(names):
+                wall, cpu = now()
+                candidates[name]()
+                ended = now()
+                if turn >= warmup:
+                    seconds[name].append((ended[0] - wall, ended[1] - cpu))
+            # The youngest generation alone: what the round has left behind.
+            gc.collect(0)
+    finally:
+        if collecting:
+            gc.enable()
+    return {
+        name: Timing(tuple(w for w, _ in rounds), tuple(c for _, c in rounds))
+        for name, rounds in seconds.items()
+    }
+
+
+def machine(device: torch.device | str = 'cpu') -> str:
+    """One line: processor, cores, threads in use, torch, GPU, allocator settings if any."""
+    parts = [
+        _processor(),
+        f'{len(os.sched_getaffinity(0))} cores',
+        f'{torch.get_num_threads()} threads',
+        f'torch {torch.__version__}',
+    ]
+    if torch.device(device).type == 'cuda':
+        parts.append(torch.cuda.get_device_name(device))
+    parts += [f'{name}={os.environ[name]}' for name in ALLOCATOR if name in os.environ]
+    return ', '.join(parts)
+
+
+def _processor() -> str:
+    listing = Path('/proc/cpuinfo')
+    if listing.exists():
+        for line in listing.read_text().splitlines():
+            name, _, value = line.partition(':')
+            if name.strip() == 'model name':
+                return value.strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,101 @@
+"""Turns, medians and quartiles of timings, the machine's line, and bytes that are known by hand."""
+
+import gc
+import os
+import time
+
+import pytest
+import torch
+
+from mmwave.analysis.memory import peak_bytes, saved_bytes
+from mmwave.analysis.timing import ALLOCATOR, Ratio, Timing, alternate, machine
+
+
+def test_candidates_take_turns_and_the_first_rounds_do_not_count():
+    calls = []
+    names = ('a', 'b', 'c')
+    times = alternate({n: lambda n=n: calls.append(n) for n in names}, repeats=3, warmup=2)
+    assert ''.join(calls) == 'abc' + 'cba' + 'abc' + 'cba' + 'abc'
+    assert {n: (len(t.wall), len(t.cpu)) for n, t in times.items()} == dict.fromkeys(names, (3, 3))
+
+
+def test_wall_and_processor_time_are_told_apart():
+    def work():
+        end = time.process_time() + 0.02
+        while time.process_time() < end:
+            pass
+
+    times = alternate({'sleep': lambda: time.sleep(0.02), 'work': work}, repeats=2)
+    assert times['sleep'].cpu_median < 0.01 < 0.02 <= times['sleep'].median
+    assert times['work'].cpu_median >= 0.02
+
+
+def test_the_collector_is_off_inside_and_on_again_after_an_error():
+    seen = []
+    alternate({'a': lambda: seen.append(gc.isenabled())}, repeats=2)
+    assert seen == [False] * 3
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        alternate({'a': lambda: 1 / 0}, repeats=2)
+    assert gc.isenabled()
+
+
+def test_medians_and_quartiles():
+    slow, fast = (
+        Timing((8.0, 2.0, 6.0, 3.0, 4.0), (5.0,) * 5),
+        Timing((2.0, 2.0, 3.0, 1.0, 1.0), ()),
+    )
+    assert (slow.median, slow.iqr, slow.cpu_median) == (4.0, 3.0, 5.0)
+    # Round by round: 4, 1, 2, 3, 4.
+    assert Ratio.of(slow.wall, fast.wall) == Ratio(low=2.0, median=3.0, high=4.0)
+
+
+def test_the_machine_in_one_line(monkeypatch):
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    line = machine()
+    cores = len(os.sched_getaffinity(0))
+    assert line.endswith(
+        f', {cores} cores, {torch.get_num_threads()} threads, torch {torch.__version__}'
+    )
+    assert '\n' not in line
+    assert not line.startswith(',')
+    monkeypatch.setenv(ALLOCATOR[0], '1')
+    assert machine() == f'{line}, {ALLOCATOR[0]}=1'
+
+
+def test_saved_bytes_count_each_storage_once():
+    weight = torch.randn(64, 32, requires_grad=True)
+    x = torch.randn(10, 64)
+
+    def forward():
+        y = x @ weight  # keeps x
+        return y.exp() + y.view(-1).sin().view_as(y)  # exp keeps its result, sin its input
+
+    assert saved_bytes(forward) == 4 * (10 * 64 + 2 * 10 * 32)
+    assert saved_bytes(forward, apart_from=[x]) == 4 * 2 * 10 * 32
+    with torch.no_grad():
+        assert saved_bytes(forward) == 0
+
+
+def test_peak_is_the_most_held_at_once():
+    def step():
+        a = torch.empty(1000, dtype=torch.uint8)
+        b = torch.empty(500, dtype=torch.uint8)
+        del a
+        c = torch.empty(700, dtype=torch.uint8)
+        del b, c
+
+    assert peak_bytes(step) == 1500
+
+
+def test_peak_counts_temporaries_and_gradients():
+    weight = torch.randn(64, 32, requires_grad=True)
+    x = torch.randn(10, 64)
+
+    def step():
+        torch.autograd.backward([x @ weight], [torch.ones(10, 32)])
+        weight.grad = None
+
+    # Output and its gradient, then the weight's gradient beside them.
+    assert peak_bytes(step) == 4 * (2 * 10 * 32 + 64 * 32)
