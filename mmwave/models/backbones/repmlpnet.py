@@ -170,8 +170,15 @@ class LocalPerceptron(nn.ModuleDict):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        groups = windows.reshape(-1, self.sets, *windows.shape[2:])
-        return sum(b['norm'](b['conv'](groups)) for b in self.values()).view_as(windows)
+        channels, size = windows.shape[1], windows.shape[2:]
+        mixed = []
+        for side, branch in self.items():
+            # Kernels repeated for all channels, not channels as a batch for S kernels: with few
+            # kernels the convolution of many small batches takes several times as long.
+            kernels = branch['conv'].weight.repeat(channels // self.sets, 1, 1, 1)
+            out = F.conv2d(windows, kernels, padding=int(side) // 2, groups=channels)
+            mixed.append(branch['norm'](out.reshape(-1, self.sets, *size)))
+        return sum(mixed).view_as(windows)
 
     def as_matrices(self, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The sum of all branches as (S, P, P) matrices and (S,) biases."""
