@@ -45,7 +45,15 @@ from mmwave.deploy.fuse import (
     pad_kernel,
 )
 from mmwave.models.layers import Affine, ConvEmbed, build_norm
-from mmwave.models.layers.windows import MapGrid, WindowGrid, any_size, cut, mask_of, resize
+from mmwave.models.layers.windows import (
+    MapGrid,
+    WindowGrid,
+    any_size,
+    counts,
+    cut,
+    mask_of,
+    resize,
+)
 from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
@@ -398,20 +406,26 @@ class RepMLPNet(MLPBackbone):
     def _enter(self, x: Tensor) -> tuple[Tensor, list[MapGrid]]:
         """The images as the stem takes them, and the grid of every stage."""
         height, width = x.shape[2:]
-        sizes = [(-(-height // s), -(-width // s)) for s in STRIDES[: self.num_stages]]
-        planned = list(zip(sizes, self.arch.windows, strict=False))
+        strides = STRIDES[: self.num_stages]
+        sizes = [counts((height, width), (s, s)) for s in strides]
         # A graph that is to hold for every size is built for sizes that need padding.
         fits = not any_size() and not any(
             side % step for side, step in zip((height, width), self._window_pixels, strict=True)
         )
         if self.cut_once and (fits or self.norm_eval or self.deploy or not self.training):
+            shape = counts((height, width), self._window_pixels)
             grids = [
-                WindowGrid(size, window, None if fits else mask_of(size, window, x))
-                for size, window in planned
+                WindowGrid(
+                    size, window, shape, None if fits else mask_of(size, window, shape, like=x)
+                )
+                for size, window in zip(sizes, self.arch.windows, strict=False)
             ]
-            return cut(x, self._window_pixels), grids
+            return cut(x, self._window_pixels, shape), grids
         x = resize(x, tuple(STRIDES[0] * side for side in sizes[0]))
-        return x, [MapGrid(size, window) for size, window in planned]
+        return x, [
+            MapGrid(size, window, counts(size, window))
+            for size, window in zip(sizes, self.arch.windows, strict=False)
+        ]
 
     @property
     def _window_pixels(self) -> tuple[int, int]:

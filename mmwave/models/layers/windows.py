@@ -27,22 +27,27 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(x, (0, size[1] - width, 0, size[0] - height))
 
 
-def cut(x: Tensor, window: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) -> windows (N * rows * columns, C, h, w), filled up with zeros."""
-    (n, c, height, width), (h, w) = x.shape, window
-    rows, columns = -(-height // h), -(-width // w)
-    x = (
-        resize(x, (rows * h, columns * w))
-        .reshape(n, c, rows, h, columns, w)
-        .permute(0, 2, 4, 1, 3, 5)
-    )
-    return x.reshape(n * rows * columns, c, h, w)
+def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the windows that a map of ``size`` is cut into."""
+    height, width = ((side + step - 1) // step for side, step in zip(size, window, strict=True))
+    return height, width
 
 
-def join(windows: Tensor, size: tuple[int, int]) -> Tensor:
+def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None) -> Tensor:
+    """(N, C, H, W) -> windows (N * rows * columns, C, h, w), filled up with zeros.
+
+    ``shape`` are rows and columns where they are known.
+    """
+    (n, c, *size), (h, w) = x.shape, window
+    rows, columns = shape or counts((size[0], size[1]), window)
+    x = resize(x, (rows * h, columns * w)).reshape(n, c, rows, h, columns, w)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(n * rows * columns, c, h, w)
+
+
+def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None = None) -> Tensor:
     """Windows (N * rows * columns, C, h, w) -> the map (N, C, *size) that they were cut of."""
     _, c, h, w = windows.shape
-    rows, columns = -(-size[0] // h), -(-size[1] // w)
+    rows, columns = shape or counts(size, (h, w))
     x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
     return resize(x.reshape(-1, c, rows * h, columns * w), size)
 
@@ -54,24 +59,25 @@ class MapGrid:
     Attributes:
         size: H and W.
         window: h and w.
+        shape: rows and columns of windows.
     """
 
     size: tuple[int, int]
     window: tuple[int, int]
+    shape: tuple[int, int]
 
     def windows(self, x: Tensor) -> Tensor:
         """The map's windows (N * T, C, h, w), zero outside the map."""
-        return cut(x, self.window)
+        return cut(x, self.window, self.shape)
 
     def back(self, windows: Tensor) -> Tensor:
         """Windows -> the stage's own form."""
-        return join(windows, self.size)
+        return join(windows, self.size, self.shape)
 
     def mean(self, windows: Tensor) -> Tensor:
         """Mean over the positions of the map, from windows that are zero outside: (N, C)."""
-        h, w = self.window
-        count = -(-self.size[0] // h) * -(-self.size[1] // w)
-        sums = windows.flatten(2).sum(dim=2).unflatten(0, (-1, count)).sum(dim=1)
+        sums = windows.flatten(2).sum(dim=2)
+        sums = sums.unflatten(0, (-1, self.shape[0] * self.shape[1])).sum(dim=1)
         return sums / (self.size[0] * self.size[1])
 
     def spread(self, factors: Tensor) -> Tensor:
@@ -107,17 +113,18 @@ class WindowGrid(MapGrid):
         return windows
 
     def spread(self, factors: Tensor) -> Tensor:
-        h, w = self.window
-        count = -(-self.size[0] // h) * -(-self.size[1] // w)
+        count = self.shape[0] * self.shape[1]
         return factors.repeat_interleave(count, dim=0)[:, :, None, None]
 
     def even(self, x: Tensor) -> Tensor:
         return self.windows(x)
 
     def whole(self, x: Tensor) -> Tensor:
-        return join(x, self.size)
+        return join(x, self.size, self.shape)
 
 
-def mask_of(size: tuple[int, int], window: tuple[int, int], like: Tensor) -> Tensor:
+def mask_of(
+    size: tuple[int, int], window: tuple[int, int], shape: tuple[int, int], like: Tensor
+) -> Tensor:
     """(T, 1, h, w) of 1 where the windows of a map lie on it and 0 outside, as ``like``."""
-    return cut(like.new_ones(1, 1, *size), window)
+    return cut(like.new_ones(1, 1, *size), window, shape)

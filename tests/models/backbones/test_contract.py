@@ -422,9 +422,11 @@ def test_traces(name, arch):
 def test_compiles_to_one_graph(name, arch):
     model = build(name, arch).eval()
     compiled = torch.compile(model, backend='eager', fullgraph=True)
-    x = images(1, 3, 64, 64)
-    with torch.no_grad():
-        assert all(relative_error(a, b) < 1e-6 for a, b in zip(compiled(x), model(x), strict=True))
+    for shape in ((1, 3, 64, 64), (2, 3, 100, 37)):  # the second with sizes left open
+        x = images(*shape)
+        with torch.no_grad():
+            for a, b in zip(compiled(x), model(x), strict=True):
+                assert relative_error(a, b) < 1e-6
 
 
 def test_needs_neither_libraries_nor_compiled_ops(name, arch):

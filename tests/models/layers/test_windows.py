@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmwave.models.layers.windows import MapGrid, WindowGrid, cut, join, mask_of, resize
+from mmwave.models.layers.windows import MapGrid, WindowGrid, counts, cut, join, mask_of, resize
 from tests.contracts import images, relative_error
 
 
@@ -32,12 +32,13 @@ def test_sizes_that_fit_are_not_copied():
 @pytest.mark.parametrize('size', [(6, 8), (5, 7), (2, 9)])
 def test_both_grids_see_the_same(size):
     window, x = (3, 4), images(2, 5, *size).double()
-    by_map = MapGrid(size, window)
+    shape = counts(size, window)
+    by_map, mask = MapGrid(size, window, shape), mask_of(size, window, shape, x)
     padded = any(s % w for s, w in zip(size, window, strict=True))
-    by_window = WindowGrid(size, window, mask_of(size, window, x) if padded else None)
+    by_window = WindowGrid(size, window, shape, mask if padded else None)
     # What a norm with a shift leaves outside the map must not be seen.
     inside = cut(x, window)
-    dirty = inside + (1 - mask_of(size, window, x)).repeat(2, 1, 1, 1) if padded else inside
+    dirty = inside + (1 - mask).repeat(2, 1, 1, 1)
     assert torch.equal(by_map.windows(x), by_window.windows(dirty))
     windows = by_map.windows(x)
     for grid in (by_map, by_window):
@@ -53,7 +54,8 @@ def test_even_maps_are_zero_outside(size):
     x, window = images(2, 5, *size), (4, 4)
     even = tuple(side + side % 2 for side in size)
     wanted = resize(x, even)
-    assert torch.equal(MapGrid(size, window).even(x), wanted)
-    mask = mask_of(size, window, x)
+    shape = counts(size, window)
+    assert torch.equal(MapGrid(size, window, shape).even(x), wanted)
+    mask = mask_of(size, window, shape, x)
     dirty = cut(x, window) + (1 - mask).repeat(2, 1, 1, 1)
-    assert torch.equal(join(WindowGrid(size, window, mask).even(dirty), even), wanted)
+    assert torch.equal(join(WindowGrid(size, window, shape, mask).even(dirty), even), wanted)
