@@ -69,13 +69,16 @@ def deploy_checkpoint(
 
     Raises:
         FileNotFoundError: where config, checkpoint or the folder of ``dst`` are missing.
-        UserError: where the weights do not fit the config, are in deploy form already, the model
-            has no deploy form, or the two forms differ by more than 1e-9.
+        UserError: where the weights do not fit the config, one to one, are in deploy form already
+            or were noted to need other settings, the model has no deploy form, ``dst`` is
+            ``checkpoint``, or the two forms differ by more than 1e-9.
     """
-    target = Path(dst).expanduser()
+    source, target = Path(checkpoint).expanduser(), Path(dst).expanduser()
     check_target(target)
+    if source.resolve() == target.resolve():
+        raise UserError(f'{dst} is the checkpoint itself, whose train form would be lost')
     cfg = load_config(config, cfg_options=cfg_options)
-    content = read_checkpoint(checkpoint, trust=trust_checkpoint)
+    content = read_checkpoint(source, trust=trust_checkpoint)
     state = state_dict_of(content)
     model = _build(cfg)
     built = [name for name, part in model.named_modules() if getattr(part, 'deploy', False)]
@@ -83,7 +86,12 @@ def deploy_checkpoint(
         raise UserError(
             f'the config builds {", ".join(built)} in deploy form: leave deploy=True out'
         )
-    load_matching(model, state, min_fraction=1.0, source=checkpoint)
+    loaded = load_matching(model, state, min_fraction=1.0, source=checkpoint)
+    if loaded.unexpected:
+        raise UserError(f'{loaded.summary()}\n  the config builds a smaller model')
+    for part in model.modules():
+        if hasattr(part, 'check_settings'):
+            part.check_settings(content, checkpoint)
     precision = next(v.dtype for v in state.values() if v.is_floating_point())
     new, report = to_deploy(model.double().eval())
     exact = _difference(model, new, report)
@@ -93,10 +101,10 @@ def deploy_checkpoint(
             'nothing was written'
         )
     stored = _difference(model, new.to(precision), report)
-    _switch(cfg, report)
+    parts = _switch(cfg, report)
     _hold_against(new, _build(cfg))
     meta = content.get('meta') if isinstance(content, Mapping) else None
-    write_checkpoint(target, new.state_dict(), _meta(meta or {}, checkpoint, cfg))
+    write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, parts[0]))
     options = tuple('.'.join(filter(None, ('model', name, 'deploy=True'))) for name in report.fused)
     return DeployedFile(report, exact, stored, options)
 
@@ -124,12 +132,18 @@ def _difference(model: nn.Module, new: nn.Module, report: DeployReport) -> float
     return worst
 
 
-def _switch(cfg: Config, report: DeployReport) -> None:
+def _switch(cfg: Config, report: DeployReport) -> list[dict[str, Any]]:
+    """Set ``deploy=True`` in the configs of the deployed parts, which are returned."""
+    nodes = []
     for name in report.fused:
         node = cfg.model
         for part in filter(None, name.split('.')):
+            if part not in node:
+                raise UserError(f'{name} was folded, but the config has no model.{name} to deploy')
             node = node[part]
         node.deploy = True
+        nodes.append(node.to_dict())  # plain data: a ConfigDict makes a file that asks for code
+    return nodes
 
 
 def _hold_against(new: nn.Module, wanted: nn.Module) -> None:
@@ -142,15 +156,13 @@ def _hold_against(new: nn.Module, wanted: nn.Module) -> None:
         )
 
 
-def _meta(given: Mapping[str, Any], checkpoint: str, cfg: Config) -> dict[str, Any]:
+def _meta(given: Mapping[str, Any], source: Path, backbone: dict[str, Any]) -> dict[str, Any]:
     kept = {k: given[k] for k in ('dataset_meta', 'family', 'arch', 'licence') if k in given}
-    backbone = cfg.model.get('backbone', cfg.model).to_dict()  # plain data, or no file for all
-    settings = {k: backbone[k] for k in ('type', 'arch', 'act_cfg') if k in backbone}
-    noted = given.get('backbone') or {}
+    settings = {k: backbone[k] for k in ('type', 'arch', 'act_cfg', 'deploy') if k in backbone}
     return {
         **kept,
-        'source': Path(checkpoint).name,
-        'sha256': sha256_of(checkpoint),
+        'source': source.name,
+        'sha256': sha256_of(source),
         'mmwave_version': __version__,
-        'backbone': {**settings, **noted, 'deploy': True},
+        'backbone': settings,
     }

@@ -48,10 +48,15 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
     try:
         with part.open('wb') as file:
             if path.suffix == '.safetensors':
-                texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in meta.items()}
+                texts = {k: v if isinstance(v, str) else _json(v) for k, v in meta.items()}
                 file.write(save(state, metadata=texts))
             else:
                 torch.save({'meta': dict(meta), 'state_dict': state}, file)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _json(value: Any) -> str:
+    # Arrays and scalars of NumPy, which data sets' metadata may hold.
+    return json.dumps(value, default=lambda v: v.tolist())

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -44,7 +45,8 @@ def trained(tmp_path):
     torch.manual_seed(0)
     model = build(tmp_path / 'config.py')
     randomise_norms(model)
-    meta = dict(dataset_meta=dict(classes=list('abcde')), epoch=3, cfg='ignored')
+    classes = dict(classes=list('abcde'), palette=np.eye(5, 3))
+    meta = dict(dataset_meta=classes, epoch=3, cfg='ignored')
     torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'trained.pth')
     return model
 
@@ -68,7 +70,8 @@ def test_the_file_loads_strictly_and_computes_the_same(trained, tmp_path, suffix
     assert relative_error(got, wanted) < 1e-5
     meta = content['meta']
     assert (meta['source'], meta['sha256']) == ('trained.pth', sha256_of(source))
-    assert meta['dataset_meta'] == dict(classes=list('abcde'))
+    assert meta['dataset_meta']['classes'] == list('abcde')
+    assert np.array_equal(meta['dataset_meta']['palette'], np.eye(5, 3))
     assert meta['backbone']['deploy'] is True
     # It initialises a deployed backbone, and no other.
     pretrained = dict(type='Pretrained', checkpoint=str(target))
@@ -117,6 +120,11 @@ def test_bad_use_is_one_line_before_anything_is_written(trained, tmp_path):
     deployed = str(tmp_path / 'deployed.pth')
     deploy_checkpoint(config, source, deployed)
     torch.save(dict(state_dict={'x': torch.zeros(1)}), tmp_path / 'other.pth')
+    state = trained.state_dict()
+    extra = {'backbone.stages.0.1.norm1.weight': torch.ones(8)}
+    torch.save(dict(state_dict=state | extra), tmp_path / 'deeper.pth')
+    noted = dict(type='mmwave.RepMLPNet', act_cfg=dict(type='GELU', approximate='tanh'))
+    torch.save(dict(state_dict=state, meta=dict(backbone=noted)), tmp_path / 'tanh.pth')
     (tmp_path / 'deploy_config.py').write_text(CONFIG.replace('{more}', 'deploy=True,'))
     wave = (tmp_path / 'config.py').read_text().replace('RepMLPNet', 'WaveMLP')
     wave = wave.replace(', windows=(8, 4, 2, 1), share_sets=(1, 2, 4, 8)', '')
@@ -130,6 +138,9 @@ def test_bad_use_is_one_line_before_anything_is_written(trained, tmp_path):
         ((config, deployed, target), 'in deploy form, this RepMLPNet is in train form'),
         ((str(tmp_path / 'deploy_config.py'), deployed, target), 'backbone in deploy form'),
         ((config, str(tmp_path / 'other.pth'), target), 'at least 100% must match'),
+        ((config, source, source), 'is the checkpoint itself'),
+        ((config, str(tmp_path / 'deeper.pth'), target), 'the config builds a smaller model'),
+        ((config, str(tmp_path / 'tanh.pth'), target), "act_cfg={'type': 'GELU', 'approximate'"),
         ((str(tmp_path / 'wave.py'), str(tmp_path / 'wave.pth'), target), 'nothing to fold'),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):

@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mmwave.engine.hooks import LoadReportHook
+from mmwave.models import WaveMLP
 
 
 class Toy(BaseModel):
@@ -54,3 +55,20 @@ def test_half_is_enough_for_training_and_not_for_testing(runner, tmp_path):
     assert torch.equal(made.model.backbone.weight, state['backbone.weight'])
     with pytest.raises(ValueError, match='loaded 2 of 4 tensors'):
         runner(1.0).load_checkpoint(str(tmp_path / 'half.pth'))
+
+
+def test_weights_noted_to_need_other_settings_stop(runner, tmp_path):
+    made = runner(0.5)
+    sizes = dict(depths=(1, 1, 1, 1), dims=(8, 12, 16, 20))
+    made.model.backbone = WaveMLP(sizes)
+    state, path = made.model.state_dict(), str(tmp_path / 'noted.pth')
+    tanh = dict(type='GELU', approximate='tanh')
+    for noted, message in (
+        (dict(type='mmwave.WaveMLP', act_cfg=tanh), r"with act_cfg=\{.*'tanh'"),
+        (dict(type='mmwave.RepMLPNet', arch='t224'), 'of a RepMLPNet, this backbone is a WaveMLP'),
+    ):
+        torch.save(dict(state_dict=state, meta=dict(backbone=noted)), path)
+        with pytest.raises(ValueError, match=f'the checkpoint is .*{message}'):
+            made.load_checkpoint(path)
+    torch.save(dict(state_dict=state, meta=dict(backbone=dict(arch=sizes))), path)
+    made.load_checkpoint(path)

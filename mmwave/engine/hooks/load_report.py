@@ -22,7 +22,7 @@ class LoadReportHook(Hook):
 
     Raises:
         ValueError: on loading, where fewer match, or a backbone is given weights of its other form
-            (train, deploy).
+            (train, deploy) or weights that were noted to need other settings.
     """
 
     # Before EMAHook, which expects the entry that is made here.
@@ -43,3 +43,6 @@ class LoadReportHook(Hook):
             source='the checkpoint',
         )
         runner.logger.info(report.summary())
+        for part in model.modules():
+            if hasattr(part, 'check_settings'):
+                part.check_settings(checkpoint, 'the checkpoint')

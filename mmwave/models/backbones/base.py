@@ -8,12 +8,11 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmwave.checkpoint import load_matching, read_checkpoint, state_dict_of
 from mmwave.errors import UserError
-from mmwave.models.layers import batch_statistics_kept
+from mmwave.models.layers import batch_norms, batch_statistics_kept
 from mmwave.structures import SizeConstraint, StageInfo
 
 Arch = TypeVar('Arch')
@@ -46,7 +45,7 @@ def per_stage(name: str, values: Sequence[Any], count: int) -> tuple[Any, ...]:
     Raises:
         ValueError: naming the field and its values where they are not that.
     """
-    values = tuple(values)
+    values = (values,) if isinstance(values, int) else tuple(values)
     if len(values) != count or any(not isinstance(v, int) or v < 1 for v in values):
         raise ValueError(f'{name}={values} must be {count} positive numbers, one per stage')
     return values
@@ -148,11 +147,7 @@ class MLPBackbone(BaseModule):
         """Map ``x`` through the blocks of stage ``index``; each is given ``context`` as well."""
         for block in self.stages[index]:
             if self.with_cp and self.training and torch.is_grad_enabled():
-                # A default binds this very block: the recomputation comes later.
-                def contexts(block: nn.Module = block) -> tuple:
-                    return nullcontext(), batch_statistics_kept(block)
-
-                x = checkpoint(block, x, *context, use_reentrant=False, context_fn=contexts)
+                x = _checkpointed(block, x, *context)
             else:
                 x = block(x, *context)
         return x
@@ -173,9 +168,8 @@ class MLPBackbone(BaseModule):
         if mode:
             self.freeze()
             if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.eval()
+                for norm in batch_norms(self):
+                    norm.eval()
         return self
 
     def freeze(self) -> None:
@@ -222,7 +216,7 @@ class MLPBackbone(BaseModule):
                 f'pretrained weights must be a local file, not {path!r}: download it first'
             )
         content = read_checkpoint(path, trust=trust)
-        self._check_settings(content, path)
+        self.check_settings(content, path)
         state = state_dict_of(content)
         if prefix is None:
             prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
@@ -255,12 +249,19 @@ class MLPBackbone(BaseModule):
         self.check_form([k.removeprefix(prefix) for k in state_dict if k.startswith(prefix)])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _check_settings(self, content: Any, path: str) -> None:
-        """Hold what the converter noted in the file (its arch, its GELU) against this backbone."""
+    def check_settings(self, content: Any, source: str) -> None:
+        """Hold what a converter noted in a checkpoint (its arch, its GELU) against this backbone.
+
+        Raises:
+            ValueError: where the checkpoint is of another family, or of other settings.
+        """
         meta = content.get('meta') if isinstance(content, Mapping) else None
         noted = meta.get('backbone') if isinstance(meta, Mapping) else None
         if not isinstance(noted, Mapping):
             return
+        family = str(noted.get('type', '')).rpartition('.')[2]
+        if family and family not in {c.__name__ for c in type(self).__mro__}:
+            raise UserError(f'{source} is of a {family}, this backbone is a {type(self).__name__}')
         wanted = {**self.published, **noted}
         if 'arch' in wanted:
             wanted['arch'] = resolve_arch(wanted['arch'], self.archs)
@@ -268,7 +269,7 @@ class MLPBackbone(BaseModule):
             mine = getattr(self, name, wanted[name])
             if mine != wanted[name]:
                 raise UserError(
-                    f'{path} is of a backbone with {name}={wanted[name]}, '
+                    f'{source} is of a backbone with {name}={wanted[name]}, '
                     f'this one has {name}={mine}'
                 )
 
@@ -324,6 +325,17 @@ def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tup
     if list(indices) != sorted(set(indices)):
         raise ValueError(f'out_indices={given} must name each stage once, in increasing order')
     return indices
+
+
+# torch.compile leaves it alone: dynamo has no checkpoints with contexts.
+@torch.compiler.disable
+def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
+    """Run ``block`` now, without storing its activations, and again in the backward pass."""
+
+    def contexts() -> tuple:
+        return nullcontext(), batch_statistics_kept(block)
+
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
 
 
 def _is_pretrained(entry: Mapping[str, Any]) -> bool:

@@ -44,7 +44,7 @@ from mmwave.deploy.fuse import (
     norm_affine,
     pad_kernel,
 )
-from mmwave.models.layers import Affine, ConvEmbed, build_norm
+from mmwave.models.layers import Affine, ConvEmbed, batch_norms, build_norm
 from mmwave.models.layers.windows import (
     MapGrid,
     WindowGrid,
@@ -89,14 +89,22 @@ class RepMLPNetArch:
     def __post_init__(self) -> None:
         for name in ('depths', 'dims', 'share_sets'):
             object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
-        pairs = tuple((w, w) if isinstance(w, int) else tuple(w) for w in self.windows)
-        if len(pairs) != len(STRIDES) or any(len(p) != 2 or min(p) < 1 for p in pairs):
+        for name in ('reduction', 'mlp_ratio'):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name}={value} must be a positive whole number')
+        if isinstance(self.windows, int):
+            raise ValueError(f'windows={self.windows} must be one or two numbers per stage')
+        pairs = tuple(tuple(w) if isinstance(w, Sequence) else (w, w) for w in self.windows)
+        whole = all(isinstance(side, int) and side > 0 for pair in pairs for side in pair)
+        if len(pairs) != len(STRIDES) or not whole or any(len(p) != 2 for p in pairs):
             raise ValueError(
                 f'windows={pairs} must be {len(STRIDES)} pairs of positive numbers, one per stage'
             )
         object.__setattr__(self, 'windows', pairs)
-        kernels = tuple(self.kernels)
-        if any(k < 1 or k % 2 == 0 for k in kernels) or list(kernels) != sorted(set(kernels)):
+        kernels = (self.kernels,) if isinstance(self.kernels, int) else tuple(self.kernels)
+        odd = all(isinstance(k, int) and k > 0 and k % 2 for k in kernels)
+        if not odd or list(kernels) != sorted(set(kernels)):
             raise ValueError(f'kernels={kernels} must be odd numbers in increasing order')
         object.__setattr__(self, 'kernels', kernels)
         for dim, sets in zip(self.dims, self.share_sets, strict=True):
@@ -141,8 +149,16 @@ class GlobalPerceptron(nn.Module):
         return self.fc2(F.relu(self.fc1(means))).sigmoid()
 
 
+def _norm_by_set(norm: nn.Module, x: Tensor, sets: int) -> Tensor:
+    """Norm (M, C, H, W) with one statistic per matrix: channel c belongs to c mod S."""
+    return norm(x.reshape(-1, sets, *x.shape[2:])).view(x.shape)
+
+
 class ChannelPerceptron(nn.Module):
-    """Mix the positions of windows (N, C, h, w) by S matrices that the channels share."""
+    """Mix the positions of windows (N * T, C, h, w) by S matrices that the channels share.
+
+    Gives the stage's own form: what lies outside the map is gone before the norm sees it.
+    """
 
     def __init__(self, window: tuple[int, int], sets: int, deploy: bool) -> None:
         super().__init__()
@@ -153,15 +169,17 @@ class ChannelPerceptron(nn.Module):
         self.bias = nn.Parameter(torch.zeros(sets, positions)) if deploy else None
         self.norm = None if deploy else build_norm('BN', sets)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        mixed = spatial_fc(windows.flatten(2), self.weight, self.bias).view_as(windows)
-        if self.norm is None:
-            return mixed
-        return self.norm(mixed.view(-1, self.norm.num_features, *mixed.shape[2:])).view_as(mixed)
+    def forward(self, windows: Tensor, grid: MapGrid) -> Tensor:
+        mixed = spatial_fc(windows.flatten(2), self.weight, self.bias).view(windows.shape)
+        mixed = grid.back(mixed)
+        return mixed if self.norm is None else _norm_by_set(self.norm, mixed, len(self.weight))
 
 
 class LocalPerceptron(nn.ModuleDict):
-    """Sum depthwise convolutions inside windows (N, C, h, w), with kernels that channels share."""
+    """Sum depthwise convolutions inside windows, with kernels that channels share.
+
+    Takes and gives what :class:`ChannelPerceptron` does.
+    """
 
     def __init__(self, kernels: Sequence[int], sets: int) -> None:
         self.sets = sets
@@ -177,16 +195,16 @@ class LocalPerceptron(nn.ModuleDict):
             }
         )
 
-    def forward(self, windows: Tensor) -> Tensor:
-        channels, size = windows.shape[1], windows.shape[2:]
-        mixed = []
+    def forward(self, windows: Tensor, grid: MapGrid) -> Tensor:
+        channels, total = windows.shape[1], None
         for side, branch in self.items():
             # Kernels repeated for all channels, not channels as a batch for S kernels: with few
             # kernels the convolution of many small batches takes several times as long.
             kernels = branch['conv'].weight.repeat(channels // self.sets, 1, 1, 1)
             out = F.conv2d(windows, kernels, padding=int(side) // 2, groups=channels)
-            mixed.append(branch['norm'](out.reshape(-1, self.sets, *size)))
-        return sum(mixed).view_as(windows)
+            out = _norm_by_set(branch['norm'], grid.back(out), self.sets)
+            total = out if total is None else total + out
+        return total
 
     def as_matrices(self, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The sum of all branches as (S, P, P) matrices and (S,) biases."""
@@ -240,13 +258,13 @@ class RepMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: MapGrid) -> Tensor:
         windows = grid.windows(self.norm1(x))
         factors = self.global_perceptron(grid.mean(windows))
-        mixed = self.channel_perceptron(windows)
+        mixed = self.channel_perceptron(windows, grid)
         if self.local_perceptron is not None:
-            mixed = mixed + self.local_perceptron(windows)
+            mixed = mixed + self.local_perceptron(windows, grid)
         # Dropped by image, not by window: through the factors, which are one per image.
-        x = torch.addcmul(x, grid.back(mixed), grid.spread(self._dropped(factors)))
+        x = torch.addcmul(x, mixed, grid.spread(self._dropped(factors)))
         branch = self.ffn(self.norm2(x))
-        if self.drop_path is not None:
+        if self.drop_path is not None and self.training:
             branch = branch * grid.spread(self._dropped(torch.ones_like(factors[:, :1])))
         return x + branch
 
@@ -285,9 +303,9 @@ class RepMLPNet(MLPBackbone):
     published classifier is ``out_indices=(3,)`` with average pooling and a linear head.
 
     The published variants have windows of 224 or 256 pixels, as their names say, at every stage.
-    Such a map is cut once, on the image, and its windows are a longer batch to all layers; only
-    batch norms in training on sizes that need padding have each block cut its map, so that the
-    padding does not enter their statistics.
+    Such a map is cut once, on the image, and its windows are a longer batch to all layers. Where
+    batch norms take statistics of images that need padding, each block cuts its map instead and
+    joins it in front of every norm: padding enters no statistic.
 
     Args:
         arch: a name of :data:`ARCHS`, or a dict of the fields of :class:`RepMLPNetArch`.
@@ -409,10 +427,11 @@ class RepMLPNet(MLPBackbone):
         strides = STRIDES[: self.num_stages]
         sizes = [counts((height, width), (s, s)) for s in strides]
         # A graph that is to hold for every size is built for sizes that need padding.
-        fits = not any_size() and not any(
-            side % step for side, step in zip((height, width), self._window_pixels, strict=True)
+        fits = self.grid_mode == 'strict' or (
+            not any_size()
+            and not any(s % w for s, w in zip((height, width), self._window_pixels, strict=True))
         )
-        if self.cut_once and (fits or self.norm_eval or self.deploy or not self.training):
+        if self.cut_once and (fits or not self._takes_statistics()):
             shape = counts((height, width), self._window_pixels)
             grids = [
                 WindowGrid(
@@ -426,6 +445,11 @@ class RepMLPNet(MLPBackbone):
             MapGrid(size, window, counts(size, window))
             for size, window in zip(sizes, self.arch.windows, strict=False)
         ]
+
+    def _takes_statistics(self) -> bool:
+        """Whether any norm in front of an output norm normalises by the batch at hand."""
+        parts = (self.stem, self.downsamples, self.stages)
+        return any(norm.training for part in parts for norm in batch_norms(part))
 
     @property
     def _window_pixels(self) -> tuple[int, int]:
@@ -441,19 +465,25 @@ class RepMLPNet(MLPBackbone):
     def deploy_form(self) -> tuple['RepMLPNet', tuple[str, ...]]:
         """A new backbone in deploy form and eval mode that computes the same, and what was fused.
 
+        What serves training alone (drop path, freezing, ``with_cp``) is left out.
+
         Raises:
-            ValueError: where this is the deploy form already.
+            ValueError: where this is the deploy form already, or a subclass, which may compute
+                something else.
         """
         if self.deploy:
             raise ValueError('this RepMLPNet is in deploy form already')
-        twin = RepMLPNet(
-            self.arch,
-            in_channels=self.in_channels,
-            out_indices=self.out_indices,
-            grid_mode=self.grid_mode,
-            deploy=True,
-            act_cfg=self.act_cfg,
-        ).to(self.stem.conv.weight)
+        if type(self) is not RepMLPNet:
+            raise ValueError(f'{type(self).__name__} needs a deploy_form of its own')
+        with torch.random.fork_rng(devices=[]):  # random weights that are overwritten
+            twin = RepMLPNet(
+                self.arch,
+                in_channels=self.in_channels,
+                out_indices=self.out_indices,
+                grid_mode=self.grid_mode,
+                deploy=True,
+                act_cfg=self.act_cfg,
+            ).to(self.stem.conv.weight)
         twin.cut_once = self.cut_once
         exact = copy.deepcopy(self).to('cpu', torch.float64)  # so that results are rounded once
         state = {f'out_norms.{k}': v for k, v in exact.out_norms.state_dict().items()}

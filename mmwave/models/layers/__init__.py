@@ -3,6 +3,13 @@
 from .affine import Affine
 from .channel_mlp import ChannelMLP
 from .conv_embed import ConvEmbed
-from .norm import batch_statistics_kept, build_norm
+from .norm import batch_norms, batch_statistics_kept, build_norm
 
-__all__ = ['Affine', 'ChannelMLP', 'ConvEmbed', 'batch_statistics_kept', 'build_norm']
+__all__ = [
+    'Affine',
+    'ChannelMLP',
+    'ConvEmbed',
+    'batch_norms',
+    'batch_statistics_kept',
+    'build_norm',
+]

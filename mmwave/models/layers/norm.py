@@ -19,6 +19,11 @@ def build_norm(name: str, channels: int) -> nn.Module:
     return build_norm_layer(NORMS[name], channels)[1]
 
 
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """The norms with running statistics below ``module``, mmcv's synchronised ones included."""
+    return [m for m in module.modules() if getattr(m, 'running_mean', None) is not None]
+
+
 @contextmanager
 def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
     """Inside, batch norms in training mode normalise as ever but keep their running statistics.

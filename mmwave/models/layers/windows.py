@@ -66,6 +66,11 @@ class MapGrid:
     window: tuple[int, int]
     shape: tuple[int, int]
 
+    @property
+    def count(self) -> int:
+        """T, windows of a map."""
+        return self.shape[0] * self.shape[1]
+
     def windows(self, x: Tensor) -> Tensor:
         """The map's windows (N * T, C, h, w), zero outside the map."""
         return cut(x, self.window, self.shape)
@@ -76,9 +81,10 @@ class MapGrid:
 
     def mean(self, windows: Tensor) -> Tensor:
         """Mean over the positions of the map, from windows that are zero outside: (N, C)."""
-        sums = windows.flatten(2).sum(dim=2)
-        sums = sums.unflatten(0, (-1, self.shape[0] * self.shape[1])).sum(dim=1)
-        return sums / (self.size[0] * self.size[1])
+        # Means of windows, then of their means: in half precision a sum over a map may overflow.
+        means = windows.flatten(2).mean(dim=2).unflatten(0, (-1, self.count)).mean(dim=1)
+        filled = self.count * self.window[0] * self.window[1]
+        return means * (filled / (self.size[0] * self.size[1]))
 
     def spread(self, factors: Tensor) -> Tensor:
         """Factors (N, C) of whole images, to multiply the stage's own form with."""
@@ -107,14 +113,13 @@ class WindowGrid(MapGrid):
     def windows(self, x: Tensor) -> Tensor:
         if self.mask is None:
             return x
-        return (x.unflatten(0, (-1, len(self.mask))) * self.mask.to(x)).flatten(0, 1)
+        return (x.unflatten(0, (-1, self.count)) * self.mask.to(x)).flatten(0, 1)
 
     def back(self, windows: Tensor) -> Tensor:
         return windows
 
     def spread(self, factors: Tensor) -> Tensor:
-        count = self.shape[0] * self.shape[1]
-        return factors.repeat_interleave(count, dim=0)[:, :, None, None]
+        return factors.repeat_interleave(self.count, dim=0)[:, :, None, None]
 
     def even(self, x: Tensor) -> Tensor:
         return self.windows(x)

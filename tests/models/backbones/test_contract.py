@@ -429,6 +429,17 @@ def test_compiles_to_one_graph(name, arch):
                 assert relative_error(a, b) < 1e-6
 
 
+@pytest.mark.export
+def test_a_compiled_training_step_checkpoints(name, arch):
+    x, gradients = images(2, 3, 64, 64), []
+    for compiled in (False, True):
+        model = build(name, arch, with_cp=True).train()
+        run = torch.compile(model, backend='eager') if compiled else model
+        total(run(x)).backward()
+        gradients.append(model.stem.conv.weight.grad)
+    assert relative_error(*gradients) < 1e-5
+
+
 def test_needs_neither_libraries_nor_compiled_ops(name, arch):
     """A backbone works where only torch, mmengine and mmcv's Python part are installed."""
     code = f"""

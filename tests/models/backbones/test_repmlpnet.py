@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -249,7 +250,7 @@ def test_cut_once_equals_cut_in_every_block(size, training):
 
 
 def test_padding_stays_out_of_the_statistics_in_training():
-    """On padded sizes the norms of whole maps see each position of the map once and no other."""
+    """On padded sizes every norm sees each position of the map once and no other."""
     model = tiny().train()
     seen = {}
 
@@ -264,6 +265,90 @@ def test_padding_stays_out_of_the_statistics_in_training():
         assert seen[f'stages.{i}.0.norm1'][2:] == size
         assert seen[f'stages.{i}.0.ffn.norm1'][2:] == size
         assert seen[f'out_norms.{i}'][2:] == size
+        assert seen[f'stages.{i}.0.channel_perceptron.norm'][2:] == size
+        assert seen[f'stages.{i}.0.local_perceptron.3.norm'][2:] == size
+
+
+def test_padded_images_go_by_the_definition_wherever_a_norm_takes_statistics():
+    """In training, and also where norms alone are in training mode, as in test-time adaptation."""
+    x = images(2, 3, 100, 37).double()
+    model, reference = tiny().eval(), tiny().eval()
+    reference.cut_once = False
+    for network in (model, reference):
+        network.stages[1][0].norm2.train()
+    with torch.no_grad():
+        for a, b in zip(model(x), reference(x), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_half_precision_does_not_overflow_on_large_maps():
+    model = tiny(dict(NESTED, windows=(64, 32, 16, 8))).eval()
+    with torch.no_grad():
+        for stage in model.stages:
+            stage[0].norm1.bias += 20
+        x = images(1, 3, 256, 512)
+        for got, wanted in zip(model.half()(x.half()), model.double()(x.double()), strict=True):
+            assert relative_error(got.double(), wanted) < 0.02
+
+
+# One window along an axis or several: torch's compilers tell the two apart, so a graph made for one
+# of them holds for all sizes of that kind.
+@pytest.mark.parametrize(
+    ('example', 'sizes', 'deploy'),
+    [
+        ((60, 40), [(64, 64), (33, 47)], True),
+        ((130, 100), [(65, 70), (128, 96), (97, 333)], False),
+    ],
+)
+def test_graphs_hold_for_other_sizes(example, sizes, deploy):
+    model = tiny(dict(NESTED, windows=(16, 8, 4, 2))).eval()
+    if deploy:
+        model, _ = to_deploy(model)
+    side = torch.export.Dim.DYNAMIC
+    x = images(2, 3, *example).double()
+    free = {0: side, 2: side, 3: side}
+    graphs = [
+        (torch.export.export(model, (x,), dynamic_shapes=(free,)).module(), 1e-12),
+        (torch.compile(model, backend='eager', fullgraph=True), 1e-12),
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the size check is evaluated once, as tracing says
+        graphs.append((torch.jit.trace(model, x), 1e-8))  # it divides sizes in float32
+    for size in sizes:
+        x = images(3, 3, *size).double()
+        with torch.no_grad():
+            for graph, bound in graphs:
+                for got, wanted in zip(graph(x), model(x), strict=True):
+                    assert relative_error(got, wanted) < bound
+
+
+@pytest.mark.parametrize('kernels', [(3,), (1, 3, 5)])
+def test_channels_last_in_float32(kernels):
+    model = tiny(dict(NESTED, kernels=kernels)).float().eval()
+    x = images(2, 3, 64, 96)
+    with torch.no_grad():
+        wanted = model(x)
+        model = model.to(memory_format=torch.channels_last)
+        got = model(x.contiguous(memory_format=torch.channels_last))
+    for a, b in zip(got, wanted, strict=True):
+        assert relative_error(a, b) < 1e-5
+
+
+def test_a_subclass_is_not_deployed_as_if_it_were_none():
+    class Mine(RepMLPNet):
+        pass
+
+    with pytest.raises(ValueError, match='Mine needs a deploy_form of its own'):
+        to_deploy(Mine(NESTED))
+
+
+def test_deploying_draws_no_random_numbers():
+    model = tiny()
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    to_deploy(model)
+    assert torch.equal(torch.rand(3), wanted)
 
 
 def test_a_shift_by_a_whole_window_shifts_the_output():
@@ -399,6 +484,12 @@ def test_arch_as_a_dict_and_its_checks():
         (dict(windows=[8, 4, 2, (1, 0)]), r'windows=.* must be 4 pairs'),
         (dict(kernels=[3, 1]), r'kernels=\(3, 1\) must be odd numbers in increasing order'),
         (dict(kernels=[2]), r'kernels=\(2,\) must be odd'),
+        (dict(kernels=[1.0, 3.0]), r'kernels=\(1\.0, 3\.0\) must be odd'),
+        (dict(depths=2), r'depths=\(2,\) must be 4 positive'),
+        (dict(windows=8), 'windows=8 must be one or two numbers per stage'),
+        (dict(windows=[8.5, 4, 2, 1]), r'windows=.* must be'),
+        (dict(reduction=0), 'reduction=0 must be a positive whole number'),
+        (dict(mlp_ratio=1.5), 'mlp_ratio=1.5 must be'),
     ):
         with pytest.raises(ValueError, match=message):
             RepMLPNet(NESTED | change)
