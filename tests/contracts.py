@@ -48,6 +48,15 @@ def randomise_norms(model: torch.nn.Module) -> None:
                 module.bias.uniform_(-0.5, 0.5, generator=generator)
 
 
+def compiled(model: torch.nn.Module, **options: object) -> torch.nn.Module:
+    """``model`` compiled without a backend, as in a fresh process.
+
+    Dynamo counts the graphs of a forward over all models of a process and gives up after eight.
+    """
+    torch.compiler.reset()
+    return torch.compile(model, backend='eager', **options)
+
+
 def images(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 

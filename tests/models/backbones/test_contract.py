@@ -22,6 +22,7 @@ from mmwave.structures import StageInfo
 from tests.contracts import (
     SMALLEST,
     build,
+    compiled,
     images,
     randomise_norms,
     registered,
@@ -421,20 +422,20 @@ def test_traces(name, arch):
 @pytest.mark.export
 def test_compiles_to_one_graph(name, arch):
     model = build(name, arch).eval()
-    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    graph = compiled(model, fullgraph=True)
     for shape in ((1, 3, 64, 64), (2, 3, 100, 37)):  # the second with sizes left open
         x = images(*shape)
         with torch.no_grad():
-            for a, b in zip(compiled(x), model(x), strict=True):
+            for a, b in zip(graph(x), model(x), strict=True):
                 assert relative_error(a, b) < 1e-6
 
 
 @pytest.mark.export
 def test_a_compiled_training_step_checkpoints(name, arch):
     x, gradients = images(2, 3, 64, 64), []
-    for compiled in (False, True):
+    for compiling in (False, True):
         model = build(name, arch, with_cp=True).train()
-        run = torch.compile(model, backend='eager') if compiled else model
+        run = compiled(model) if compiling else model
         total(run(x)).backward()
         gradients.append(model.stem.conv.weight.grad)
     assert relative_error(*gradients) < 1e-5

@@ -17,7 +17,7 @@ from mmwave.deploy import to_deploy
 from mmwave.models import RepMLPNet
 from mmwave.models.backbones.repmlpnet import ARCHS, STRIDES, RepMLPNetArch
 from tests import parity
-from tests.contracts import images, randomise_norms, relative_error, total
+from tests.contracts import compiled, images, randomise_norms, relative_error, total
 
 GOLDENS = json.loads((Path(__file__).parents[2] / 'data/repmlpnet-goldens.json').read_text())
 CLASSES = 16
@@ -309,7 +309,7 @@ def test_graphs_hold_for_other_sizes(example, sizes, deploy):
     free = {0: side, 2: side, 3: side}
     graphs = [
         (torch.export.export(model, (x,), dynamic_shapes=(free,)).module(), 1e-12),
-        (torch.compile(model, backend='eager', fullgraph=True), 1e-12),
+        (compiled(model, fullgraph=True), 1e-12),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the size check is evaluated once, as tracing says
