@@ -15,7 +15,7 @@ roots() {
     done
 }
 
-# coco STEP FAMILY-VARIANT METHOD PIXELS: short runs of the published COCO recipes, images without objects included.
+# coco STEP FAMILY-VARIANT METHOD PIXELS RATE: short runs of the published COCO recipes, images without objects included.
 coco() {
     local config=configs/${2%%-*}/$2_$3_1x_coco.py scale="($4,$4)" options
     local annotations=$MMWAVE_DATA/coco_mini/annotations/instances_val2017.json
@@ -24,7 +24,7 @@ coco() {
         model.backbone.init_cfg=None train_dataloader.dataset.filter_cfg.filter_empty_gt=False
         "train_dataloader.dataset.pipeline.2.scale=$scale"
         "val_dataloader.dataset.pipeline.1.scale=$scale" "test_dataloader.dataset.pipeline.1.scale=$scale"
-        train_cfg.max_epochs=4 train_cfg.val_interval=4 param_scheduler.0.end=20 optim_wrapper.optimizer.lr=2e-4
+        train_cfg.max_epochs=4 train_cfg.val_interval=4 param_scheduler.0.end=20 optim_wrapper.optimizer.lr=$5
         default_hooks.logger.interval=9 randomness.seed=0)
     case $3 in
         retinanet) options+=(model.test_cfg.score_thr=0.01) ;;
@@ -105,8 +105,8 @@ resume() {
 for step in "$@"; do
     echo "== $step"
     case $step in
-        retinanet | mask-rcnn) coco "$step" wavemlp-t-dw "$step" 320 ;;
-        coco-windows) coco "$step" repmlpnet-t256 retinanet 256 ;;
+        retinanet | mask-rcnn) coco "$step" wavemlp-t-dw "$step" 320 2e-4 ;;
+        coco-windows) coco "$step" repmlpnet-t256 retinanet 256 1e-4 ;;
         flowers | ade | camvid | street | overfit | resume) "$step" ;;
         *)
             echo "error: unknown step '$step': expected flowers, retinanet, mask-rcnn, ade, camvid, street, coco-windows, overfit or resume" >&2
