@@ -12,6 +12,7 @@ from torch import nn
 
 from mmwave import __version__
 from mmwave.checkpoint import (
+    check_settings,
     check_target,
     load_matching,
     read_checkpoint,
@@ -89,9 +90,7 @@ def deploy_checkpoint(
     loaded = load_matching(model, state, min_fraction=1.0, source=checkpoint)
     if loaded.unexpected:
         raise UserError(f'{loaded.summary()}\n  the config builds a smaller model')
-    for part in model.modules():
-        if hasattr(part, 'check_settings'):
-            part.check_settings(content, checkpoint)
+    check_settings(model, content, checkpoint)
     precision = next(v.dtype for v in state.values() if v.is_floating_point())
     new, report = to_deploy(model.double().eval())
     exact = _difference(model, new, report)

@@ -6,7 +6,7 @@ writes them, by one that knows nothing else. A file that asks for more is refuse
 what it asked for, and is read in full only where the caller says ``trust=True``.
 """
 
-from .loading import LoadReport, load_matching, state_dict_of
+from .loading import LoadReport, check_settings, load_matching, state_dict_of
 from .pickles import TRUST_FLAG, UntrustedCheckpointError, load_arrays
 from .reading import container_of, read_checkpoint, register_safe_loader, sha256_of
 from .writing import SUFFIXES, check_target, write_checkpoint
@@ -16,6 +16,7 @@ __all__ = [
     'TRUST_FLAG',
     'LoadReport',
     'UntrustedCheckpointError',
+    'check_settings',
     'check_target',
     'container_of',
     'load_arrays',

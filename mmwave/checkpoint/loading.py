@@ -123,6 +123,23 @@ def load_matching(
     return report
 
 
+def check_settings(module: nn.Module, checkpoint: Any, source: str) -> None:
+    """Have every part that knows what its weights were trained with look at the file's notes.
+
+    Args:
+        module: a model, whose backbones are such parts.
+        checkpoint: what :func:`read_checkpoint` returned.
+        source: named in errors.
+
+    Raises:
+        ValueError: where weights were noted to need another family or other settings.
+    """
+    for part in module.modules():
+        check = getattr(part, 'check_settings', None)
+        if check is not None:
+            check(checkpoint, source)
+
+
 def _is_counter(name: str) -> bool:
     return name.endswith('num_batches_tracked')
 

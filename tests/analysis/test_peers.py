@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmwave.analysis.peers.repmlpnet import PublishedDeploy, PublishedTrain, sizes
+from mmwave.analysis.peers.repmlpnet import PublishedDeploy, PublishedTrain
 from mmwave.models import RepMLPNet
 from tests.contracts import images, randomise_norms, relative_error, total
 
@@ -117,7 +117,7 @@ def test_the_model_is_left_alone(peer):
 @pytest.mark.parametrize('peer', PEERS)
 def test_images_that_windows_do_not_fill_are_refused(peer):
     model = small(tuple(FREE))
-    height, width = sizes(model.arch).divisors
+    height, width = model.arch.filled_sizes().divisors
     assert [(height // (4 << i) // h, width // (4 << i) // w) for i, (h, w) in enumerate(FREE)] == [
         *FREE.values()
     ]

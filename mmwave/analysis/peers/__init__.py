@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from mmwave.models import MLPBackbone, RepMLPNet
+from mmwave.models.backbones.repmlpnet import RepMLPNetArch
 from mmwave.structures import SizeConstraint
 
 from . import repmlpnet
@@ -38,7 +39,7 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
             backbone=RepMLPNet,
             inference=repmlpnet.PublishedDeploy,
             training=repmlpnet.PublishedTrain,
-            sizes=repmlpnet.sizes,
+            sizes=RepMLPNetArch.filled_sizes,
         ),
     }
 )

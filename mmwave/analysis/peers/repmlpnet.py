@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from mmwave.deploy.fuse import conv_to_fc, fuse_norm_after, norm_affine
 from mmwave.models import RepMLPNet
 from mmwave.models.backbones.repmlpnet import RepMLPNetArch
-from mmwave.structures import SizeConstraint
 
 PATCH, STEP = 4, 2
 """Kernel and stride in front of the first stage, and of every further one."""
@@ -125,7 +124,7 @@ class _Published(nn.Module):
     def __init__(self, model: RepMLPNet, *, deploy: bool) -> None:
         super().__init__()
         arch, stages = model.arch, range(model.num_stages)
-        self.sizes = sizes(arch)
+        self.sizes = arch.filled_sizes()
         self.stem = ConvNorm(model.in_channels, arch.dims[0], PATCH, stride=PATCH)
         self.downsamples = nn.ModuleList(
             ConvNorm(arch.dims[i - 1], arch.dims[i], STEP, stride=STEP) for i in stages[1:]
@@ -207,16 +206,6 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return norm_affine(
         state['weight'], state['bias'], state['running_mean'], state['running_var'], norm.eps
     )
-
-
-def sizes(arch: RepMLPNetArch) -> SizeConstraint:
-    """The images that whole windows fill at every stage."""
-    strides = [PATCH * STEP**i for i in range(len(arch.windows))]
-    height, width = (
-        math.lcm(*(s * window[axis] for s, window in zip(strides, _windows(arch), strict=True)))
-        for axis in (0, 1)
-    )
-    return SizeConstraint(divisors=(height, width))
 
 
 def _windows(arch: RepMLPNetArch) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmwave.checkpoint import load_matching, state_dict_of
+from mmwave.checkpoint import check_settings, load_matching, state_dict_of
 from mmwave.registry import HOOKS
 
 
@@ -43,6 +43,4 @@ class LoadReportHook(Hook):
             source='the checkpoint',
         )
         runner.logger.info(report.summary())
-        for part in model.modules():
-            if hasattr(part, 'check_settings'):
-                part.check_settings(checkpoint, 'the checkpoint')
+        check_settings(model, checkpoint, 'the checkpoint')

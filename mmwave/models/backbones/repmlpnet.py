@@ -114,6 +114,14 @@ class RepMLPNetArch:
                     f'and of reduction={self.reduction}'
                 )
 
+    def filled_sizes(self) -> SizeConstraint:
+        """Image sizes whose maps are filled by the windows of every stage."""
+        height, width = (
+            math.lcm(*(s * window[axis] for s, window in zip(STRIDES, self.windows, strict=True)))
+            for axis in (0, 1)
+        )
+        return SizeConstraint(divisors=(height, width))
+
 
 # The model functions of the release's repmlpnet.py.
 _T = RepMLPNetArch(
@@ -367,7 +375,7 @@ class RepMLPNet(MLPBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
-            size_constraint=_strict_sizes(sizes) if grid_mode == 'strict' else None,
+            size_constraint=sizes.filled_sizes() if grid_mode == 'strict' else None,
             init_cfg=init_cfg,
         )
         self.arch = sizes
@@ -509,12 +517,3 @@ class RepMLPNet(MLPBackbone):
 
 def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     return norm_affine(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
-
-
-def _strict_sizes(arch: RepMLPNetArch) -> SizeConstraint:
-    """Sizes whose maps are filled by the windows of every stage."""
-    height, width = (
-        math.lcm(*(s * window[axis] for s, window in zip(STRIDES, arch.windows, strict=True)))
-        for axis in (0, 1)
-    )
-    return SizeConstraint(min_size=min(height, width), divisors=(height, width))
