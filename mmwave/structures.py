@@ -23,10 +23,12 @@ class SizeConstraint:
     Attributes:
         min_size: smallest accepted height and width in pixels.
         divisors: accepted heights are multiples of the first, widths of the second; 1 means any.
+        only: the one accepted height and width; None where there are more.
     """
 
     min_size: int = 32
     divisors: tuple[int, int] = (1, 1)
+    only: tuple[int, int] | None = None
 
     def check(self, height: int, width: int) -> None:
         """Raise ``ValueError`` naming the size and the accepted ones unless the image fits."""
@@ -34,6 +36,11 @@ class SizeConstraint:
             raise ValueError(
                 f'image of {height} x {width} pixels (height x width) is too small: '
                 f'each side must be at least {self.min_size}'
+            )
+        if self.only not in (None, (height, width)):
+            raise ValueError(
+                f'image of {height} x {width} pixels (height x width) does not fit: '
+                f'it must have {self.only[0]} x {self.only[1]}'
             )
         by_height, by_width = self.divisors
         if height % by_height or width % by_width:

@@ -1,5 +1,6 @@
 """The backbones that ``tests/models/backbones/test_contract.py`` is held against."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from mmwave.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 """The top folder of the repository."""
-SMALLEST = {'RepMLPNet': 't224', 'WaveMLP': 't-dw'}
+SMALLEST = {
+    'EAMLP': '7',
+    'GMLP': 'ti16',
+    'MLPMixer': 's16',
+    'PosMLP': 't',
+    'RepMLPNet': 't224',
+    'ResMLP': 's12',
+    'ViP': 's7',
+    'WaveMLP': 't-dw',
+}
 """Backbone -> the variant that the quick tests use."""
 
 
@@ -34,6 +44,12 @@ def variants() -> list:
 def build(name: str, arch: object, **options: object) -> MLPBackbone:
     torch.manual_seed(0)
     return MODELS.build(dict(type=f'mmwave.{name}', arch=arch, **options))
+
+
+def shallow(name: str, arch: str) -> object:
+    """The arch with one block a stage, for what is the same at any depth and slow to find out."""
+    sizes = registered()[name].archs[arch]
+    return replace(sizes, depths=(1,) * len(sizes.depths))
 
 
 def randomise_norms(model: torch.nn.Module) -> None:

@@ -76,7 +76,7 @@ def test_doors(path):
 
 def test_no_backbone_imports_another():
     folder = PACKAGE / 'models/backbones'
-    families = {p.stem for p in folder.glob('*.py')} - {'__init__', 'base'}
+    families = {p.stem for p in folder.glob('*.py')} - {'__init__', 'base', 'grid'}
     for family in families:
         others = {
             n.rsplit('.', 1)[-1] for n in imports(folder / f'{family}.py', top_level_only=False)

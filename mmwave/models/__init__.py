@@ -1,5 +1,27 @@
-"""Backbones and the layers they are made of."""
+"""Backbones, necks and the layers they are made of."""
 
-from .backbones import MLPBackbone, RepMLPNet, WaveMLP
+from .backbones import (
+    EAMLP,
+    GMLP,
+    MLPBackbone,
+    MLPMixer,
+    PosMLP,
+    RepMLPNet,
+    ResMLP,
+    ViP,
+    WaveMLP,
+)
+from .necks import SimpleFeaturePyramid
 
-__all__ = ['MLPBackbone', 'RepMLPNet', 'WaveMLP']
+__all__ = [
+    'EAMLP',
+    'GMLP',
+    'MLPBackbone',
+    'MLPMixer',
+    'PosMLP',
+    'RepMLPNet',
+    'ResMLP',
+    'SimpleFeaturePyramid',
+    'ViP',
+    'WaveMLP',
+]

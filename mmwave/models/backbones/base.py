@@ -51,14 +51,19 @@ def per_stage(name: str, values: Sequence[Any], count: int) -> tuple[Any, ...]:
     return values
 
 
+def check_rate(rate: float) -> None:
+    """Raise ``ValueError`` for a drop path rate out of 0 .. 1, 1 excluded."""
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f'drop_path_rate={rate} must be at least 0 and below 1')
+
+
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     """The rate of every block of every stage: linear from 0 at the first to ``rate`` at the last.
 
     Raises:
         ValueError: for a rate out of 0 .. 1, 1 excluded.
     """
-    if not 0.0 <= rate < 1.0:
-        raise ValueError(f'drop_path_rate={rate} must be at least 0 and below 1')
+    check_rate(rate)
     depth = sum(depths)
     rates = iter([rate * k / max(depth - 1, 1) for k in range(depth)])
     return [[next(rates) for _ in range(blocks)] for blocks in depths]

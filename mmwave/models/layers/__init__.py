@@ -3,12 +3,16 @@
 from .affine import Affine
 from .channel_mlp import ChannelMLP
 from .conv_embed import ConvEmbed
+from .linear_mlp import LinearMLP
 from .norm import batch_norms, batch_statistics_kept, build_norm
+from .token_linear import TokenLinear
 
 __all__ = [
     'Affine',
     'ChannelMLP',
     'ConvEmbed',
+    'LinearMLP',
+    'TokenLinear',
     'batch_norms',
     'batch_statistics_kept',
     'build_norm',

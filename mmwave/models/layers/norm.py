@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmcv.cnn import build_norm_layer
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 NORMS = {
@@ -12,6 +12,13 @@ NORMS = {
     # One group: over all channels and positions of an image, the papers' "LayerNorm" on maps.
     'GN': dict(type='GN', num_groups=1),
 }
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of each position by itself: (N, C, H, W) -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def build_norm(name: str, channels: int) -> nn.Module:

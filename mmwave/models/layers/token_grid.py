@@ -1,0 +1,182 @@
+"""Maps (N, H, W, C) of any size, for layers whose weights are tied to a grid of h x w positions.
+
+Two answers to one question, with one set of methods that blocks are written against:
+:class:`WindowTokens` cuts the map into windows of the trained grid; :class:`ResizedTokens`
+resamples the map to the trained grid, and what the layers make of it back.
+
+The second is what interpolating the weights comes to. Let W mix the trained positions, U
+interpolate from the trained grid to the map's and D from the map's to the trained one. The matrix
+of the interpolated layer is U W D: its rows are interpolated to the new outputs, its columns to the
+new inputs. That product is never built; D, W and U are applied one after the other. Rows of U and D
+sum to one, so that a constant map stays constant where it does under W.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .windows import join
+
+
+def resampling(source: int, target: int, like: Tensor) -> Tensor:
+    """The matrix (target, source) of linear interpolation along an axis, antialiased.
+
+    Positions are centres of equal cells; reduced axes are averaged by a triangle that is as wide
+    as two of the target's cells. Rows sum to one. The same as torch's
+    ``interpolate(mode='bilinear', antialias=True)``, which knows no half precision on the CPU.
+    """
+    scale = source / target
+    exact = torch.float64 if like.dtype == torch.float64 else torch.float32
+    at = torch.arange(source, device=like.device, dtype=exact)
+    wanted = (torch.arange(target, device=like.device, dtype=exact) + 0.5) * scale - 0.5
+    reach = torch.sym_max(scale, 1.0)
+    weights = (1 - (at - wanted[:, None]).abs() / reach).clamp(min=0)
+    return (weights / weights.sum(dim=1, keepdim=True)).to(like.dtype)
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """What both answers have in common.
+
+    Attributes:
+        size: H and W of the map.
+        window: h and w, the grid that the layers were trained on.
+    """
+
+    size: tuple[int, int]
+    window: tuple[int, int]
+
+    count = 1
+    """T, windows of a map."""
+
+    def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+        """The stage's own form as layers take it that mix positions along ``axes`` (1: H, 2: W)."""
+        raise NotImplementedError
+
+    def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+        """What such layers gave, in the stage's own form."""
+        raise NotImplementedError
+
+    def mixed(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
+        """``x`` with its positions mixed by ``mix``: (M, h * w, C) -> (M, h * w, C)."""
+        tokens = self.trained(x).flatten(1, 2)
+        return self.back(mix(tokens).unflatten(1, self.window))
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Mean over the positions of the whole map: (N, C)."""
+        raise NotImplementedError
+
+    def spread(self, factors: Tensor) -> Tensor:
+        """Factors (N, C) of whole images, to multiply the stage's own form with."""
+        raise NotImplementedError
+
+    def dropped(self, x: Tensor, drop_path: nn.Module | None) -> Tensor:
+        """``x`` with all of an image dropped or kept, by a module that drops rows of a batch."""
+        if drop_path is None or not drop_path.training:
+            return x
+        return x * self.spread(drop_path(x.new_ones(x.shape[0] // self.count, 1)))
+
+    def even(self, x: Tensor) -> Tensor:
+        """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
+        raise NotImplementedError
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The stage's own form -> (N, C, H, W)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class WindowTokens(TokenGrid):
+    """Windows (N * T, h, w, C) of a map, the stage's own form: layers see each by itself.
+
+    Attributes:
+        shape: rows and columns of windows.
+        mask: (T, h, w, 1), 1 on the map and 0 outside; None where the windows fill the map.
+    """
+
+    shape: tuple[int, int]
+    mask: Tensor | None
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """T, windows of a map."""
+        return self.shape[0] * self.shape[1]
+
+    def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+        if self.mask is None:
+            return x
+        return (x.unflatten(0, (-1, self.count)) * self.mask.to(x)).flatten(0, 1)
+
+    def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+        return x
+
+    def mean(self, x: Tensor) -> Tensor:
+        # Means of windows, then of their means: in half precision a sum over a map may overflow.
+        means = self.trained(x).mean(dim=(1, 2)).unflatten(0, (-1, self.count)).mean(dim=1)
+        filled = self.count * self.window[0] * self.window[1]
+        return means * (filled / (self.size[0] * self.size[1]))
+
+    def spread(self, factors: Tensor) -> Tensor:
+        return factors.repeat_interleave(self.count, dim=0)[:, None, None]
+
+    def even(self, x: Tensor) -> Tensor:
+        return self.trained(x)
+
+    def whole(self, x: Tensor) -> Tensor:
+        return join(x.permute(0, 3, 1, 2), self.size, self.shape)
+
+
+@dataclass(frozen=True)
+class ResizedTokens(TokenGrid):
+    """A map (N, H, W, C), the stage's own form: layers see it resampled to the trained grid.
+
+    Attributes:
+        down: for H and W, the matrix to the trained grid; None where the sides are the same.
+        up: for H and W, the matrix from the trained grid.
+    """
+
+    down: tuple[Tensor | None, Tensor | None]
+    up: tuple[Tensor | None, Tensor | None]
+
+    @classmethod
+    def of(cls, size: tuple[int, int], window: tuple[int, int], like: Tensor) -> 'ResizedTokens':
+        """The grid of a map of ``size`` for layers trained on ``window``."""
+
+        def matrices(sources: tuple[int, int], targets: tuple[int, int]) -> tuple:
+            pairs = zip(sources, targets, strict=True)
+            return tuple(None if s == t else resampling(s, t, like) for s, t in pairs)
+
+        return cls(size, window, matrices(size, window), matrices(window, size))
+
+    def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+        return _resampled(x, self.down, axes)
+
+    def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+        return _resampled(x, self.up, axes)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(1, 2))
+
+    def spread(self, factors: Tensor) -> Tensor:
+        return factors[:, None, None]
+
+    def even(self, x: Tensor) -> Tensor:
+        height, width = self.size
+        return F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+
+    def whole(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2)
+
+
+def _resampled(
+    x: Tensor, matrices: tuple[Tensor | None, Tensor | None], axes: tuple[int, ...]
+) -> Tensor:
+    for axis in axes:
+        matrix = matrices[axis - 1]
+        if matrix is not None:
+            sides = (x.shape[0], matrix.shape[0], *x.shape[2:])
+            x = torch.matmul(matrix, x.flatten(2)).view(sides) if axis == 1 else matrix @ x
+    return x
