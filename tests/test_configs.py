@@ -16,6 +16,8 @@ from mmengine.registry import MODELS, DefaultScope, Registry
 
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.models import MLPBackbone
+from mmwave.structures import StageInfo
+from mmwave.zoo.names import LeafName
 from tests.contracts import ROOT
 
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
@@ -23,7 +25,7 @@ SCOPES = {'in1k': 'mmpretrain', 'coco': 'mmdet', 'ade20k': 'mmseg', 'cityscapes'
 METHODS = {'retinanet', 'mask-rcnn', 'sem-fpn', 'upernet'}
 SCHEDULES = {'1x', '40k', '80k', '160k'}
 NAME = re.compile(
-    r'(?P<family>[a-z]+)-(?P<variant>[a-z0-9]+(-dw)?)'
+    r'(?P<family>mlp-mixer|[a-z]+)-(?P<variant>[a-z0-9]+(-dw)?)'
     r'(_(?P<method>[a-z-]+)_(?P<schedule>[0-9]+[xk]))?'
     r'_(?P<data>[a-z0-9]+)(-(?P<recipe>mindcv))?(-(?P<height>\d+)x(?P<width>\d+))?'
 )
@@ -37,6 +39,14 @@ QUICK = {
     'repmlpnet-t224_in1k',
     'repmlpnet-t256_retinanet_1x_coco',
     'repmlpnet-t256_upernet_160k_ade20k-512x512',
+    'gmlp-s16_retinanet_1x_coco',
+    'resmlp-s12_upernet_80k_cityscapes-512x1024',
+    'mlp-mixer-s16_in1k',
+    'mlp-mixer-b16_sem-fpn_40k_ade20k-512x512',
+    'vip-s7_retinanet_1x_coco',
+    'posmlp-t_sem-fpn_40k_ade20k-512x512',
+    'eamlp-7_in1k',
+    'eamlp-7_sem-fpn_40k_ade20k-512x512',
 }
 every_leaf = pytest.mark.parametrize('leaf', LEAVES, ids=lambda p: p.stem)
 quick_and_slow = pytest.mark.parametrize(
@@ -70,9 +80,11 @@ def test_name_says_what_is_inside(leaf):
     match = NAME.fullmatch(leaf.stem)
     assert match, leaf.stem
     cfg = load(leaf)
-    assert match['family'] == leaf.parent.name
+    assert match['family'].replace('-', '_') == leaf.parent.name
     assert cfg.model.backbone.arch == match['variant']
-    assert cfg.model.backbone.type.lower() == f'mmwave.{match["family"]}'
+    assert cfg.model.backbone.type.lower() == f'mmwave.{match["family"].replace("-", "")}'
+    parsed = LeafName.parse(leaf.stem)
+    assert (parsed.family, parsed.variant) == (match['family'], match['variant'])
     assert cfg.default_scope == SCOPES[match['data']]
     if match['method']:
         assert match['method'] in METHODS
@@ -148,35 +160,109 @@ def test_pretrained_weights_are_set_in_one_place(leaf, monkeypatch):
     if NAME.fullmatch(leaf.stem)['data'] == 'in1k':
         assert 'init_cfg' not in Config.fromfile(leaf).model.backbone
         return
-    variant = NAME.fullmatch(leaf.stem)['variant']
-    name = f'{leaf.parent.name}-{variant}_in1k.pth'
+    match = NAME.fullmatch(leaf.stem)
+    name = f'{match["family"]}-{match["variant"]}_in1k.pth'
     assert Config.fromfile(leaf).model.backbone.init_cfg.checkpoint == f'checkpoints/{name}'
     assert (leaf.parent / name).with_suffix('.py').is_file()
     monkeypatch.setenv('MMWAVE_CHECKPOINTS', 'elsewhere')
     assert Config.fromfile(leaf).model.backbone.init_cfg.checkpoint == f'elsewhere/{name}'
 
 
+def levels(neck: dict, stages: tuple[StageInfo, ...]) -> list[tuple[int, float]]:
+    """Channels and stride of each of a neck's outputs; asserts that it fits what it is given."""
+    channels = [stage.channels for stage in stages]
+    strides = [stage.stride for stage in stages]
+    if neck.type == 'Feature2Pyramid':  # one map a scale
+        assert channels == [neck.embed_dim] * 4
+        scales = [4, 2, 1, 0.5]
+        return [(neck.embed_dim, s / k) for s, k in zip(strides, scales, strict=True)]
+    if neck.type == 'FPN':
+        assert list(neck.in_channels) == channels
+        assert strides == [strides[0] * 2**i for i in range(len(strides))]
+        assert neck.get('start_level', 0) == 0
+    else:
+        assert neck.type == 'mmwave.SimpleFeaturePyramid'
+        assert [neck.in_channels] == channels
+        strides = [strides[0] / k for k in neck.get('scales', (4, 2, 1, 0.5))]
+    while len(strides) < neck.get('num_outs', 0):
+        strides.append(2 * strides[-1])
+    return [(neck.get('out_channels', 256), stride) for stride in strides]
+
+
 @every_leaf
-def test_widths_are_the_backbone_s(leaf):
+def test_widths_and_strides_are_the_backbone_s(leaf):
     cfg = load(leaf)
     with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
-        backbone = MODELS.build(cfg.model.backbone)
-    channels = [info.channels for info in backbone.stage_info]
-    strides = [info.stride for info in backbone.stage_info]
+        stages = MODELS.build(cfg.model.backbone).stage_info
     model = cfg.model
     if cfg.default_scope == 'mmpretrain':
-        assert [model.head.in_channels] == channels
+        assert [model.head.in_channels] == [stage.channels for stage in stages]
         return
-    widths = model.neck.in_channels if 'neck' in model else model.decode_head.in_channels
-    assert list(widths) == channels
+    maps = [(stage.channels, stage.stride) for stage in stages]
+    if 'neck' in model:
+        maps = levels(model.neck, stages)
+    channels, strides = (list(column) for column in zip(*maps, strict=True))
     if model.type == 'RetinaNet':
-        assert model.bbox_head.anchor_generator.strides[:3] == strides
-        assert model.neck.get('start_level', 0) == 0
+        assert model.bbox_head.anchor_generator.strides == strides
+        assert channels == [model.bbox_head.in_channels] * 5
+        if model.neck.type == 'FPN':
+            assert model.neck.add_extra_convs == 'on_input'
     elif model.type == 'MaskRCNN':
-        assert model.rpn_head.anchor_generator.strides[:4] == strides
-        assert model.roi_head.bbox_roi_extractor.featmap_strides == strides
+        assert model.rpn_head.anchor_generator.strides == strides
+        for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
+            assert extractor.featmap_strides == strides[:4]
+            assert [extractor.out_channels] * 5 == channels
+        assert [model.rpn_head.in_channels] * 5 == channels
+    else:
+        assert list(model.decode_head.in_channels) == channels
+        assert model.decode_head.in_index == [0, 1, 2, 3]
+    if model.get('decode_head', {}).get('type') == 'FPNHead':
+        # It asks for ratios alone, by a logarithm that is cut off: 28 / 3.5 would give 2.
+        stated = model.decode_head.feature_strides
+        assert [s / stated[0] for s in stated] == [s / strides[0] for s in strides]
+        assert [math.log2(s).is_integer() for s in stated] == [True] * 4
     if 'auxiliary_head' in model:
-        assert model.auxiliary_head.in_channels == channels[model.auxiliary_head.in_index]
+        index = model.auxiliary_head.in_index
+        assert model.auxiliary_head.in_channels == channels[index]
+        assert strides[index] in (14, 16)
+
+
+# Backbones that fill up the last patches of an image; their maps cover more than the image then.
+@pytest.mark.parametrize(
+    'leaf',
+    [
+        leaf
+        for leaf in LEAVES
+        if leaf.parent.name in ('eamlp', 'gmlp', 'mlp_mixer', 'resmlp', 'vip')
+        and not leaf.stem.endswith('_in1k')
+    ],
+    ids=lambda p: p.stem,
+)
+def test_patches_fill_what_images_are_padded_to(leaf):
+    """Else boxes and logits of the filled map would be squeezed into the image."""
+    cfg = load(leaf)
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        step = MODELS.build(cfg.model.backbone).stage_info[-1].stride
+    own = cfg.model.data_preprocessor
+    if cfg.default_scope == 'mmdet':
+        divisors = [own.pad_size_divisor]
+    else:
+        divisors = [own.size_divisor, own.test_cfg.size_divisor]
+    assert [divisor % step for divisor in divisors] == [0] * len(divisors)
+
+
+@every_leaf
+def test_images_are_scaled_as_in_pretraining(leaf):
+    match = NAME.fullmatch(leaf.stem)
+    cfg = load(leaf)
+    own = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+    pretraining = load(leaf.parent / f'{match["family"]}-{match["variant"]}_in1k.py')
+    halves = match['family'] in ('gmlp', 'mlp-mixer')
+    assert list(own.mean) == ([127.5] * 3 if halves else [123.675, 116.28, 103.53])
+    assert (own.mean, own.std) == (
+        pretraining.data_preprocessor.mean,
+        pretraining.data_preprocessor.std,
+    )
 
 
 def tiny_batch(cfg: Config) -> dict:

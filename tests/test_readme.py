@@ -10,12 +10,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import mmwave
+from mmwave.models import ResMLP
 from tests.contracts import ROOT
 
 DOCUMENTS = [
     ROOT / 'README.md',
     ROOT / 'CONTRIBUTING.md',
     ROOT / 'SECURITY.md',
+    ROOT / 'configs/README.md',
     *sorted(ROOT.glob('configs/*/README.md')),
     ROOT / 'projects/real_mini/README.md',
     ROOT / 'projects/shapes/README.md',
@@ -103,8 +105,8 @@ def test_the_first_page_names_the_two_commands():
 
 @pytest.fixture(scope='module')
 def snippets():
-    detection, segmentation, plain = SNIPPET.findall((ROOT / 'README.md').read_text())
-    return {'mmdet': detection, 'mmseg': segmentation, 'plain': plain}
+    texts = SNIPPET.findall((ROOT / 'README.md').read_text())
+    return dict(zip(('memory', 'mmdet', 'mmseg', 'plain'), texts, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,13 @@ def test_the_plain_snippet_runs(snippets):
         (1, info.channels, 224 // info.stride, 224 // info.stride)
         for info in scope['backbone'].stage_info
     ]
+
+
+def test_the_snippet_for_a_model_in_memory_runs(snippets):
+    pytest.importorskip('timm')
+    scope = {}
+    exec(snippets['memory'].replace('pretrained=True', ''), scope)  # noqa: S102  our own README
+    assert scope['backbone'].arch == ResMLP.archs['s12']
 
 
 def test_the_documents_know_the_version():

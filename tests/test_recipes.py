@@ -1,6 +1,7 @@
 """ImageNet recipes: what the configs build is what the releases state."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from PIL import Image
 from timm.scheduler import CosineLRScheduler
 
+from mmwave.apis.preflight import preflight
 from mmwave.models import RepMLPNet
 from tests.contracts import ROOT
-from tests.test_configs import build, load
+from tests.test_configs import LEAVES, build, load
 
 
 def learning_rates(cfg: Config, steps: int, epoch_length: int | None = None) -> list[float]:
@@ -37,19 +40,34 @@ def learning_rates(cfg: Config, steps: int, epoch_length: int | None = None) -> 
     return rates
 
 
-def test_in1k_learning_rates_are_the_release_s():
-    """timm's scheduler with the release's options: 300 epochs, 5 of warm-up, 10 of cool-down."""
-    cfg = load(ROOT / 'configs/wavemlp/wavemlp-t_in1k.py')
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    timm = CosineLRScheduler(optimizer, t_initial=300, lr_min=1e-5, warmup_t=5, warmup_lr_init=1e-6)
+@pytest.mark.parametrize(
+    ('leaf', 'rate', 'last', 'warm', 'first', 'epochs'),
+    [
+        ('wavemlp/wavemlp-t', 1e-3, 1e-5, 5, 1e-6, 300),
+        ('posmlp/posmlp-t', 2e-3, 1e-6, 10, 1e-5, 300),
+        ('posmlp/posmlp-s', 1e-3, 1e-6, 10, 1e-5, 300),
+        ('vip/vip-s7', 2e-3, 1e-5, 20, 1e-6, 300),
+        ('resmlp/resmlp-s12', 5e-3, 1e-5, 5, 1e-6, 400),
+        ('eamlp/eamlp-7', 1e-3, 1e-5, 5, 1e-6, 300),
+    ],
+)
+def test_in1k_learning_rates_are_the_release_s(leaf, rate, last, warm, first, epochs):
+    """timm's scheduler with the release's options, ten epochs of cool-down included."""
+    cfg = load(ROOT / f'configs/{leaf}_in1k.py')
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    timm = CosineLRScheduler(
+        optimizer, t_initial=epochs, lr_min=last, warmup_t=warm, warmup_lr_init=first
+    )
     wanted = []
-    for epoch in range(310):
+    for epoch in range(epochs + 10):
         timm.step(epoch)
         wanted.append(optimizer.param_groups[0]['lr'])
-    got = learning_rates(cfg, 310)
+    got = learning_rates(cfg, epochs + 10)
     # Chained with the warm-up, the cosine has begun a little in the first epochs.
-    assert got[:5] == pytest.approx(wanted[:5], rel=1e-3)
-    assert got[5:] == pytest.approx(wanted[5:], rel=1e-4)
+    begun = [cosine(epoch, epochs) for epoch in range(warm)]
+    ratios = [g / w for g, w in zip(got, wanted, strict=True)]
+    assert ratios[:warm] == pytest.approx(begun, rel=3e-4)
+    assert ratios[warm:] == pytest.approx([1.0] * (epochs + 10 - warm), rel=1e-4)
 
 
 def test_in1k_recipe():
@@ -93,6 +111,11 @@ def test_in1k_recipe():
         ('wavemlp/wavemlp-s_in1k', 0.05),
         ('repmlpnet/repmlpnet-t224_in1k', 0.1),
         ('repmlpnet/repmlpnet-t224_in1k-mindcv', 2e-5),
+        ('posmlp/posmlp-t_in1k', 0.067),
+        ('vip/vip-s14_in1k', 0.05),
+        ('gmlp/gmlp-ti16_in1k', 0.1),
+        ('resmlp/resmlp-s12_in1k', 0.2),  # affine layers and scales included
+        ('eamlp/eamlp-7_in1k', 0.03),
     ],
 )
 def test_norms_and_biases_do_not_decay(leaf, wanted):
@@ -100,7 +123,8 @@ def test_norms_and_biases_do_not_decay(leaf, wanted):
     model = build(cfg)
     recipe = dict(cfg.optim_wrapper, type='OptimWrapper')
     recipe.pop('loss_scale', None)
-    wrapper = build_optim_wrapper(model, recipe)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        wrapper = build_optim_wrapper(model, recipe)
     decay = {id(g['params'][0]): g['weight_decay'] for g in wrapper.param_groups}
     for name, parameter in model.named_parameters():
         assert decay[id(parameter)] == (wanted if parameter.dim() > 1 else 0), name
@@ -198,6 +222,201 @@ def test_mindcv_recipe():
     scale, side, interpolation = evaluation(cfg)
     assert (side / scale, side, interpolation) == (0.875, 224, 'bilinear')
     assert build(cfg).backbone.act_cfg == dict(type='GELU', approximate='tanh')
+
+
+def recipe(cfg: Config) -> dict:
+    """What a recipe's table states, as a config has it."""
+    wrapper = cfg.optim_wrapper
+    train = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    crops = (
+        [steps[0] for steps in train['RandomChoice'].transforms]
+        if 'RandomChoice' in train
+        else [train['RandomResizedCrop']]
+    )
+    augment, erase = train.get('RandAugment'), train.get('RandomErasing')
+    emas = [hook.momentum for hook in cfg.get('custom_hooks', ()) if hook.type == 'EMAHook']
+    return dict(
+        optimizer=(wrapper.optimizer.type, wrapper.optimizer.lr, wrapper.optimizer.weight_decay),
+        eps=wrapper.optimizer.eps,
+        amp=wrapper.type == 'AmpOptimWrapper',
+        clip=wrapper.get('clip_grad', {}).get('max_norm'),
+        epochs=cfg.train_cfg.max_epochs,
+        batch=(cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size),
+        repeated=cfg.train_dataloader.sampler.type == 'RepeatAugSampler',
+        ema=emas,
+        mixing=augments(cfg) if cfg.model.train_cfg else [],
+        smoothing=cfg.model.head.loss.label_smooth_val,
+        augment=augment
+        and (augment.num_policies, augment.magnitude_level, augment.get('magnitude_std', 0)),
+        erase=erase and erase.erase_prob,
+        crops=[crop.interpolation for crop in crops],
+        ratios={tuple(crop.get('aspect_ratio_range', (3 / 4, 4 / 3))) for crop in crops},
+        evaluation=evaluation(cfg),
+        drop_path=cfg.model.backbone.get('drop_path_rate', 0),
+        drop=cfg.model.backbone.get('drop_rate', 0),
+    )
+
+
+# The release of Wave-MLP, which the others' rows are told from.
+WAVE = dict(
+    optimizer=('AdamW', 1e-3, 0.05),
+    eps=1e-8,
+    amp=True,
+    clip=None,
+    epochs=300,
+    batch=(128, 1024),
+    repeated=True,
+    ema=[4e-5],
+    mixing=[('Mixup', 0.8), ('CutMix', 1.0)],
+    smoothing=0.1,
+    augment=(2, 9, 0.5),
+    erase=0.25,
+    crops=['bilinear', 'bicubic'],
+    ratios={(3 / 4, 4 / 3)},
+    evaluation=(248, 224, 'bicubic'),
+    drop_path=0.1,
+    drop=0,
+)
+POSMLP = WAVE | dict(
+    optimizer=('AdamW', 1e-3, 0.067),
+    eps=1e-5,
+    clip=1.0,
+    batch=(60, 480),
+    repeated=False,
+    ema=[8e-5],
+    mixing=[('Mixup', 0.5), ('CutMix', 1.0)],
+    augment=(3, 6, 1.0),
+    erase=None,
+    ratios={(0.67, 1.5)},
+    drop=0.0233,
+)
+VIP = WAVE | dict(optimizer=('AdamW', 2e-3, 0.05), batch=(256, 2048), repeated=False, ema=[])
+RESMLP = WAVE | dict(
+    optimizer=('Lamb', 5e-3, 0.2),
+    eps=1e-6,
+    amp=False,
+    epochs=400,
+    batch=(256, 2048),
+    ema=[],
+    crops=['bicubic'],
+    drop_path=0.05,
+)
+GMLP = WAVE | dict(
+    optimizer=('AdamW', 1e-3 * 2048 / 512, 0.1),
+    amp=False,
+    batch=(256, 2048),
+    repeated=False,
+    ema=[],
+    augment=(2, 9, 0),
+    crops=['bicubic'],
+    evaluation=(256, 224, 'bicubic'),
+)
+MIXER = WAVE | dict(
+    optimizer=('AdamW', 3e-3, 0.3),
+    amp=False,
+    clip=1.0,
+    batch=(64, 4096),
+    repeated=False,
+    ema=[],
+    mixing=[],
+    smoothing=0.0,
+    augment=None,
+    erase=None,
+    crops=['bilinear'],
+    evaluation=(256, 224, 'bicubic'),
+    drop_path=0,
+)
+EAMLP = WAVE | dict(optimizer=('AdamW', 1e-3, 0.03), amp=False, batch=(64, 512), repeated=False)
+RECIPES = {
+    'wavemlp': WAVE,
+    'posmlp': POSMLP,
+    'posmlp-t': POSMLP | dict(optimizer=('AdamW', 2e-3, 0.067), batch=(128, 512)),
+    'vip': VIP,
+    'vip-l7': VIP | dict(evaluation=(256, 224, 'bicubic')),
+    'resmlp': RESMLP,
+    'gmlp': GMLP,
+    'mlp_mixer': MIXER,
+    'eamlp': EAMLP,
+}
+
+
+@pytest.mark.parametrize(
+    'leaf',
+    [
+        leaf
+        for leaf in LEAVES
+        if leaf.stem.endswith('_in1k') and leaf.parent.name != 'repmlpnet'  # tested above
+    ],
+    ids=lambda leaf: leaf.stem,
+)
+def test_recipes(leaf):
+    """Figures of the releases' READMEs, settings and logs."""
+    wanted = RECIPES.get(leaf.stem.removesuffix('_in1k'), RECIPES.get(leaf.parent.name))
+    assert recipe(load(leaf)) == wanted
+
+
+def test_mixer_decays_everything():
+    """As in mmpretrain's settings."""
+    assert (
+        'paramwise_cfg' not in load(ROOT / 'configs/mlp_mixer/mlp-mixer-s16_in1k.py').optim_wrapper
+    )
+
+
+@pytest.fixture
+def small_imagenet(tmp_path):
+    """Six images of two classes in ImageNet's folders, with list files beside them."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 4), ('val', 2)):
+        lines = []
+        for index in range(count):
+            label = index % 2
+            name = f'{split}/n0{label}/{index} of {split}.JPEG'  # spaces do no harm
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 256, (60 + index, 80, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name)
+            lines.append(f'{name} {label + 7}\n')
+        (tmp_path / f'{split}_list.txt').write_text(''.join(lines))
+    return tmp_path
+
+
+BY_LISTS = (
+    'train_dataloader.dataset.ann_file=train_list.txt train_dataloader.dataset.data_prefix=. '
+    'val_dataloader.dataset.ann_file=val_list.txt val_dataloader.dataset.data_prefix=.'
+)
+"""The options with which a leaf takes its images from list files, as the README prints them."""
+
+
+@pytest.mark.parametrize(
+    'leaf',
+    [
+        'wavemlp/wavemlp-t',
+        'posmlp/posmlp-t',
+        'vip/vip-l7',
+        'gmlp/gmlp-s16',
+        'resmlp/resmlp-s12',
+        'mlp_mixer/mlp-mixer-s16',
+        'repmlpnet/repmlpnet-t224',
+    ],
+)
+def test_images_by_list_files(leaf, small_imagenet, numpy_seed):
+    """Every data set's pipelines on images that lists name, with other labels than folders give."""
+    from mmpretrain.registry import DATASETS
+
+    cfg = load(ROOT / f'configs/{leaf}_in1k.py')
+    options = dict(option.split('=') for option in BY_LISTS.split())
+    roots = {
+        f'{split}_dataloader.dataset.data_root': str(small_imagenet) for split in ('train', 'val')
+    }
+    cfg.merge_from_dict(options | roots)
+    preflight(cfg)
+    for split, labels in (('train', [7, 8, 7, 8]), ('val', [7, 8])):
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+        items = list(dataset)
+        assert [item['data_samples'].gt_label.item() for item in items] == labels
+        assert [tuple(item['inputs'].shape) for item in items] == [(3, 224, 224)] * len(labels)
+        paths = [Path(item['data_samples'].img_path) for item in items]
+        assert {path.parent.parent for path in paths} == {small_imagenet / split}
 
 
 def raug15(**options: object) -> BaseTransform:

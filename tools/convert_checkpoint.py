@@ -8,7 +8,11 @@ from mmwave.convert import ConversionReport, convert_file
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('src', help='torch, safetensors, MindSpore or Paddle file')
+    parser.add_argument(
+        'src',
+        help='weights of PyTorch (.pth, .pt, .pth.tar, .safetensors), MindSpore (.ckpt), Paddle '
+        '(.pdparams) or JAX (.npz); the content tells which, not the suffix',
+    )
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
     parser.add_argument(
         '--no-ema',

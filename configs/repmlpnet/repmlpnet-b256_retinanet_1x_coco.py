@@ -17,5 +17,5 @@ model = dict(
             checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/repmlpnet-b256_in1k.pth',
         ),
     ),
-    neck=dict(in_channels=[192, 384, 768]),
+    neck=dict(in_channels=[192, 384, 768], add_extra_convs='on_input'),
 )

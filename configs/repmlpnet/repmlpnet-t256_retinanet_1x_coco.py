@@ -17,5 +17,5 @@ model = dict(
             checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/repmlpnet-t256_in1k.pth',
         ),
     ),
-    neck=dict(in_channels=[128, 256, 512]),
+    neck=dict(in_channels=[128, 256, 512], add_extra_convs='on_input'),
 )

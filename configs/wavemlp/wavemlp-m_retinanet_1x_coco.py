@@ -17,5 +17,5 @@ model = dict(
             type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/wavemlp-m_in1k.pth'
         ),
     ),
-    neck=dict(in_channels=[128, 320, 512]),
+    neck=dict(in_channels=[128, 320, 512], add_extra_convs='on_input'),
 )

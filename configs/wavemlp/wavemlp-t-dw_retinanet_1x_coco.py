@@ -18,5 +18,5 @@ model = dict(
             checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/wavemlp-t-dw_in1k.pth',
         ),
     ),
-    neck=dict(in_channels=[128, 320, 512]),
+    neck=dict(in_channels=[128, 320, 512], add_extra_convs='on_input'),
 )

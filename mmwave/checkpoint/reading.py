@@ -17,6 +17,7 @@ from .pickles import PICKLE_MAGIC, ZIP_MAGIC, damaged, load_arrays, load_restric
 StrPath = str | os.PathLike[str]
 """A local path."""
 
+_ZIP_HEADER, _ZIP_NAME_LENGTH = 30, slice(26, 28)  # bytes of a zip entry's header, up to its name
 _SAFETENSORS_HEADER = 8  # bytes of the little-endian length that such a file begins with
 # Torch's files without zip begin with a pickle of one number. In front of it are at most two bytes
 # of the protocol and nine of a frame.
@@ -42,7 +43,7 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     Raises:
         FileNotFoundError: where there is no such file.
         UntrustedCheckpointError: where the file asks for anything else and ``trust`` is false.
-        ValueError: where the file is damaged or of another format, Paddle's for one.
+        ValueError: where the file is damaged or of another format, Paddle's or NumPy's for one.
     """
     path = Path(path).expanduser()
     kind = container_of(path)
@@ -56,6 +57,11 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
             f'{path} is a pickle but no torch file; tools/convert_checkpoint.py reads those of '
             'Paddle'
         )
+    if kind == 'npz':
+        raise UserError(
+            f'{path} is an archive of NumPy arrays, no torch file; tools/convert_checkpoint.py '
+            'reads those of JAX models'
+        )
     if trust:
         try:
             return torch.load(path, map_location='cpu', weights_only=False)
@@ -64,8 +70,10 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     return load_restricted(path)
 
 
-def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'pickle', 'other']:
+def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'npz', 'pickle', 'other']:
     """The format of a weight file, told by its first bytes; ``'pickle'`` is one without torch's.
+
+    An ``'npz'`` is a zip archive of NumPy arrays; torch's own archives have no such entry in front.
 
     Raises:
         FileNotFoundError: where there is no such file.
@@ -79,10 +87,17 @@ def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'pickle', 'ot
     if head[_SAFETENSORS_HEADER:][:1] == b'{' and length <= path.stat().st_size:
         return 'safetensors'
     if head.startswith(ZIP_MAGIC):
-        return 'torch'
+        return 'npz' if _first_entry(path).endswith(b'.npy') else 'torch'
     if head.startswith(PICKLE_MAGIC):
         return 'torch' if _TORCH_MAGIC in head else 'pickle'
     return 'other'
+
+
+def _first_entry(path: Path) -> bytes:
+    """Name of the first file in a zip archive, as the header in front of its content has it."""
+    with path.open('rb') as file:
+        head = file.read(_ZIP_HEADER)
+        return file.read(int.from_bytes(head[_ZIP_NAME_LENGTH], 'little'))
 
 
 def sha256_of(path: StrPath) -> str:

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .readers import Framework
 from .rules import Rule, Zeros
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Tensor name -> shape."""
+
+Grid = tuple[int, int]
+"""Height and width in positions."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,15 @@ class Target:
         expected: all names and shapes that the family's rules must give.
         fold: makes the converted file's tensors of these, for published files that are folded in
             part; None where they are the converted file's.
+        rules: published names -> ours for this arch, in place of the family's; None where the
+            family's hold for every arch.
     """
 
     arch: str
     backbone: dict[str, Any]
     expected: Shapes
     fold: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    rules: tuple[Rule, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,17 +63,58 @@ class Release:
 
 
 @dataclass(frozen=True)
+class NormEps:
+    """The epsilon of norms, which no name and no shape tells.
+
+    Attributes:
+        pattern: our whole name of the norm.
+        value: epsilon of ours.
+        setting: argument of the backbone that another value is given to; empty where there is none.
+    """
+
+    pattern: str
+    value: float
+    setting: str = ''
+
+
+class Recognise(Protocol):
+    """Published names and shapes, and the trained grid -> the model."""
+
+    def __call__(self, shapes: Shapes, grid: Grid | None) -> Target: ...
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What changes the outputs of a model in memory and no tensor's name or shape tells.
+
+    That GELU is its only activation is looked at besides.
+
+    Attributes:
+        norm_eps: of the norms; the first whose pattern matches decides.
+        recognise: as the family's, given the grid of positions that the model was built for; None
+            where the family's is enough.
+        check: raises ``ValueError`` where the model is none of ours; None: nothing else to look at.
+    """
+
+    norm_eps: tuple[NormEps, ...] = ()
+    recognise: Recognise | None = None
+    check: Callable[[nn.Module, Target], None] | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """One paper's published files.
 
     Attributes:
         name: as in configs.
-        rules: published names -> ours.
         recognise: published names and shapes -> the model.
         releases: whose files are known.
+        rules: published names -> ours, where they are the same for every arch.
+        inspected: what is looked at in a model in memory; None: it is taken by its names alone.
     """
 
     name: str
-    rules: tuple[Rule, ...]
     recognise: Callable[[Shapes], Target]
     releases: tuple[Release, ...]
+    rules: tuple[Rule, ...] = ()
+    inspected: Inspected | None = None

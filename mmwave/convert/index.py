@@ -1,17 +1,27 @@
 """Which family is a file of, and whose release of it?"""
 
+import re
 from collections.abc import Collection, Sequence
 
 from mmwave.errors import UserError
 
-from . import repmlpnet, wavemlp
+from . import eamlp, gmlp, mlp_mixer, posmlp, repmlpnet, resmlp, vip, wavemlp
 from .family import Family, Release
 from .readers import Framework
 
-FAMILIES: tuple[Family, ...] = (wavemlp.FAMILY, repmlpnet.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    wavemlp.FAMILY,
+    repmlpnet.FAMILY,
+    posmlp.FAMILY,
+    vip.FAMILY,
+    gmlp.FAMILY,
+    resmlp.FAMILY,
+    mlp_mixer.FAMILY,
+    eamlp.FAMILY,
+)
 """Every family with a table of rules."""
 
-_OURS = ('backbone.stem.', 'stem.')
+_OURS = re.compile(r'(?:backbone\.)?stem\.(?!proj\.).*')  # timm's have stem.proj
 
 
 def identify(
@@ -40,7 +50,7 @@ def identify(
         )
     sought = '; '.join(f'{family.name} {_marks(family)}' for family in families)
     some = ', '.join(list(names)[:4])
-    ours = any(name.startswith(_OURS) for name in names)
+    ours = any(map(_OURS.fullmatch, names))
     hint = '. Names like these are of files that are converted already' if ours else ''
     raise UserError(
         f'of no known family: {len(names)} tensors ({some} ...); looked for {sought}{hint}'

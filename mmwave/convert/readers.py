@@ -1,6 +1,7 @@
 """Published weight files -> ``{name: tensor}``; the content tells the format, no code is run."""
 
 import math
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,11 +15,18 @@ from torch import Tensor
 
 from mmwave.checkpoint import container_of, load_arrays, read_checkpoint, state_dict_of
 
-Framework = Literal['pytorch', 'mindspore', 'paddle']
+Framework = Literal['pytorch', 'mindspore', 'paddle', 'jax']
 EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
 """Entries of a training checkpoint with averaged weights, as timm, DeiT and RepMLP name them."""
 
 _PADDLE_TABLE = 'StructuredToParameterName@@'
+
+_NUMPY_BFLOAT16 = np.dtype('V2')
+_NPZ_FAULTS = (
+    *(EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What reading a damaged ``.npz`` may end in."""
 
 # checkpoint.proto of MindSpore: field numbers, and what its TensorProto.tensor_type may be.
 _CHECKPOINT_VALUE = 1
@@ -62,7 +70,7 @@ class Source:
 
 
 def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) -> Source:
-    """Read a torch, safetensors, MindSpore or Paddle file.
+    """Read a torch, safetensors, MindSpore or Paddle file, or an ``.npz`` of a JAX model.
 
     Args:
         path: a local file.
@@ -80,6 +88,8 @@ def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) ->
         tensors, texts = read_mindspore(path)
         notes = tuple(f'skipped the text {name!r}' for name in texts)
         return Source(tensors, 'mindspore', 'model', notes)
+    if kind == 'npz':
+        return Source(read_npz(path), 'jax', 'model')
     if kind == 'pickle':
         return _chosen(*_paddle_as_torch(load_arrays(path, trust=trust)), 'paddle', ema)
     return _chosen(read_checkpoint(path, trust=trust), (), 'pytorch', ema)
@@ -121,9 +131,44 @@ def _paddle_as_torch(content: Any) -> tuple[Any, tuple[str, ...]]:
 def _paddle_tensor(entry: Any) -> Any:
     """The tensor in an entry of a Paddle file; what is none, as it is."""
     array = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
+    tensor = _of_numbers(array)
+    return entry if tensor is None else tensor
+
+
+def _of_numbers(array: Any) -> Tensor | None:
+    """An array as a tensor; None for anything but an array of numbers."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biufc':
-        return entry
+        return None
     return torch.from_numpy(array.astype(array.dtype.newbyteorder('='), copy=False))
+
+
+def read_npz(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Read an archive of NumPy arrays, as JAX models are saved: names are paths with slashes.
+
+    JAX's bfloat16 is no type of NumPy's; there it is two bytes without a meaning.
+
+    Raises:
+        ValueError: where the file is damaged, or holds an array that is not of numbers.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: _npz_tensor(name, archive[name]) for name in archive.files}
+    except _NPZ_FAULTS as error:
+        size = path.stat().st_size
+        raise ValueError(
+            f'{path} is damaged or no archive of numbers ({size} bytes): {error or type(error)}'
+        ) from error
+
+
+def _npz_tensor(name: str, entry: Any) -> Tensor:
+    if isinstance(entry, np.ndarray) and entry.dtype == _NUMPY_BFLOAT16:
+        return torch.from_numpy(entry.view(np.int16)).view(torch.bfloat16)
+    tensor = _of_numbers(entry)
+    if tensor is None:
+        kind = getattr(entry, 'dtype', None) or type(entry).__name__
+        raise ValueError(f'{name!r} is of the type {kind}, expected numbers')
+    return tensor
 
 
 def _begins_like_mindspore(path: Path) -> bool:

@@ -13,6 +13,10 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     'flatten': lambda tensor: tensor.flatten(1),
     # A 1 x 1 convolution of S groups as the matrices of its groups: (S * P, P, 1, 1) -> (S, P, P).
     'group matrices': lambda tensor: tensor.reshape(-1, tensor.shape[1], tensor.shape[1]),
+    # One number per channel, with or without axes of one in front: (1, 1, C) or (C) -> (C).
+    'vector': lambda tensor: tensor.reshape(tensor.shape[-1]),
+    # A convolution's kernel as flax keeps it: (kh, kw, I, O) -> (O, I, kh, kw).
+    'hwio': lambda tensor: tensor.permute(3, 2, 0, 1),
 }
 """Tensor transforms by the name that rules give them."""
 
@@ -73,12 +77,14 @@ class Applied:
 
     Attributes:
         tensors: target name -> tensor, in the file's order, then filled ones.
+        sources: target name -> name of the tensor that it was made of.
         transformed: target name -> name of its transform.
         dropped: reason -> source names.
         filled: reason -> target names.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
     transformed: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     filled: dict[str, list[str]] = field(default_factory=dict)
@@ -117,7 +123,7 @@ def apply(
         else:
             target = match.expand(rule.target)
             writers.setdefault(target, []).append(name)
-            done.tensors[target] = tensor
+            done.tensors[target], done.sources[target] = tensor, name
             if rule.transform:
                 done.transformed[target] = rule.transform
                 try:

@@ -1,18 +1,27 @@
 """Tables of the configs: figures are computed where they can be, else cited from the metafiles."""
 
 from .complexity import Complexity, complexity
-from .metafile import Entry, Result, Source, read_metafile, read_metafiles
+from .metafile import Collection, Entry, Result, Source, read_metafile, read_metafiles
 from .names import LeafName
-from .tables import Zoo, stale_tables, update_readmes
+from .published import deviation
+from .readmes import stale_tables, update_readmes
+from .sizes import GridFacts, ImageCost, grid_facts, image_costs
+from .tables import Zoo
 
 __all__ = [
+    'Collection',
     'Complexity',
     'Entry',
+    'GridFacts',
+    'ImageCost',
     'LeafName',
     'Result',
     'Source',
     'Zoo',
     'complexity',
+    'deviation',
+    'grid_facts',
+    'image_costs',
     'read_metafile',
     'read_metafiles',
     'stale_tables',

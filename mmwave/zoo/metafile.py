@@ -1,11 +1,12 @@
 """``configs/<family>/metafile.yml``: what cannot be computed about the configs, with its sources.
 
 The files follow OpenMMLab's layout (``Collections`` and ``Models``) without the fields that are
-computed here. ``Measured By`` and ``Source`` of a result, and ``Published`` for figures as a
-release printed them, are additions.
+computed here. Additions are ``Measured By`` and ``Source`` of a result, ``Published`` for
+parameters and MACs as they were printed, and ``Note``, which says why those are not what is counted
+here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,16 @@ from mmwave.errors import UserError
 
 from .names import LeafName
 
-MEASURERS = ('paper', 'release', 'published weights evaluated here', 'trained here')
+MEASURERS = (
+    'paper',
+    'release',
+    'published weights evaluated elsewhere',
+    'published weights evaluated here',
+    'trained here',
+)
 _MODEL_KEYS = {'Name', 'In Collection', 'Config', 'Metadata', 'Results', 'Converted From'}
+_METADATA_KEYS = {'Published', 'Note'}
+_PUBLISHED_KEYS = {'Parameters', 'MACs', 'Source'}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +53,19 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A family.
+
+    Attributes:
+        name: as its paper writes it.
+        paper: the paper's title and address; None where the file names none.
+    """
+
+    name: str
+    paper: Source | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """A model of a metafile.
 
@@ -51,15 +73,21 @@ class Entry:
         name: the leaf's name without ``.py``.
         config: the leaf.
         leaf: the fields of its name.
-        published: ``'Parameters'`` and ``'MACs'`` as the release printed them, e.g. ``'17M'``; may
-            be empty.
+        collection: its family.
+        published: ``'Parameters'`` and ``'MACs'`` as they were printed, e.g. ``'17M'``; may be
+            empty.
+        published_by: who printed them; None for the authors' release.
+        note: why they differ from what is counted here; mostly empty.
         results: none where nobody measured anything that can be cited.
     """
 
     name: str
     config: Path
     leaf: LeafName
+    collection: Collection
     published: Mapping[str, str]
+    published_by: Source | None
+    note: str
     results: tuple[Result, ...]
 
 
@@ -89,7 +117,7 @@ def read_metafile(path: Path, root: Path) -> tuple[Entry, ...]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        collections = {collection['Name'] for collection in content['Collections']}
+        collections = {c['Name']: _collection(c) for c in content['Collections']}
         entries = tuple(_entry(model, collections, path, root) for model in content['Models'])
     except KeyError as error:
         raise UserError(f'{path}: key {error} is missing') from error
@@ -99,13 +127,30 @@ def read_metafile(path: Path, root: Path) -> tuple[Entry, ...]:
     return entries
 
 
-def _entry(model: Mapping[str, Any], collections: Iterable[str], path: Path, root: Path) -> Entry:
+def _collection(collection: Mapping[str, Any]) -> Collection:
+    paper = collection.get('Paper')
+    return Collection(
+        name=collection['Name'],
+        paper=Source(name=paper['Title'], url=paper['URL']) if paper else None,
+    )
+
+
+def _entry(
+    model: Mapping[str, Any], collections: Mapping[str, Collection], path: Path, root: Path
+) -> Entry:
     name = model['Name']
-    unknown = sorted(set(model) - _MODEL_KEYS)
-    if unknown:
-        raise UserError(
-            f'{path}: {name} has unknown keys {unknown}, accepted are {sorted(_MODEL_KEYS)}'
-        )
+    metadata = model.get('Metadata', {})
+    published = metadata.get('Published', {})
+    for given, accepted in (
+        (model, _MODEL_KEYS),
+        (metadata, _METADATA_KEYS),
+        (published, _PUBLISHED_KEYS),
+    ):
+        unknown = sorted(set(given) - accepted)
+        if unknown:
+            raise UserError(
+                f'{path}: {name} has unknown keys {unknown}, accepted are {sorted(accepted)}'
+            )
     if model['In Collection'] not in collections:
         raise UserError(
             f'{path}: {name} is of collection {model["In Collection"]!r}, '
@@ -114,12 +159,14 @@ def _entry(model: Mapping[str, Any], collections: Iterable[str], path: Path, roo
     config = root / model['Config']
     if config.stem != name:
         raise UserError(f'{path}: {name} names {model["Config"]}, whose file has another name')
-    published = model.get('Metadata', {}).get('Published', {})
     return Entry(
         name=name,
         config=config,
         leaf=LeafName.parse(name),
-        published={key: str(value) for key, value in published.items()},
+        collection=collections[model['In Collection']],
+        published={key: str(value) for key, value in published.items() if key != 'Source'},
+        published_by=_source(published.get('Source')),
+        note=metadata.get('Note', ''),
         results=tuple(_result(result, name, path) for result in model.get('Results', ())),
     )
 
@@ -131,14 +178,18 @@ def _result(result: Mapping[str, Any], name: str, path: Path) -> Result:
             f'{path}: {name} has a result measured by {measured_by!r}: '
             f'accepted are {", ".join(MEASURERS)}'
         )
-    source = result.get('Source')
-    if source is None and measured_by in ('paper', 'release'):
-        raise UserError(f'{path}: {name} has a result of the {measured_by} without a Source')
+    source = _source(result.get('Source'))
+    if source is None and not measured_by.endswith(' here'):
+        raise UserError(f'{path}: {name} has a result measured by {measured_by} without a Source')
     return Result(
         metrics={metric: float(value) for metric, value in result['Metrics'].items()},
         measured_by=measured_by,
-        source=Source(name=source['Name'], url=source.get('URL', '')) if source else None,
+        source=source,
     )
+
+
+def _source(source: Mapping[str, str] | None) -> Source | None:
+    return Source(name=source['Name'], url=source.get('URL', '')) if source else None
 
 
 def _check_unique(path: Path, names: list[str]) -> None:

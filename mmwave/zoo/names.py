@@ -12,6 +12,8 @@ from mmwave.errors import UserError
 # Sizes that a name leaves out: ImageNet at 224 pixels, unless the variant is called after its size
 # as t256 is, and detectors are compared at 1280 x 800.
 _SIZES = {'in1k': (224, 224), 'coco': (800, 1280)}
+# Elsewhere the first hyphen of a name ends the family.
+_HYPHENATED = ('mlp-mixer',)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,9 @@ class LeafName:
                 it states none.
         """
         model, *middle = name.split('_')
-        family, _, variant = model.partition('-')
+        hyphenated = (name for name in _HYPHENATED if model.startswith(f'{name}-'))
+        family = next(hyphenated, model.partition('-')[0])
+        variant = model[len(family) + 1 :]
         data = middle.pop() if middle else ''
         if not variant or not data or len(middle) > 2:
             raise UserError(

@@ -15,24 +15,43 @@ roots() {
     done
 }
 
-# coco STEP FAMILY-VARIANT METHOD PIXELS RATE: short runs of the published COCO recipes, images without objects included.
+# coco STEP FAMILY-VARIANT METHOD PIXELS RATE EPOCHS: short runs of the published COCO recipes, images without objects included.
 coco() {
-    local config=configs/${2%%-*}/$2_$3_1x_coco.py scale="($4,$4)" options
+    local config scale="($4,$4)" options
+    config=$(echo configs/*/"$2_$3_1x_coco.py")
     local annotations=$MMWAVE_DATA/coco_mini/annotations/instances_val2017.json
     # shellcheck disable=SC2207
     options=($(roots coco_mini) val_evaluator.ann_file="$annotations" test_evaluator.ann_file="$annotations"
         model.backbone.init_cfg=None train_dataloader.dataset.filter_cfg.filter_empty_gt=False
         "train_dataloader.dataset.pipeline.2.scale=$scale"
         "val_dataloader.dataset.pipeline.1.scale=$scale" "test_dataloader.dataset.pipeline.1.scale=$scale"
-        train_cfg.max_epochs=4 train_cfg.val_interval=4 param_scheduler.0.end=20 optim_wrapper.optimizer.lr=$5
+        "train_cfg.max_epochs=$6" "train_cfg.val_interval=$6" param_scheduler.0.end=20 optim_wrapper.optimizer.lr=$5
         default_hooks.logger.interval=9 randomness.seed=0)
     case $3 in
         retinanet) options+=(model.test_cfg.score_thr=0.01) ;;
         mask-rcnn) options+=(model.test_cfg.rcnn.score_thr=0.01) ;;
     esac
     tools/dist_train.sh "$config" 2 --amp --work-dir "$work/$1" --cfg-options "${options[@]}"
-    tools/dist_test.sh "$config" "$work/$1/epoch_4.pth" 2 --work-dir "$work/$1/test" \
+    tools/dist_test.sh "$config" "$work/$1/epoch_$6.pth" 2 --work-dir "$work/$1/test" \
         --show-dir "$work/$1/drawn" --cfg-options "${options[@]}"
+}
+
+# street_mini STEP FAMILY-VARIANT [OPTION...]: 40 iterations of the UPerNet leaf on crops of 256 x 320, an eighth of its head.
+street_mini() {
+    local step=$1 config options
+    config=$(echo configs/*/"$2_upernet_80k_cityscapes-512x1024.py")
+    # shellcheck disable=SC2207
+    options=($(roots street_seg/camvid_cityscapes) model.backbone.init_cfg=None train_dataloader.num_workers=1
+        model.decode_head.channels=64 model.auxiliary_head.channels=64
+        "train_dataloader.dataset.pipeline.2.scale=(512,384)" "train_dataloader.dataset.pipeline.2.ratio_range=(1.0,1.5)"
+        "train_dataloader.dataset.pipeline.3.crop_size=(256,320)"
+        "val_dataloader.dataset.pipeline.1.scale=(480,360)" "test_dataloader.dataset.pipeline.1.scale=(480,360)"
+        train_cfg.max_iters=40 train_cfg.val_begin=100 param_scheduler.0.end=10 param_scheduler.1.begin=10
+        param_scheduler.1.end=40 optim_wrapper.optimizer.lr=3e-4 default_hooks.logger.interval=5
+        default_hooks.checkpoint.interval=40 randomness.seed=0 "${@:3}")
+    tools/dist_train.sh "$config" 2 --amp --work-dir "$work/$step" --cfg-options "${options[@]}"
+    tools/dist_test.sh "$config" "$work/$step/iter_40.pth" 2 --work-dir "$work/$step/test" \
+        --show-dir "$work/$step/drawn" --cfg-options "${options[@]}"
 }
 
 flowers() {
@@ -101,16 +120,26 @@ resume() {
     tools/dist_train.sh $config 2 --amp --work-dir "$work/resume" --resume --cfg-options "${options[@]}"
 }
 
-[ $# -gt 0 ] || set -- flowers retinanet mask-rcnn ade camvid street coco-windows overfit resume
+steps=(flowers retinanet mask-rcnn ade camvid street coco-windows overfit resume)
+families=(posmlp-t vip-s7 gmlp-s16 resmlp-s12 mlp-mixer-b16 eamlp-7)
+for family in "${families[@]}"; do
+    steps+=("coco-$family" "street-$family")
+done
+steps+=(street-gmlp-s16-resize)
+
+[ $# -gt 0 ] || set -- "${steps[@]}"
+for step in "$@"; do
+    [[ " ${steps[*]} " == *" $step "* ]] || { echo "error: unknown step '$step': expected one of ${steps[*]}" >&2; exit 2; }
+done
 for step in "$@"; do
     echo "== $step"
     case $step in
-        retinanet | mask-rcnn) coco "$step" wavemlp-t-dw "$step" 320 2e-4 ;;
-        coco-windows) coco "$step" repmlpnet-t256 retinanet 256 1e-4 ;;
-        flowers | ade | camvid | street | overfit | resume) "$step" ;;
-        *)
-            echo "error: unknown step '$step': expected flowers, retinanet, mask-rcnn, ade, camvid, street, coco-windows, overfit or resume" >&2
-            exit 2
-            ;;
+        retinanet | mask-rcnn) coco "$step" wavemlp-t-dw "$step" 320 2e-4 4 ;;
+        coco-windows) coco "$step" repmlpnet-t256 retinanet 256 1e-4 4 ;;
+        coco-vip-s7) coco "$step" vip-s7 mask-rcnn 320 1e-4 2 ;; # its RoIs lie on maps of stride 3.5
+        coco-*) coco "$step" "${step#coco-}" retinanet 320 1e-4 2 ;;
+        street-*-resize) street_mini "$step" gmlp-s16 model.backbone.grid_mode=resize ;;
+        street-*) street_mini "$step" "${step#street-}" ;;
+        *) "$step" ;;
     esac
 done

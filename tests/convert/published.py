@@ -1,4 +1,4 @@
-"""Published files written by the tests: names and shapes, MindSpore's and Paddle's containers."""
+"""Published files written by the tests: names and shapes, other frameworks' containers."""
 
 import math
 import pickle
@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 TINY = {'depths': (1, 1, 1, 1), 'dims': (8, 12, 16, 20), 'mlp_ratios': (4, 4, 4, 4)}
 Named = tuple[str, tuple[int, ...]]
@@ -248,3 +250,215 @@ def write_paddle_training(path: Path, **entries: Any) -> None:
     }
     rest = {'epoch': 3, 'optimizer': {'LR_Scheduler': {'last_lr': 0.1}}, 'lr_scheduler': None}
     path.write_bytes(pickle.dumps({**content, **rest}, protocol=4))
+
+
+# -- gMLP, ResMLP and MLP-Mixer, Vision Permutator ------------------------------------------------
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _linear(name: str, rows: int, columns: int) -> Shapes:
+    return {f'{name}.weight': (rows, columns), f'{name}.bias': (rows,)}
+
+
+def _norm(name: str, dim: int) -> Shapes:
+    return {f'{name}.weight': (dim,), f'{name}.bias': (dim,)}
+
+
+def _affine(name: str, dim: int) -> Shapes:
+    return {f'{name}.alpha': (1, 1, dim), f'{name}.beta': (1, 1, dim)}
+
+
+def _plain(
+    depth: int, dim: int, patch_size: int, channels: int, classes: int | None, norm: Any, block: Any
+) -> Shapes:
+    """Names and shapes of timm's models of one stride; ``block``: number -> those of a block."""
+    found = {'stem.proj.weight': (dim, channels, patch_size, patch_size), 'stem.proj.bias': (dim,)}
+    for k in range(depth):
+        found |= block(f'blocks.{k}')
+    found |= norm('norm', dim)
+    return found | (_linear('head', classes, dim) if classes else {})
+
+
+def gmlp(
+    *,
+    depth: int,
+    dim: int,
+    mlp_ratio: int = 6,
+    patch_size: int = 16,
+    grid: int = 14,
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Names and shapes of timm's gMLP."""
+    hidden, positions = mlp_ratio * dim, grid**2
+
+    def block(name: str) -> Shapes:
+        mlp = f'{name}.mlp_channels'
+        return {
+            **_norm(f'{name}.norm', dim),
+            **_linear(f'{mlp}.fc1', hidden, dim),
+            **_norm(f'{mlp}.gate.norm', hidden // 2),
+            **_linear(f'{mlp}.gate.proj', positions, positions),
+            **_linear(f'{mlp}.fc2', dim, hidden // 2),
+        }
+
+    return _plain(depth, dim, patch_size, channels, classes, _norm, block)
+
+
+def resmlp(
+    *,
+    depth: int,
+    dim: int,
+    mlp_ratio: int = 4,
+    patch_size: int = 16,
+    grid: int = 14,
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Names and shapes of timm's ResMLP."""
+
+    def block(name: str) -> Shapes:
+        return {
+            f'{name}.ls1': (dim,),
+            f'{name}.ls2': (dim,),
+            **_affine(f'{name}.norm1', dim),
+            **_linear(f'{name}.linear_tokens', grid**2, grid**2),
+            **_affine(f'{name}.norm2', dim),
+            **_linear(f'{name}.mlp_channels.fc1', mlp_ratio * dim, dim),
+            **_linear(f'{name}.mlp_channels.fc2', dim, mlp_ratio * dim),
+        }
+
+    return _plain(depth, dim, patch_size, channels, classes, _affine, block)
+
+
+def mlp_mixer(
+    *,
+    depth: int,
+    dim: int,
+    token_mlp_dim: int,
+    channel_mlp_dim: int,
+    patch_size: int = 16,
+    grid: int = 14,
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Names and shapes of timm's MLP-Mixer."""
+
+    def block(name: str) -> Shapes:
+        return {
+            **_norm(f'{name}.norm1', dim),
+            **_linear(f'{name}.mlp_tokens.fc1', token_mlp_dim, grid**2),
+            **_linear(f'{name}.mlp_tokens.fc2', grid**2, token_mlp_dim),
+            **_norm(f'{name}.norm2', dim),
+            **_linear(f'{name}.mlp_channels.fc1', channel_mlp_dim, dim),
+            **_linear(f'{name}.mlp_channels.fc2', dim, channel_mlp_dim),
+        }
+
+    return _plain(depth, dim, patch_size, channels, classes, _norm, block)
+
+
+def vip(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    patch_size: int,
+    grids: Iterable[int],
+    mlp_ratio: int = 3,
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Names and shapes of the authors' Vision Permutator; a transition is where grids shrink."""
+    found: Shapes = {}
+    number, width, side = 0, 0, 0
+    for depth, dim, grid in zip(depths, dims, grids, strict=True):
+        if not found:
+            found = {'patch_embed.proj.weight': (dim, channels, patch_size, patch_size)}
+            found['patch_embed.proj.bias'] = (dim,)
+        elif grid < side:
+            found[f'network.{number}.proj.weight'] = (dim, width, 2, 2)
+            found[f'network.{number}.proj.bias'] = (dim,)
+            number += 1
+        for block in (f'network.{number}.{j}' for j in range(depth)):
+            found |= _norm(f'{block}.norm1', dim)
+            found |= {f'{block}.attn.mlp_{axis}.weight': (dim, dim) for axis in 'chw'}
+            found |= _linear(f'{block}.attn.reweight.fc1', dim // 4, dim)
+            found |= _linear(f'{block}.attn.reweight.fc2', 3 * dim, dim // 4)
+            found |= _linear(f'{block}.attn.proj', dim, dim)
+            found |= _norm(f'{block}.norm2', dim)
+            found |= _linear(f'{block}.mlp.fc1', mlp_ratio * dim, dim)
+            found |= _linear(f'{block}.mlp.fc2', dim, mlp_ratio * dim)
+        number, width, side = number + 1, dim, grid
+    found |= _norm('norm', width)
+    return found | (_linear('head', classes, width) if classes else {})
+
+
+def _renamed(shapes: Shapes, *patterns: tuple[str, str]) -> Shapes:
+    found = {}
+    for name, shape in shapes.items():
+        for pattern, theirs in patterns:
+            name = re.sub(pattern, theirs, name)
+        found[name] = shape
+    assert len(found) == len(shapes)
+    return found
+
+
+def paddlevit(shapes: Shapes) -> Shapes:
+    """timm's names and shapes as PaddleViT has them: matrices are the other way round."""
+    turned = {k: s[::-1] if len(s) == 2 else s for k, s in shapes.items()}
+    return _renamed(
+        turned, (r'^stem\.proj', 'patch_embed.patch_embed'), (r'^blocks', 'mixer_layers')
+    )
+
+
+def deit(shapes: Shapes) -> Shapes:
+    """timm's names and shapes of ResMLP as facebookresearch/deit has them."""
+    flat = {k: s[-1:] if k.endswith(('.alpha', '.beta')) else s for k, s in shapes.items()}
+    return _renamed(
+        flat,
+        (r'^stem', 'patch_embed'),
+        (r'\.linear_tokens', '.attn'),
+        (r'\.mlp_channels', '.mlp'),
+        (r'\.ls(\d)', r'.gamma_\1'),
+    )
+
+
+def flax(shapes: Shapes) -> Shapes:
+    """timm's names and shapes of MLP-Mixer as Google's code saves them."""
+    turned = {k: s[::-1] if len(s) == 2 else s for k, s in shapes.items()}
+    dim, channels, *kernel = turned['stem.proj.weight']
+    turned['stem.proj.weight'] = (*kernel, channels, dim)
+    return _renamed(
+        turned,
+        (r'^stem\.proj\.weight', 'stem/kernel'),
+        (r'^stem\.proj\.bias', 'stem/bias'),
+        (r'^blocks\.(\d+)\.', r'MixerBlock_\1/'),
+        (r'norm1\.', 'LayerNorm_0/'),
+        (r'norm2\.', 'LayerNorm_1/'),
+        (r'mlp_(token|channel)s\.fc1\.', r'\1_mixing/Dense_0/'),
+        (r'mlp_(token|channel)s\.fc2\.', r'\1_mixing/Dense_1/'),
+        (r'^norm\.', 'pre_head_layer_norm/'),
+        (r'^head\.', 'head/'),
+        (r'(orm(?:_\d)?/)weight', r'\1scale'),
+        (r'/weight', '/kernel'),
+    )
+
+
+def mmpretrain_mixer(shapes: Shapes) -> Shapes:
+    """timm's names of MLP-Mixer as mmpretrain's classifier has them."""
+    return _renamed(
+        shapes,
+        (r'^stem\.proj', 'backbone.patch_embed.projection'),
+        (r'^blocks', 'backbone.layers'),
+        (r'\.norm(\d)', r'.ln\1'),
+        (r'\.mlp_(token|channel)s\.fc1', r'.\1_mix.layers.0.0'),
+        (r'\.mlp_(token|channel)s\.fc2', r'.\1_mix.layers.1'),
+        (r'^norm', 'backbone.ln1'),
+        (r'^head', 'head.fc'),
+    )
+
+
+def write_npz(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Write tensors by name as models of JAX are saved."""
+    with path.open('wb') as file:
+        np.savez(file, **{name: tensor.numpy() for name, tensor in tensors.items()})

@@ -9,16 +9,29 @@ from mmwave.convert import FAMILIES, identify
 from .published import (
     REPMLPNET_TINY,
     TINY,
+    deit,
+    flax,
+    gmlp,
     mindcv_name,
     mindspore_names,
+    mlp_mixer,
+    mmpretrain_mixer,
     mmpretrain_name,
     paddle_names,
+    paddlevit,
     repmlpnet,
+    resmlp,
+    vip,
     wavemlp,
 )
 
 WAVE = list(wavemlp(**TINY))
 REP, REP_DEPLOY = (list(repmlpnet(**REPMLPNET_TINY, deploy=deploy)) for deploy in (False, True))
+GMLP, RESMLP = (make(depth=2, dim=8, grid=2) for make in (gmlp, resmlp))
+MIXER = mlp_mixer(depth=2, dim=8, token_mlp_dim=4, channel_mlp_dim=32, grid=2)
+VIP = vip(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), patch_size=56, grids=(4, 4, 4, 4))
+TIMM = 'huggingface/pytorch-image-models timm/models/mlp_mixer.py'
+PADDLEVIT = 'BR-IDL/PaddleViT image_classification'
 
 
 @pytest.mark.parametrize(
@@ -52,6 +65,26 @@ REP, REP_DEPLOY = (list(repmlpnet(**REPMLPNET_TINY, deploy=deploy)) for deploy i
             'repmlpnet',
             'BR-IDL/PaddleViT image_classification/RepMLP',
         ),
+        (GMLP, 'pytorch', 'gmlp', TIMM),
+        (paddlevit(GMLP), 'paddle', 'gmlp', f'{PADDLEVIT}/gMLP'),
+        (RESMLP, 'pytorch', 'resmlp', TIMM),
+        (deit(RESMLP), 'pytorch', 'resmlp', 'facebookresearch/deit resmlp_models.py'),
+        (paddlevit(RESMLP), 'paddle', 'resmlp', f'{PADDLEVIT}/ResMLP'),
+        (MIXER, 'pytorch', 'mlp_mixer', TIMM),
+        (paddlevit(MIXER), 'paddle', 'mlp_mixer', f'{PADDLEVIT}/MLP-Mixer'),
+        (
+            mmpretrain_mixer(MIXER),
+            'pytorch',
+            'mlp_mixer',
+            'open-mmlab/mmpretrain configs/mlp_mixer',
+        ),
+        (
+            flax(MIXER),
+            'jax',
+            'mlp_mixer',
+            'google-research/vision_transformer vit_jax/models_mixer.py',
+        ),
+        (VIP, 'pytorch', 'vip', 'Andrew-Qibin/VisionPermutator models/vip.py'),
     ],
     ids=lambda value: None if isinstance(value, str) else '',
 )
@@ -76,6 +109,22 @@ def test_unknown_names_say_what_was_looked_for():
         assert family.name in str(caught.value)
         for release in family.releases:
             assert ', '.join(release.marks) in str(caught.value)
+    assert 'converted already' not in str(caught.value)
+
+
+def test_no_names_are_of_two_releases():
+    of_timm = {**GMLP, **RESMLP, **MIXER}
+    with pytest.raises(ValueError, match=r'could be of gmlp .* or resmlp .* or mlp_mixer'):
+        identify(of_timm, 'pytorch')
+    for family in FAMILIES:
+        for release in family.releases:
+            found = identify(release.marks, release.framework)
+            assert found == (family, release)
+
+
+def test_other_models_of_timm_are_not_taken_for_converted_files():
+    with pytest.raises(ValueError, match='of no known family') as caught:
+        identify(['stem.proj.weight', 'blocks.0.conv.weight'], 'pytorch')
     assert 'converted already' not in str(caught.value)
 
 

@@ -5,6 +5,7 @@ import os
 import pickle
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -20,12 +21,13 @@ from mmwave.checkpoint import (
     pickles,
     read_checkpoint,
 )
-from mmwave.convert.readers import read, read_mindspore
+from mmwave.convert.readers import read, read_mindspore, read_npz
 
 from .published import (
     PADDLE_TABLE,
     mindspore_entry,
     write_mindspore,
+    write_npz,
     write_paddle,
     write_paddle_training,
 )
@@ -364,3 +366,87 @@ def test_tools_other_than_the_converter_point_to_it(tmp_path):
 def test_ordered_dicts_are_dicts(tmp_path):
     (tmp_path / 'x').write_bytes(pickle.dumps(OrderedDict(b=B.numpy(), a=A.numpy()), protocol=4))
     same(read(tmp_path / 'x').tensors, {'b': B, 'a': A})
+
+
+# -- Archives of NumPy arrays --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+def test_npz(tmp_path, save):
+    path = tmp_path / 'x.pth'  # the content tells, not the suffix
+    arrays = {
+        'stem/kernel': A.numpy(),
+        'fortran': np.asfortranarray(A.numpy()),
+        'big-endian': A.numpy().astype('>f4'),
+        'half': A.half().numpy(),
+        'bfloat16': A.bfloat16().view(torch.int16).numpy().view('V2'),
+        'count': np.int64(3),
+    }
+    with path.open('wb') as file:
+        save(file, **arrays)
+    assert container_of(path) == 'npz'
+    source = read(path)
+    wanted = {
+        **dict.fromkeys(('stem/kernel', 'fortran', 'big-endian'), A),
+        'half': A.half(),
+        'bfloat16': A.bfloat16(),
+        'count': torch.tensor(3),
+    }
+    same(source.tensors, wanted)
+    assert (source.framework, source.weights, source.notes) == ('jax', 'model', ())
+    source.tensors['stem/kernel'] += 1  # the file's bytes are not what is written to
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_torch_is_not_taken_for_npz(tmp_path, zipped):
+    path = tmp_path / 'x.npz'
+    torch.save({'a': A}, path, _use_new_zipfile_serialization=zipped)
+    assert container_of(path) == 'torch'
+    same(read(path).tensors, {'a': A})
+
+
+@pytest.mark.parametrize(
+    ('array', 'named'),
+    [
+        (np.array([None, 'a'], dtype=object), 'allow_pickle'),
+        (np.array(['text']), "'a' is of the type <U4, expected numbers"),
+        (np.zeros(1, dtype=[('x', 'f4')]), "'a' is of the type"),
+        (np.zeros(2, dtype='V3'), "'a' is of the type .V3, expected numbers"),
+    ],
+    ids=['objects', 'text', 'record', 'void'],
+)
+def test_what_an_npz_may_not_hold(tmp_path, array, named):
+    np.savez(tmp_path / 'x.npz', a=array, allow_pickle=True)
+    for trust in (False, True):
+        with pytest.raises(ValueError, match=f'no archive of numbers.*{named}'):
+            read(tmp_path / 'x.npz', trust=trust)
+
+
+def test_an_entry_of_an_npz_that_is_no_array(tmp_path):
+    write_npz(tmp_path / 'x', {'a': A})
+    with zipfile.ZipFile(tmp_path / 'x', 'a') as archive:
+        archive.writestr('readme.txt', 'text')
+    with pytest.raises(ValueError, match=r"'readme\.txt' is of the type bytes, expected numbers"):
+        read_npz(tmp_path / 'x')
+
+
+def test_a_damaged_npz(tmp_path):
+    path = tmp_path / 'x.npz'
+    write_npz(path, {'a': A, 'b': B})
+    whole = path.read_bytes()
+    content = whole.index(A.numpy().tobytes())
+    for broken in (
+        whole[:-1],
+        whole[: len(whole) // 2],
+        whole[:40],
+        whole[:content] + b'\xff' + whole[content + 1 :],  # its CRC-32 does not match
+    ):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=rf'x\.npz is damaged or no .*\({len(broken)} bytes'):
+            read(path)
+
+
+def test_tools_other_than_the_converter_point_to_it_for_npz(tmp_path):
+    write_npz(tmp_path / 'x.npz', {'a': A})
+    with pytest.raises(ValueError, match=r'NumPy arrays, no torch file; tools/convert_checkpoint'):
+        read_checkpoint(tmp_path / 'x.npz')

@@ -54,16 +54,41 @@ def test_convolutions_become_matrices():
         assert torch.equal(matrices[s], groups[2 * s : 2 * s + 2, :, 0, 0])
 
 
+def test_vectors_lose_their_axes_of_one():
+    for shape in ((1, 1, 3), (3,), (1, 3)):
+        assert torch.equal(
+            TRANSFORMS['vector'](torch.arange(3.0).reshape(shape)), torch.arange(3.0)
+        )
+
+
+def test_kernels_of_flax():
+    kernel = torch.arange(24.0).reshape(1, 2, 3, 4)
+    turned = TRANSFORMS['hwio'](kernel)
+    assert turned.shape == (4, 3, 1, 2)
+    assert turned[3, 1, 0, 1] == kernel[0, 1, 1, 3]
+
+
+def test_every_tensor_has_a_source():
+    rules = (rename(r'a(\d)', r'b\1'), drop('c', 'none needed'))
+    done = apply(rules, {'a1': A, 'a2': B, 'c': B}, {'b1': (2, 3), 'b2': (4,)})
+    assert done.sources == {'b1': 'a1', 'b2': 'a2'}
+
+
 def test_a_shape_that_a_transform_cannot_take_is_listed():
     rules = (
         transform('a', 'a', 'transpose'),
         transform('b', 'b', 'group matrices'),
         transform('c', 'c', 'flatten'),
+        transform('d', 'd', 'vector'),
+        transform('e', 'e', 'hwio'),
     )
     given = {'a': torch.ones(4), 'b': torch.ones(5, 3, 1, 1), 'c': torch.ones(())}
-    with pytest.raises(ValueError, match='3 tensors do not fit') as caught:
+    given |= {'d': torch.ones(2, 3), 'e': torch.ones(3, 4)}
+    with pytest.raises(ValueError, match='5 tensors do not fit') as caught:
         apply(rules, given)
     for text in ('a of shape (4,): no transpose', 'b of shape (5, 3, 1, 1): no group', 'c of'):
+        assert text in str(caught.value)
+    for text in ('d of shape (2, 3): no vector', 'e of shape (3, 4): no hwio'):
         assert text in str(caught.value)
 
 

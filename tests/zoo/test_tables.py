@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mmwave.errors import UserError
-from mmwave.zoo import Complexity, Zoo, stale_tables, update_readmes
+from mmwave.zoo import Complexity, GridFacts, ImageCost, Zoo, stale_tables, update_readmes
 
 HEAD = 'above\n<!-- zoo:begin {0} -->\nold\n<!-- zoo:end {0} -->\nbelow\n'
 
@@ -30,7 +30,7 @@ MODELS = [
             'Source': {'Name': 'README', 'URL': 'https://example.org'},
         },
         {'Metrics': {'Top-1 (%)': 80.4}, 'Measured By': 'trained here'},
-        Published={'Parameters': '5M'},
+        Published={'Parameters': '2M'},
     ),
     entry('fam-b_in1k'),
     entry('fam-a_mask-rcnn_1x_coco'),
@@ -66,7 +66,7 @@ def test_a_table_of_classifiers(repo):
         'config',
         'parameters of the model, computed here',
         'MACs of the model at 224 × 224, computed here',
-        'Parameters as the release prints them',
+        'Parameters, published',
         'Top-1 (%)',
         'Top-5 (%)',
         'measured by',
@@ -75,8 +75,8 @@ def test_a_table_of_classifiers(repo):
     other = '[fam-b_in1k](configs/fam/fam-b_in1k.py)'
     release = 'release ([README](https://example.org))'
     assert body == [
-        [link, '2.00 M', '0.05 G', '5M', '80.5', '95', release],
-        [link, '2.00 M', '0.05 G', '5M', '80.4', '–', 'trained here'],
+        [link, '2.00 M', '0.05 G', '2M', '80.5', '95', release],
+        [link, '2.00 M', '0.05 G', '2M', '80.4', '–', 'trained here'],
         [other, '2.00 M', '0.05 G', '–', '–', '–', '–'],
     ]
 
@@ -113,6 +113,140 @@ def test_only_what_stands_between_markers_is_rewritten(repo):
     assert 'old' not in text
 
 
+def look(config):
+    """fam-b is tied to no size, the others to windows of 224 and then 112 x 224 pixels."""
+    if 'fam-b' in config.name:
+        return GridFacts(strides=(4, 8), windows=(), modes=())
+    return GridFacts(strides=(4, 8), windows=((224, 224), (112, 224)), modes=('window', 'strict'))
+
+
+def cost(config, trained):
+    """A MAC per pixel and million; two modes for fam-c."""
+    images = ((512, 512), (512, 1024), (800, 1344))
+    modes = {'fam-b': [''], 'fam-c': ['window', 'resize']}.get(config.stem[:5], ['window'])
+    return {
+        mode: {(h, w): ImageCost(macs=h * w * 10**6, factor=h / trained[0]) for h, w in images}
+        for mode in modes
+    }
+
+
+@pytest.fixture
+def sized(repo):
+    """The repository with a variant that has the grid of fam-a, and one of another family."""
+    models = [entry('fam-c_in1k'), entry('fam-a_in1k-some')]
+    for model in models:
+        (repo / f'configs/fam/{model["Name"]}.py').touch()
+    paper = {'Title': 'A Title', 'URL': 'https://example.org/p'}
+    metafile = {'Collections': [{'Name': 'Fam', 'Paper': paper}], 'Models': [*MODELS, *models]}
+    (repo / 'configs/fam/metafile.yml').write_text(yaml.safe_dump(metafile))
+    (repo / 'configs/two').mkdir()
+    (repo / 'configs/two/two-x_in1k.py').touch()
+    model = {**entry('two-x_in1k'), 'In Collection': 'Two', 'Config': 'configs/two/two-x_in1k.py'}
+    metafile = {'Collections': [{'Name': 'Two'}], 'Models': [model]}
+    (repo / 'configs/two/metafile.yml').write_text(yaml.safe_dump(metafile))
+    return Zoo(repo, count, look, cost)
+
+
+def test_a_table_of_families(sized, repo):
+    header, _, *body = rows(sized.table('all/families', repo / 'configs'))
+    assert header == [
+        'family',
+        'paper',
+        'variants',
+        'parameters, computed here',
+        'strides',
+        'pixels of a window',
+    ]
+    windows = '224, 112 × 224'
+    assert body == [
+        [
+            '[Fam](fam/README.md)',
+            '[A Title](https://example.org/p)',
+            '`a` `b` `c`',
+            '2.0 M',
+            '4, 8',
+            f'{windows} or none: any size',
+        ],
+        ['[Two](two/README.md)', '–', '`x`', '2.0 M', '4, 8', windows],
+    ]
+
+
+def test_a_table_of_variants(sized, repo):
+    header, _, *body = rows(sized.table('fam/variants', repo))
+    assert header == [
+        'variant',
+        'strides',
+        'pixels of a window',
+        '`grid_mode`',
+        'image',
+        'parameters, computed here',
+        'MACs, computed here',
+        'Parameters, published',
+    ]
+    assert [row[0].partition(']')[0] for row in body] == [
+        '[fam-a_in1k',
+        '[fam-b_in1k',
+        '[fam-c_in1k',
+    ]
+    assert body[0][1:] == [
+        '4, 8',
+        '224, 112 × 224',
+        '`window` `strict`',
+        '224 × 224',
+        '2.00 M',
+        '0.05 G',
+        '2M',
+    ]
+    assert body[1][2:4] == ['none: any size', '–']
+
+
+def test_a_variant_whose_figures_are_off_says_why_in_its_row(repo):
+    published = {'Parameters': '3M', 'Source': {'Name': 'Some', 'URL': 'https://example.org'}}
+    model = entry('fam-b_in1k', Published=published, Note='They count twice.')
+    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': [MODELS[0], model, MODELS[2]]}
+    (repo / 'configs/fam/metafile.yml').write_text(yaml.safe_dump(metafile))
+    header, _, *body = rows(Zoo(repo, count, look, cost).table('all/variants', repo))
+    assert header[-2:] == ['Parameters, published', 'why they differ']
+    assert body[0][-2:] == ['2M', '']
+    assert body[1][-2:] == [
+        '3M ([Some](https://example.org))',
+        'Parameters -33.3 %. They count twice.',
+    ]
+
+
+def test_a_table_of_images_has_a_row_per_grid(sized, repo):
+    header, _, *body = rows(sized.table('all/images', repo))
+    assert header == [
+        'counted on',
+        'same grid',
+        '512 × 512',
+        '512 × 1024',
+        '800 × 1344',
+    ]
+    assert [(row[0].partition(']')[0], row[1]) for row in body] == [
+        ('[fam-a_in1k', '`c`'),
+        ('[fam-b_in1k', '–'),
+        ('[two-x_in1k', '–'),
+    ]
+    assert body[0][2:] == ['2.29 × (262.1 G)', '2.29 × (524.3 G)', '3.57 × (1075.2 G)']
+
+
+def test_a_mode_beside_the_default_has_columns_of_its_own(sized, repo):
+    (repo / 'configs/fam/fam-a_in1k.py').unlink()
+    models = [entry('fam-c_in1k'), *MODELS[1:], entry('fam-a_in1k-some')]
+    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': models}
+    (repo / 'configs/fam/metafile.yml').write_text(yaml.safe_dump(metafile))
+    _, _, first, *_ = rows(Zoo(repo, count, look, cost).table('fam/images', repo))
+    assert first[2:] == [
+        '2.29 × (262.1 G)',
+        '2.29 × (262.1 G)',
+        '2.29 × (524.3 G)',
+        '2.29 × (524.3 G)',
+        '3.57 × (1075.2 G)',
+        '3.57 × (1075.2 G)',
+    ]
+
+
 @pytest.mark.parametrize(
     'text',
     [
@@ -132,7 +266,11 @@ def test_unpaired_markers_are_refused_and_nothing_is_written(repo, text):
 
 def test_an_unknown_table_is_named_beside_the_known(repo):
     (repo / 'README.md').write_text(HEAD.format('fam/voc'))
-    with pytest.raises(UserError, match=r'fam/voc.*all/coco, all/in1k, fam/coco, fam/in1k'):
+    known = (
+        'all/coco, all/families, all/images, all/in1k, all/variants, '
+        'fam/coco, fam/images, fam/in1k, fam/variants'
+    )
+    with pytest.raises(UserError, match=f'fam/voc.* {known}$'):
         stale_tables(Zoo(repo, count))
 
 
@@ -156,15 +294,30 @@ def test_one_table_counts_one_part(repo):
         Zoo(repo, mixed).table('fam/in1k', repo)
 
 
-def test_every_config_stands_in_its_familys_readme_and_in_the_first(root):
+def test_every_config_stands_in_its_familys_readme_and_on_the_page_of_all(root):
     for one in Zoo(root, count).entries:
-        for readme in (one.config.parent / 'README.md', root / 'README.md'):
+        for readme in (one.config.parent / 'README.md', root / 'configs/README.md'):
             path = one.config.relative_to(readme.parent).as_posix()
             assert f'({path})' in readme.read_text(), f'{readme} has no row of {one.name}'
 
 
-def test_the_tables_of_this_repository_are_current(root):
-    assert stale_tables(Zoo(root)) == [], 'run `make zoo`'
+def test_the_tables_of_this_repository_are_current(repository):
+    assert stale_tables(repository) == [], 'run `make zoo`'
+
+
+@pytest.mark.parametrize(
+    ('page', 'names'),
+    [
+        ('README.md', {'all/families'}),
+        (
+            'configs/README.md',
+            {'all/variants', 'all/images', 'all/in1k', 'all/coco', 'all/ade20k', 'all/cityscapes'},
+        ),
+    ],
+)
+def test_the_first_pages_show_all_families(root, page, names):
+    text = (root / page).read_text()
+    assert {name for name in names if f'<!-- zoo:begin {name} -->' not in text} == set()
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Average pooling and a linear head on a backbone's last map. A leaf adds the backbone and the head's width."""
+"""Average pooling and a linear head on a backbone's last map. A leaf adds the backbone and the head's width.
+
+A backbone that outputs vectors takes no pooling: neck=None.
+"""
 
 model = dict(
     type='ImageClassifier',

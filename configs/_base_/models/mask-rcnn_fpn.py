@@ -1,4 +1,4 @@
-"""Mask R-CNN on maps of strides 4, 8, 16 and 32. A leaf adds the backbone and the widths of the FPN."""
+"""Mask R-CNN on maps of strides 4, 8, 16 and 32. A leaf adds the backbone and the neck's widths or another type."""
 
 model = dict(
     type='MaskRCNN',

@@ -1,6 +1,8 @@
-"""RetinaNet on maps of strides 8, 16 and 32; two coarser ones are made of the last map itself ('on_input').
+"""RetinaNet on maps of strides 8 to 128.
 
-A leaf adds the backbone, which outputs those three maps and nothing it would not use, and the widths of the FPN.
+A leaf adds the backbone, which outputs nothing that the neck would not use, and the neck's widths and coarse levels: an
+FPN on maps of strides 8, 16 and 32 makes the other two of the last map itself (add_extra_convs='on_input'); a simple
+feature pyramid takes one map.
 """
 
 model = dict(
@@ -12,7 +14,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    neck=dict(type='FPN', out_channels=256, add_extra_convs='on_input', num_outs=5),
+    neck=dict(type='FPN', out_channels=256, num_outs=5),
     bbox_head=dict(
         type='RetinaHead',
         num_classes=80,

@@ -1,4 +1,4 @@
-"""Semantic FPN on maps of strides 4, 8, 16 and 32. A leaf adds the backbone, the FPN's widths and the classes."""
+"""Semantic FPN on maps of strides 4, 8, 16 and 32. A leaf adds the backbone, the neck's widths or another type, and the classes."""
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(

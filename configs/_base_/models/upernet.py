@@ -1,4 +1,4 @@
-"""UPerNet on maps of strides 4, 8, 16 and 32, with an auxiliary head on stride 16. A leaf adds the backbone, the widths and the classes."""
+"""UPerNet on maps of strides 4, 8, 16 and 32, with an auxiliary head on stride 16. A leaf adds the backbone, a neck if it has to, the widths and the classes."""
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(

@@ -7,7 +7,6 @@ lowest rate: ``--cfg-options train_cfg.max_epochs=310``.
 
 optim_wrapper = dict(
     type='AmpOptimWrapper',
-    loss_scale='dynamic',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
     # As timm does: no decay on tensors of one dimension, which are norms and biases.
     paramwise_cfg=dict(flat_decay_mult=0.0),

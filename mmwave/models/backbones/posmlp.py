@@ -161,13 +161,29 @@ def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(x, (0, 0, 0, size[1] - width, 0, size[0] - height))
 
 
-def laid_out(x: Tensor, order: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    """``x`` with its axes in another order, in memory as well, seen as ``shape``.
+def seen_as(x: Tensor, *shape: int) -> Tensor:
+    """``x.reshape(shape)``, without asking which axes have length one where any size may come."""
+    if not any_size():
+        return x.reshape(shape)
+    return x.clone(memory_format=torch.contiguous_format).flatten().view(shape)
 
-    Said so that nothing asks whether an axis has length one: a graph that was made for several
-    windows holds for one, too.
+
+def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+    """A map (N, H, W, C) that windows fill, as windows (N * rows * columns, C, h, w).
+
+    One axis after the other, so that no tensor has an axis of rows or columns alone: torch's graphs
+    tell a length of one from others, and a map has one window at some stages and several at others.
     """
-    return x.permute(order).clone(memory_format=torch.contiguous_format).flatten().view(shape)
+    (n, _, width, c), (h, w), (rows, columns) = x.shape, window, shape
+    x = seen_as(x, n * rows, h, width, c).transpose(1, 2)
+    return seen_as(x, n * rows * columns, w, h, c).permute(0, 3, 2, 1)
+
+
+def join(windows: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Windows (N * rows * columns, C, h, w) as the map that they were cut of, (N, H, W, C)."""
+    (_, c, h, w), (n, rows, columns) = windows.shape, shape
+    x = seen_as(windows.permute(0, 3, 2, 1), n * rows, columns * w, h, c)
+    return seen_as(x.transpose(1, 2), n, rows * h, columns * w, c)
 
 
 class PositionalGate(nn.Module):
@@ -204,15 +220,13 @@ class PositionalGate(nn.Module):
 
     def mix(self, x: Tensor, window: tuple[int, int]) -> Tensor:
         """Mix a map (N, H, W, C) in windows, the last ones filled up with zeros."""
-        (n, height, width, c), (h, w) = x.shape, window
-        rows, columns = counts((height, width), window)
+        n, height, width, _ = x.shape
+        rows, columns = shape = counts((height, width), window)
         kernel = positional_kernel(self.centers, self.spreads, window).to(x)
         bias = self.bias_of(window).to(x).expand(kernel.shape[:2])
-        x = fitted(x, (rows * h, columns * w)).reshape(n, rows, h, columns, w, c)
-        x = laid_out(x, (0, 1, 3, 5, 2, 4), (n * rows * columns, c, h * w))
-        x = spatial_fc(x, kernel, bias).flatten().view(n, rows, columns, c, h, w)
-        x = laid_out(x, (0, 1, 4, 2, 5, 3), (n, rows * h, columns * w, c))
-        return fitted(x, (height, width))
+        x = cut(fitted(x, (rows * window[0], columns * window[1])), window, shape)
+        x = spatial_fc(x.flatten(2), kernel, bias).unflatten(2, window)
+        return fitted(join(x, (n, *shape)), (height, width))
 
     def bias_of(self, window: tuple[int, int]) -> Tensor:
         """The bias of a window's positions, interpolated where it is no trained one: (1, P)."""

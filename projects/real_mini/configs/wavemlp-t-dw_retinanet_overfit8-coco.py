@@ -9,7 +9,7 @@ _base_ = [
 
 model = dict(
     backbone=dict(type='mmwave.WaveMLP', arch='t-dw', out_indices=(1, 2, 3)),
-    neck=dict(in_channels=[128, 320, 512]),
+    neck=dict(in_channels=[128, 320, 512], add_extra_convs='on_input'),
     # Images of a quarter of the usual area need smaller anchors.
     bbox_head=dict(anchor_generator=dict(octave_base_scale=2)),
 )

@@ -9,7 +9,7 @@ from mmcv.cnn.bricks import DropPath
 from mmwave.models.backbones.vip import PermuteMLP
 from mmwave.models.layers.token_grid import WindowTokens
 from mmwave.models.layers.windows import counts, cut, mask_of
-from tests.contracts import build, images, relative_error
+from tests.contracts import build, compiled, images, relative_error
 
 # Windows of 32 pixels, 4 x 4 positions; not square where it says so.
 PLAIN = dict(depths=(1, 1, 1, 1), dim=8, patch_size=8, grid=4)
@@ -235,3 +235,22 @@ def test_fewer_taps_than_four():
     made = build('GMLP', dict(PLAIN, depths=(1, 2)), out_indices=(0, 1))
     assert [len(stage) for stage in made.stages] == [1, 2]
     assert len(made(images(1, 3, 33, 40))) == 2
+
+
+@pytest.mark.export
+@pytest.mark.parametrize('name', ['GMLP', 'ViP'])  # positions mixed over both axes, and over one
+def test_a_graph_of_the_resized_model_holds_for_other_sizes(name):
+    made = model(name, 'resize')
+    graphs = [compiled(made, fullgraph=True)]
+    side = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        made,
+        (images(2, 3, 96, 128).double(),),
+        dynamic_shapes=({0: side, 2: side, 3: side},),
+    )
+    graphs.append(program.module())
+    for shape in ((1, 3, 64, 72), (2, 3, 100, 37)):
+        x = images(*shape).double()
+        for graph in graphs:
+            for got, wanted in zip(run(graph, x), run(made, x), strict=True):
+                assert relative_error(got, wanted) < 1e-13

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -257,9 +257,10 @@ def test_any_image_size_in_both_modes(size, mode):
     total(outputs).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.isfinite().all(), name
-        # A window of one position has one kernel.
-        alone = mode == 'resize' and size == (32, 32) and re.match(r'stages\.3\.0\.gate\.[cs]', name)
-        assert (parameter.grad.abs().max() > 0) is (not alone), name
+        # Of a window of one position, a softmax makes 1 whatever the form.
+        alone = mode == 'resize' and size == (32, 32)
+        if not (alone and name in ('stages.3.0.gate.centers', 'stages.3.0.gate.spreads')):
+            assert parameter.grad.abs().max() > 0, name
 
 
 def test_a_shift_by_a_whole_window_shifts_the_output():
@@ -331,38 +332,34 @@ def test_kernels_are_computed_in_float32_at_least():
     )
 
 
+# Measured: 0.015 and 0.002.
+@pytest.mark.parametrize(('dtype', 'bound'), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
 @pytest.mark.parametrize('mode', ['window', 'resize'])
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_half_precision(mode, dtype):
+def test_half_precision(mode, dtype, bound):
     model = tiny(grid_mode=mode).to(dtype).eval()
     x = images(1, 3, 100, 37).to(dtype)
     with torch.no_grad():
-        for got, wanted in zip(model(x), model.double()(x.double()), strict=True):
-            assert got.dtype == dtype
-            assert relative_error(got.double(), wanted) < 0.05
-            model.to(dtype)
+        low, exact = model(x), model.double()(x.double())
+    for got, wanted in zip(low, exact, strict=True):
+        assert got.dtype == dtype
+        assert ((got.double() - wanted).norm() / wanted.norm()).item() < bound
 
 
 @pytest.mark.export
-# One window along an axis or several: torch's compilers tell the two apart, so a graph made for one
-# of them holds for all sizes of that kind.
-@pytest.mark.parametrize(
-    ('example', 'sizes'), [((70, 100), [(64, 64), (65, 333)]), ((130, 100), [(65, 70), (128, 97)])]
-)
-def test_graphs_hold_for_other_sizes(example, sizes):
-    model = tiny().eval()
+def test_graphs_hold_for_one_window_and_for_several():
+    """The two stages have windows of 16 and of 32 pixels."""
+    model = tiny(replace(TINY, depths=(1, 1, 1, 1)), out_indices=(1,)).eval()
     side = torch.export.Dim.DYNAMIC
-    x = images(2, 3, *example).double()
+    x = images(2, 3, 40, 70).double()
     free = {0: side, 2: side, 3: side}
     graphs = [
         (torch.export.export(model, (x,), dynamic_shapes=(free,)).module(), 1e-12),
-        (compiled(model, fullgraph=True), 1e-12),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the size check is evaluated once, as tracing says
         graphs.append((torch.jit.trace(model, x), 1e-8))  # it divides sizes in float32
-    for size in sizes:
-        x = images(3, 3, *size).double()
+    for size in ((32, 32), (33, 47), (32, 133)):
+        x = images(1, 3, *size).double()
         with torch.no_grad():
             for graph, bound in graphs:
                 for got, wanted in zip(graph(x), model(x), strict=True):
@@ -370,19 +367,15 @@ def test_graphs_hold_for_other_sizes(example, sizes):
 
 
 @pytest.mark.export
-def test_graphs_of_resized_windows():
-    model = tiny(grid_mode='resize').eval()
-    graph = compiled(model, fullgraph=True)
-    for size in ((64, 64), (100, 37), (130, 333)):
-        x = images(2, 3, *size).double()
-        with torch.no_grad():
-            for got, wanted in zip(graph(x), model(x), strict=True):
-                assert relative_error(got, wanted) < 1e-12
+def test_a_graph_of_resized_windows_holds_for_its_size():
+    model = tiny(replace(TINY, depths=(1, 1, 1, 1)), grid_mode='resize', out_indices=(1,)).eval()
     x = images(1, 3, 100, 37).double()
+    graphs = [torch.export.export(model, (x,)).module(), compiled(model, fullgraph=True)]
     with torch.no_grad():
-        exported = torch.export.export(model, (x,)).module()
-        for got, wanted in zip(exported(x), model(x), strict=True):
-            assert relative_error(got, wanted) < 1e-12
+        wanted = model(x)
+        for graph in graphs:
+            for a, b in zip(graph(x), wanted, strict=True):
+                assert relative_error(a, b) < 1e-12
 
 
 def test_arch_as_a_dict_and_its_checks():

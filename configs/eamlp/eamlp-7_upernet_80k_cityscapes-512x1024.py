@@ -1,0 +1,23 @@
+"""UPerNet on EAMLP-7 for Cityscapes; AS-MLP's recipe, no published row, not trained here."""
+
+_base_ = [
+    '../_base_/models/upernet.py',
+    '../_base_/datasets/cityscapes_512x1024.py',
+    '../_base_/schedules/upernet_adamw_80k.py',
+    '../_base_/runtime/mmseg.py',
+]
+
+model = dict(
+    data_preprocessor=dict(test_cfg=dict(size_divisor=32)),
+    backbone=dict(
+        type='mmwave.EAMLP',
+        arch='7',
+        out_indices=(0, 1, 2, 3),
+        drop_path_rate=0.1,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/eamlp-7_in1k.pth'
+        ),
+    ),
+    decode_head=dict(in_channels=[64, 64, 256, 256], num_classes=19),
+    auxiliary_head=dict(in_channels=256, num_classes=19),
+)

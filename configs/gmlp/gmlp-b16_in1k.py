@@ -1,0 +1,15 @@
+"""gMLP-B/16: no weights were published; no recipe is published: PaddleViT's generic one, not trained here."""
+
+_base_ = [
+    '../_base_/models/linear_classifier.py',
+    '../_base_/datasets/in1k_paddlevit_224.py',
+    '../_base_/schedules/in1k_adamw_300e_warmup20.py',
+    '../_base_/runtime/mmpretrain.py',
+]
+
+model = dict(
+    backbone=dict(type='mmwave.GMLP', arch='b16', out_indices=(3,), drop_path_rate=0.1),
+    head=dict(in_channels=512),
+)
+# 1e-3 for every 512 images, in single precision. The last rate, 1e-5, is filled in.
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=4e-3, weight_decay=0.1))

@@ -1,0 +1,24 @@
+"""UPerNet on ResMLP-S12 for Cityscapes; AS-MLP's recipe, no published row, not trained here."""
+
+_base_ = [
+    '../_base_/models/upernet.py',
+    '../_base_/datasets/cityscapes_512x1024.py',
+    '../_base_/schedules/upernet_adamw_80k.py',
+    '../_base_/runtime/mmseg.py',
+]
+
+model = dict(
+    data_preprocessor=dict(test_cfg=dict(size_divisor=32)),
+    backbone=dict(
+        type='mmwave.ResMLP',
+        arch='s12',
+        out_indices=(0, 1, 2, 3),
+        drop_path_rate=0.05,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/resmlp-s12_in1k.pth'
+        ),
+    ),
+    neck=dict(type='Feature2Pyramid', embed_dim=384, norm_cfg=dict(type='SyncBN')),
+    decode_head=dict(in_channels=[384, 384, 384, 384], num_classes=19),
+    auxiliary_head=dict(in_channels=384, num_classes=19),
+)

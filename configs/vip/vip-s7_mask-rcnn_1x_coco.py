@@ -1,0 +1,28 @@
+"""Mask R-CNN on ViP-Small/7; PVT's recipe, no published row, not trained here."""
+
+_base_ = [
+    '../_base_/models/mask-rcnn_fpn.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/coco_adamw_1x.py',
+    '../_base_/runtime/mmdet.py',
+]
+
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=28),
+    backbone=dict(
+        type='mmwave.ViP',
+        arch='s7',
+        out_indices=(3,),
+        drop_path_rate=0.1,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/vip-s7_in1k.pth'
+        ),
+    ),
+    neck=dict(type='mmwave.SimpleFeaturePyramid', in_channels=384),
+    rpn_head=dict(anchor_generator=dict(strides=[3.5, 7, 14, 28, 56])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(featmap_strides=[3.5, 7, 14, 28]),
+        mask_roi_extractor=dict(featmap_strides=[3.5, 7, 14, 28]),
+    ),
+)
+optim_wrapper = dict(optimizer=dict(lr=2e-4))

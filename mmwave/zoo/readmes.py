@@ -1,0 +1,71 @@
+"""Render the tables of the READMEs between their marker comments.
+
+A README asks for a table with ``<!-- zoo:begin NAME -->`` followed by ``<!-- zoo:end NAME -->``;
+:class:`Zoo` tells the names.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmwave.errors import UserError
+
+from .tables import Zoo
+
+_MARKER = re.compile(r'<!-- zoo:(begin|end) (\S+) -->')
+
+
+def _readmes(root: Path) -> Iterable[Path]:
+    return [
+        root / 'README.md',
+        *sorted(root.glob('configs/README.md')),
+        *sorted(root.glob('configs/*/README.md')),
+    ]
+
+
+def _rendered(zoo: Zoo, readme: Path) -> tuple[str, list[str]]:
+    """The README with fresh tables, and the names of the tables that were stale."""
+    text = readme.read_text(encoding='utf-8')
+    parts, stale, position = [], [], 0
+    markers = list(_MARKER.finditer(text))
+    pairs = list(zip(markers[::2], markers[1::2], strict=False))
+    if len(markers) % 2 or any(
+        (begin[1], end[1]) != ('begin', 'end') or begin[2] != end[2] for begin, end in pairs
+    ):
+        found = ', '.join(f'{marker[1]} {marker[2]}' for marker in markers)
+        raise UserError(f'{readme}: zoo markers do not come in pairs of begin and end: {found}')
+    for begin, end in pairs:
+        fresh = f'\n{zoo.table(begin[2], readme.parent)}\n'
+        if text[begin.end() : end.start()] != fresh:
+            stale.append(begin[2])
+        parts += [text[position : begin.end()], fresh]
+        position = end.start()
+    return ''.join([*parts, text[position:]]), stale
+
+
+def stale_tables(zoo: Zoo) -> list[str]:
+    """The tables that differ from what would be rendered now, as ``README: NAME``.
+
+    Raises:
+        UserError: where markers are not paired or ask for a table that is not there.
+    """
+    return [
+        f'{readme.relative_to(zoo.root)}: {name}'
+        for readme in _readmes(zoo.root)
+        for name in _rendered(zoo, readme)[1]
+    ]
+
+
+def update_readmes(zoo: Zoo) -> list[str]:
+    """Rewrite the stale tables of every README; return them as :func:`stale_tables` does.
+
+    Raises:
+        UserError: as :func:`stale_tables`; then no README was changed.
+    """
+    rendered = [(readme, *_rendered(zoo, readme)) for readme in _readmes(zoo.root)]
+    for readme, text, stale in rendered:
+        if stale:
+            readme.write_text(text, encoding='utf-8')
+    return [
+        f'{readme.relative_to(zoo.root)}: {name}' for readme, _, stale in rendered for name in stale
+    ]

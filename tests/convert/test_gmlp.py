@@ -1,0 +1,212 @@
+"""gMLP's published files become the models that mmwave builds."""
+
+import json
+from dataclasses import MISSING, asdict, fields
+
+import pytest
+import torch
+
+from mmwave.checkpoint import read_checkpoint
+from mmwave.convert import convert_file
+from mmwave.convert import gmlp as table
+from mmwave.models.backbones.gmlp import ARCHS, GMLP, GMLPArch
+from tests import parity
+from tests.contracts import ROOT, relative_error
+
+from .ours import expected_of, logits_of, model_of, recognised
+from .published import gmlp, paddlevit, write_paddle
+
+GOLDENS = json.loads((ROOT / 'tests' / 'data' / 'gmlp-formats.json').read_text())
+TINY = {'depth': 2, 'dim': 24, 'grid': 4}
+FORMATS = {'pytorch': lambda shapes: shapes, 'paddle': paddlevit}
+
+
+def timm_file(path, **sizes):
+    """timm's file of the tiny sizes; what is written."""
+    state = parity.state_dict(gmlp(**{**TINY, **sizes}).items())
+    torch.save(state, path)
+    return state
+
+
+def paddle_state():
+    sizes = {size: GOLDENS['paddle'][size] for size in TINY}
+    return parity.state_dict(paddlevit(gmlp(**sizes)).items())
+
+
+# Measured 1.2e-14.
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_converted_model_computes_what_the_published_one_does(tmp_path, suffix):
+    write_paddle(tmp_path / 'source', paddle_state())
+    report = convert_file(tmp_path / 'source', tmp_path / f'converted{suffix}')
+    assert report.read == report.written
+    converted = read_checkpoint(tmp_path / f'converted{suffix}')
+    wanted = torch.tensor(GOLDENS['paddle']['logits'], dtype=torch.float64)
+    got = logits_of(converted, parity.image(GOLDENS['paddle']['input']))
+    assert relative_error(got, wanted) <= 5e-14
+
+
+def test_paddle_needs_its_own_epsilon(tmp_path):
+    write_paddle(tmp_path / 'source', paddle_state())
+    report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
+    assert report.backbone['gate_norm_eps'] == 1e-6
+    converted = read_checkpoint(tmp_path / 'converted.pth')
+    del converted['meta']['backbone']['gate_norm_eps']
+    wanted = torch.tensor(GOLDENS['paddle']['logits'], dtype=torch.float64)
+    got = logits_of(converted, parity.image(GOLDENS['paddle']['input']))
+    assert relative_error(got, wanted) > 1e-6
+
+
+def test_weights_are_not_loaded_into_a_backbone_of_another_epsilon(tmp_path):
+    write_paddle(tmp_path / 'source', paddle_state())
+    report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
+    path = str(tmp_path / 'converted.pth')
+    arch = report.backbone['arch']
+    GMLP(arch, out_indices=-1, gate_norm_eps=1e-6).load_pretrained(path)
+    with pytest.raises(ValueError, match='gate_norm_eps=1e-06, this one has gate_norm_eps=1e-05'):
+        GMLP(arch, out_indices=-1).load_pretrained(path)
+
+
+def test_paddle_keeps_its_linear_weights_the_other_way_round(tmp_path):
+    state = paddle_state()
+    write_paddle(tmp_path / 'source', state)
+    convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
+    converted = read_checkpoint(tmp_path / 'converted.pth')['state_dict']
+    # Square, so that no shape would show it.
+    published = state['mixer_layers.1.mlp_channels.gate.proj.weight']
+    assert torch.equal(converted['backbone.stages.1.0.gate.proj.weight'], published.T)
+
+
+def test_timm_files_and_their_metadata(tmp_path):
+    state = timm_file(tmp_path / 'gmlp.pth', classes=7)
+    report = convert_file(tmp_path / 'gmlp.pth', tmp_path / 'a.pth')
+    assert {k: report.meta[k] for k in ('source', 'family', 'arch', 'framework', 'licence')} == {
+        'source': 'gmlp.pth',
+        'family': 'gmlp',
+        'arch': 'custom',
+        'framework': 'pytorch',
+        'licence': 'Apache-2.0',
+    }
+    assert report.meta['origin'].startswith('huggingface/pytorch-image-models')
+    arch = {'depths': [1, 1], 'dim': 24, 'grid': 4}
+    assert report.backbone == {'type': 'mmwave.GMLP', 'arch': arch}
+    converted = read_checkpoint(tmp_path / 'a.pth')
+    assert torch.equal(converted['state_dict']['head.fc.weight'], state['head.weight'])
+    gate = model_of(converted, out_indices=-1).stages[1][0].gate
+    assert gate.norm.eps == 1e-5
+    with pytest.raises(ValueError, match='converted already'):
+        convert_file(tmp_path / 'a.pth', tmp_path / 'b.pth')
+
+
+def test_named_archs_are_those_of_the_models():
+    assert set(table.ARCHS) == set(ARCHS)
+    for name, arch in ARCHS.items():
+        assert GMLPArch(**table.ARCHS[name]) == arch
+
+
+def test_defaults_are_those_of_the_models():
+    defaults = {f.name: f.default for f in fields(GMLPArch) if f.default is not MISSING}
+    assert defaults == table.DEFAULTS
+
+
+@pytest.mark.parametrize('framework', FORMATS)
+@pytest.mark.parametrize('name', ARCHS)
+def test_recognises_every_arch_and_what_it_must_hold(name, framework):
+    sizes = asdict(ARCHS[name])
+    depth, (grid, _) = sum(sizes.pop('depths')), sizes.pop('grid')
+    shapes = FORMATS[framework](gmlp(**sizes, depth=depth, grid=grid, classes=1000))
+    family, target = recognised(shapes, framework)
+    assert (family, target.arch) == ('gmlp', name)
+    assert target.backbone == {'type': 'mmwave.GMLP', 'arch': name}
+    assert dict(target.expected) == expected_of(GMLP, arch=name, classes=1000)
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'arch'),
+    [
+        ({'depth': 1}, {'depths': [1], 'dim': 24, 'grid': 4}),
+        ({'depth': 5, 'classes': None}, {'depths': [1, 1, 1, 2], 'dim': 24, 'grid': 4}),
+        (
+            {'mlp_ratio': 2, 'patch_size': 7, 'grid': 1},
+            {'depths': [1, 1], 'dim': 24, 'mlp_ratio': 2, 'patch_size': 7, 'grid': 1},
+        ),
+        ({'depth': 30, 'grid': 14}, {'depths': [7, 8, 7, 8], 'dim': 24}),
+    ],
+    ids=str,
+)
+def test_other_sizes(sizes, arch):
+    _, target = recognised(gmlp(**{**TINY, **sizes}), 'pytorch')
+    assert target.arch == 'custom'
+    assert target.backbone == {'type': 'mmwave.GMLP', 'arch': arch}
+    classes = 0 if 'classes' in sizes else 16
+    assert dict(target.expected) == expected_of(GMLP, arch=arch, classes=classes)
+
+
+def test_a_grid_that_is_known_is_no_square_by_its_number():
+    assert table.recognise(gmlp(**TINY), grid=(2, 8)).backbone['arch']['grid'] == [2, 8]
+    assert table.recognise(gmlp(**TINY), grid=(4, 4)).backbone['arch']['grid'] == 4
+    with pytest.raises(ValueError, match='a grid of 3 x 5 has no 16 positions'):
+        table.recognise(gmlp(**TINY), grid=(3, 5))
+
+
+def test_image_channels():
+    _, target = recognised(gmlp(**TINY, channels=5), 'pytorch')
+    assert target.backbone['in_channels'] == 5
+    assert target.expected['backbone.stem.conv.weight'] == (24, 5, 16, 16)
+
+
+BLOCK = 'blocks.0.mlp_channels'
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'stem.proj.weight': (24,)}, r'no gMLP: stem.proj.weight of shape \(24,\)'),
+        ({'stem.proj.weight': (24, 3, 16, 8)}, r'\(24, 3, 16, 8\) is no convolution of square'),
+        ({f'{BLOCK}.fc1.weight': (144,)}, rf'no gMLP: {BLOCK}.fc1.weight is not a matrix'),
+        ({f'{BLOCK}.fc1.weight': (145, 24)}, '145 hidden channels have no halves'),
+        ({f'{BLOCK}.fc1.weight': (146, 24)}, '24 channels are widened to 146, .* no multiple'),
+        ({f'{BLOCK}.gate.proj.weight': (18, 18)}, '18 positions are no square; .* cannot be told'),
+    ],
+)
+def test_shapes_of_no_gmlp(change, message):
+    with pytest.raises(ValueError, match=message):
+        table.recognise(gmlp(**TINY) | change)
+
+
+def test_tensors_too_many_or_too_few_are_listed(tmp_path):
+    state = timm_file(tmp_path / 'a')
+    del state['blocks.1.mlp_channels.gate.norm.bias'], state['norm.weight']
+    state |= {'extra': torch.ones(1), 'blocks.0.mlp_channels.norm.weight': torch.ones(72)}
+    state['blocks.1.mlp_channels.gate.proj.weight'] = torch.ones(9, 9)
+    torch.save(state, tmp_path / 'a')
+    with pytest.raises(ValueError, match='5 tensors do not fit') as caught:
+        convert_file(tmp_path / 'a', tmp_path / 'b.pth')
+    for text in (
+        'no rule for extra',
+        'no rule for blocks.0.mlp_channels.norm.weight',
+        'backbone.stages.1.0.gate.norm.bias is not filled',
+        'backbone.out_norms.1.weight is not filled',
+        'backbone.stages.1.0.gate.proj.weight has shape (9, 9), the target (16, 16)',
+    ):
+        assert text in str(caught.value)
+    assert not (tmp_path / 'b.pth').exists()
+
+
+def test_a_block_that_is_missing_is_no_smaller_model(tmp_path):
+    state = timm_file(tmp_path / 'a', depth=5)
+    torch.save({k: v for k, v in state.items() if not k.startswith('blocks.2.')}, tmp_path / 'a')
+    with pytest.raises(ValueError, match=r'no rule for blocks\.4\.norm\.weight'):
+        convert_file(tmp_path / 'a', tmp_path / 'b.pth')
+
+
+def test_the_tool_says_what_it_did(tmp_path, tool):
+    write_paddle(tmp_path / 'gmlp.pdparams', paddle_state())
+    code, output, errors = tool('gmlp.pdparams', 'b.pth')
+    assert (code, errors) == (0, '')
+    for text in (
+        'read 26 tensors of gmlp.pdparams (paddle)',
+        'recognised gmlp custom by the names of BR-IDL/PaddleViT image_classification/gMLP',
+        "backbone=dict(type='mmwave.GMLP', arch={'depths': [1, 1], 'dim': 24, 'grid': 4}, "
+        'gate_norm_eps=1e-06)',
+    ):
+        assert text in output
