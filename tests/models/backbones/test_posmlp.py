@@ -281,6 +281,8 @@ def test_strict_takes_sizes_that_windows_fill_and_names_them():
     model = tiny(grid_mode='strict').eval()
     with pytest.raises(ValueError, match=r'image of 64 x 96 .* each side must be a multiple of 64'):
         model(images(1, 3, 64, 96).double())
+    oblong = replace(TINY, windows=((4, 3), 4, 4, 2))
+    assert oblong.filled_sizes().divisors == (64, 192)
     with torch.device('meta'):
         published = PosMLP('t', grid_mode='strict')
         assert published(torch.empty(1, 3, 448, 224))[3].shape == (1, 768, 14, 7)
