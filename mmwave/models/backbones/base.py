@@ -51,6 +51,14 @@ def per_stage(name: str, values: Sequence[Any], count: int) -> tuple[Any, ...]:
     return values
 
 
+def check_positive(arch: object, *names: str) -> None:
+    """Raise ``ValueError`` naming the first of an arch's fields that is no positive number."""
+    for name in names:
+        value = getattr(arch, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f'{name}={value} must be a positive whole number')
+
+
 def check_rate(rate: float) -> None:
     """Raise ``ValueError`` for a drop path rate out of 0 .. 1, 1 excluded."""
     if not 0.0 <= rate < 1.0:

@@ -49,7 +49,7 @@ from torch import Tensor, nn
 from mmwave.models.layers.linear_mlp import LinearMLP
 from mmwave.registry import MODELS
 
-from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch
+from .base import MLPBackbone, check_positive, drop_path_rates, per_stage, resolve_arch
 
 STRIDES = (4, 8, 16, 16)
 OUT_TYPES = ('map', 'cls_token')
@@ -83,10 +83,7 @@ class EAMLPArch:
             raise ValueError(
                 f'depths={self.depths} must begin with 1, 1: stages 0 and 1 are one token attention'
             )
-        for name in ('dim', 'heads', 'mlp_ratio', 'token_dim'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name}={value} must be a positive whole number')
+        check_positive(self, 'dim', 'heads', 'mlp_ratio', 'token_dim')
         if self.dim % self.heads or self.dim % 2:
             raise ValueError(f'dim={self.dim} must be even and a multiple of heads={self.heads}')
 

@@ -28,14 +28,6 @@ def grid_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     return pair
 
 
-def check_positive(arch: object, *names: str) -> None:
-    """Raise ``ValueError`` naming the first of an arch's fields that is no positive number."""
-    for name in names:
-        value = getattr(arch, name)
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f'{name}={value} must be a positive whole number')
-
-
 def check_grid_mode(family: str, grid_mode: str) -> None:
     """Raise ``ValueError`` unless ``grid_mode`` is one of :data:`GRID_MODES`."""
     if grid_mode not in GRID_MODES:

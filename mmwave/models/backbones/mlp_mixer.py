@@ -32,8 +32,8 @@ from mmwave.models.layers import LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import drop_path_rates, per_stage, resolve_arch
-from .grid import GridMode, PlainBackbone, check_positive, four_stages, grid_pair
+from .base import check_positive, drop_path_rates, per_stage, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair
 
 EPS = 1e-6
 

@@ -25,20 +25,18 @@ holds a table of their products per block; initial values. Published weights, co
 ``tools/convert_checkpoint.py``, give the same outputs.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.models.layers import ConvEmbed
 from mmwave.models.layers.token_grid import resampling
-from mmwave.models.layers.windows import any_size, counts
+from mmwave.models.layers.windows import counts, cut, filled_sizes, join
 from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
@@ -90,11 +88,7 @@ class PosMLPArch:
 
     def filled_sizes(self) -> SizeConstraint:
         """Image sizes whose maps are filled by the windows of every stage."""
-        height, width = (
-            math.lcm(*(s * window[axis] for s, window in zip(STRIDES, self.windows, strict=True)))
-            for axis in (0, 1)
-        )
-        return SizeConstraint(divisors=(height, width))
+        return filled_sizes(STRIDES, self.windows)
 
 
 _T = PosMLPArch(depths=(2, 2, 18, 2), dims=(96, 192, 384, 768))
@@ -153,39 +147,6 @@ def spans(side: int, step: int) -> list[tuple[int, int]]:
     return [(n, s) for n, s in ((longer, short + 1), (count - longer, short)) if n]
 
 
-def fitted(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, H, W, C) -> (N, *size, C): zeros added, or positions cut off, below and on the right."""
-    height, width = x.shape[1:3]
-    if not any_size() and (height, width) == size:
-        return x
-    return F.pad(x, (0, 0, 0, size[1] - width, 0, size[0] - height))
-
-
-def seen_as(x: Tensor, *shape: int) -> Tensor:
-    """``x.reshape(shape)``, without asking which axes have length one where any size may come."""
-    if not any_size():
-        return x.reshape(shape)
-    return x.clone(memory_format=torch.contiguous_format).flatten().view(shape)
-
-
-def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int]) -> Tensor:
-    """A map (N, H, W, C) that windows fill, as windows (N * rows * columns, C, h, w).
-
-    One axis after the other, so that no tensor has an axis of rows or columns alone: torch's graphs
-    tell a length of one from others, and a map has one window at some stages and several at others.
-    """
-    (n, _, width, c), (h, w), (rows, columns) = x.shape, window, shape
-    x = seen_as(x, n * rows, h, width, c).transpose(1, 2)
-    return seen_as(x, n * rows * columns, w, h, c).permute(0, 3, 2, 1)
-
-
-def join(windows: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Windows (N * rows * columns, C, h, w) as the map that they were cut of, (N, H, W, C)."""
-    (_, c, h, w), (n, rows, columns) = windows.shape, shape
-    x = seen_as(windows.permute(0, 3, 2, 1), n * rows, columns * w, h, c)
-    return seen_as(x.transpose(1, 2), n, rows * h, columns * w, c)
-
-
 class PositionalGate(nn.Module):
     """The paper's positional spatial gating unit, (N, H, W, 2 C) -> (N, H, W, C).
 
@@ -220,13 +181,13 @@ class PositionalGate(nn.Module):
 
     def mix(self, x: Tensor, window: tuple[int, int]) -> Tensor:
         """Mix a map (N, H, W, C) in windows, the last ones filled up with zeros."""
-        n, height, width, _ = x.shape
-        rows, columns = shape = counts((height, width), window)
+        size = (x.shape[1], x.shape[2])
+        shape = counts(size, window)
         kernel = positional_kernel(self.centers, self.spreads, window).to(x)
         bias = self.bias_of(window).to(x).expand(kernel.shape[:2])
-        x = cut(fitted(x, (rows * window[0], columns * window[1])), window, shape)
+        x = cut(x.permute(0, 3, 1, 2), window, shape)
         x = spatial_fc(x.flatten(2), kernel, bias).unflatten(2, window)
-        return fitted(join(x, (n, *shape)), (height, width))
+        return join(x, size, shape).permute(0, 2, 3, 1)
 
     def bias_of(self, window: tuple[int, int]) -> Tensor:
         """The bias of a window's positions, interpolated where it is no trained one: (1, P)."""

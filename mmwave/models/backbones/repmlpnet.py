@@ -51,6 +51,7 @@ from mmwave.models.layers.windows import (
     any_size,
     counts,
     cut,
+    filled_sizes,
     mask_of,
     resize,
 )
@@ -58,7 +59,7 @@ from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
-from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch
+from .base import MLPBackbone, check_positive, drop_path_rates, per_stage, resolve_arch
 
 STRIDES = (4, 8, 16, 32)
 GRID_MODES = ('window', 'strict')
@@ -89,10 +90,7 @@ class RepMLPNetArch:
     def __post_init__(self) -> None:
         for name in ('depths', 'dims', 'share_sets'):
             object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
-        for name in ('reduction', 'mlp_ratio'):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name}={value} must be a positive whole number')
+        check_positive(self, 'reduction', 'mlp_ratio')
         if isinstance(self.windows, int):
             raise ValueError(f'windows={self.windows} must be one or two numbers per stage')
         pairs = tuple(tuple(w) if isinstance(w, Sequence) else (w, w) for w in self.windows)
@@ -116,11 +114,7 @@ class RepMLPNetArch:
 
     def filled_sizes(self) -> SizeConstraint:
         """Image sizes whose maps are filled by the windows of every stage."""
-        height, width = (
-            math.lcm(*(s * window[axis] for s, window in zip(STRIDES, self.windows, strict=True)))
-            for axis in (0, 1)
-        )
-        return SizeConstraint(divisors=(height, width))
+        return filled_sizes(STRIDES, self.windows)
 
 
 # The model functions of the release's repmlpnet.py.

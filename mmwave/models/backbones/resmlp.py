@@ -33,8 +33,8 @@ from mmwave.models.layers import Affine, LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_rate, per_stage, resolve_arch
-from .grid import GridMode, PlainBackbone, check_positive, four_stages, grid_pair, init_linear
+from .base import check_positive, check_rate, per_stage, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,8 @@ from mmwave.models.layers import ConvEmbed, LinearMLP
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import drop_path_rates, per_stage, resolve_arch
-from .grid import GridBackbone, GridMode, check_positive, grid_pair, init_linear
+from .base import check_positive, drop_path_rates, per_stage, resolve_arch
+from .grid import GridBackbone, GridMode, grid_pair, init_linear
 
 STAGES = 4
 
@@ -66,8 +66,7 @@ class ViPArch:
         given = (self.grids,) if isinstance(self.grids, int) else tuple(self.grids)
         grids = tuple(grid_pair('grids', grid) for grid in given)
         halved = all(
-            grid in (before, (before[0] / 2, before[1] / 2))
-            for before, grid in pairwise(grids)
+            grid in (before, (before[0] / 2, before[1] / 2)) for before, grid in pairwise(grids)
         )
         if len(grids) != STAGES or not halved:
             raise ValueError(

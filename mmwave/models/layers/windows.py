@@ -7,11 +7,15 @@ are a longer batch to all layers that look at one position at a time. Blocks are
 what both have.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmwave.structures import SizeConstraint
 
 
 def any_size() -> bool:
@@ -33,6 +37,15 @@ def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+def filled_sizes(strides: Sequence[int], windows: Sequence[tuple[int, int]]) -> SizeConstraint:
+    """Image sizes whose maps are filled by windows, given strides and windows of all stages."""
+    height, width = (
+        math.lcm(*(s * window[axis] for s, window in zip(strides, windows, strict=True)))
+        for axis in (0, 1)
+    )
+    return SizeConstraint(divisors=(height, width))
+
+
 def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None) -> Tensor:
     """(N, C, H, W) -> windows (N * rows * columns, C, h, w), filled up with zeros.
 
@@ -40,7 +53,13 @@ def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None
     """
     (n, c, *size), (h, w) = x.shape, window
     rows, columns = shape or counts((size[0], size[1]), window)
-    x = resize(x, (rows * h, columns * w)).reshape(n, c, rows, h, columns, w)
+    x = resize(x, (rows * h, columns * w))
+    if any_size():
+        # One axis after the other, so that no tensor has an axis of rows or columns alone: graphs
+        # tell a length of one from others, and a map has one window here and several there.
+        x = _filled(x.permute(0, 2, 3, 1)).view(n * rows, h, columns * w, c).transpose(1, 2)
+        return _filled(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
+    x = x.reshape(n, c, rows, h, columns, w)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(n * rows * columns, c, h, w)
 
 
@@ -48,8 +67,19 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
     """Windows (N * rows * columns, C, h, w) -> the map (N, C, *size) that they were cut of."""
     _, c, h, w = windows.shape
     rows, columns = shape or counts(size, (h, w))
-    x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
-    return resize(x.reshape(-1, c, rows * h, columns * w), size)
+    if any_size():  # as in cut
+        bands = windows.shape[0] // columns
+        x = _filled(windows.permute(0, 3, 2, 1)).view(bands, columns * w, h, c).transpose(1, 2)
+        x = _filled(x).view(bands // rows, rows * h, columns * w, c).permute(0, 3, 1, 2)
+    else:
+        x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
+        x = x.reshape(-1, c, rows * h, columns * w)
+    return resize(x, size)
+
+
+def _filled(x: Tensor) -> Tensor:
+    """All values in one row, without asking which axes have a length of one."""
+    return x.clone(memory_format=torch.contiguous_format).flatten()
 
 
 @dataclass(frozen=True)
