@@ -10,11 +10,13 @@ env: .venv/.ready
 demo: env
 	PYTHON=$(CURDIR)/$(VENV)/python bash projects/shapes/demo.sh
 
+# As many tests at a time as there are cores, four at most: every process loads all libraries.
+PYTEST := $(VENV)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 test: env
-	$(VENV)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: env
-	$(VENV)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu"
 
 lint: env
 	$(VENV)/ruff check .

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import DefaultScope
 from PIL import Image
 from timm.scheduler import CosineLRScheduler
@@ -18,9 +18,11 @@ from mmwave.models import RepMLPNet
 from tests.contracts import ROOT
 from tests.test_configs import LEAVES, build, load
 
+MIXER_S16 = ROOT / 'configs/mlp_mixer/mlp-mixer-s16_in1k.py'
+
 
 def learning_rates(cfg: Config, steps: int, epoch_length: int | None = None) -> list[float]:
-    """Rates of the first steps, as the schedulers step: epochs, or iterations of so many to one."""
+    """Rates of the first steps: epochs, or iterations of so many to one, each by its schedulers."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter], lr=cfg.optim_wrapper.optimizer.lr)
     from mmengine.registry import PARAM_SCHEDULERS
@@ -32,12 +34,21 @@ def learning_rates(cfg: Config, steps: int, epoch_length: int | None = None) -> 
         for s in cfg.param_scheduler
     ]
     rates = []
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         rates.append(optimizer.param_groups[0]['lr'])
         optimizer.step()
         for scheduler in schedulers:
-            scheduler.step()
+            if epoch_length is None or not scheduler.by_epoch or step % epoch_length == 0:
+                scheduler.step()
     return rates
+
+
+def optimizer_of(cfg: Config, model: torch.nn.Module) -> OptimWrapper:
+    """What steps ``model`` by ``cfg``, in single precision."""
+    recipe = dict(cfg.optim_wrapper, type='OptimWrapper')
+    recipe.pop('loss_scale', None)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return build_optim_wrapper(model, recipe)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +58,7 @@ def learning_rates(cfg: Config, steps: int, epoch_length: int | None = None) -> 
         ('posmlp/posmlp-t', 2e-3, 1e-6, 10, 1e-5, 300),
         ('posmlp/posmlp-s', 1e-3, 1e-6, 10, 1e-5, 300),
         ('vip/vip-s7', 2e-3, 1e-5, 20, 1e-6, 300),
+        ('gmlp/gmlp-s16', 4e-3, 1e-5, 20, 1e-6, 300),  # PaddleViT's
         ('resmlp/resmlp-s12', 5e-3, 1e-5, 5, 1e-6, 400),
         ('eamlp/eamlp-7', 1e-3, 1e-5, 5, 1e-6, 300),
     ],
@@ -121,10 +133,7 @@ def test_in1k_recipe():
 def test_norms_and_biases_do_not_decay(leaf, wanted):
     cfg = load(ROOT / f'configs/{leaf}.py')
     model = build(cfg)
-    recipe = dict(cfg.optim_wrapper, type='OptimWrapper')
-    recipe.pop('loss_scale', None)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        wrapper = build_optim_wrapper(model, recipe)
+    wrapper = optimizer_of(cfg, model)
     decay = {id(g['params'][0]): g['weight_decay'] for g in wrapper.param_groups}
     for name, parameter in model.named_parameters():
         assert decay[id(parameter)] == (wanted if parameter.dim() > 1 else 0), name
@@ -170,6 +179,18 @@ def test_mindcv_learning_rates():
     assert got[0] == pytest.approx(2.5e-6)
     assert got[:warm] == pytest.approx([got[0] + slope * k for k in range(warm)], rel=1e-9)
     assert got[warm:] == pytest.approx([5e-3 * cosine(k, rest) for k in range(rest)], rel=1e-8)
+
+
+def test_mixer_learning_rates():
+    """30 epochs of warm-up by the step, then a cosine over the other 270 by the epoch."""
+    epoch, warm, rest = 7, 30, 270
+    got = learning_rates(load(MIXER_S16), 300 * epoch, epoch_length=epoch)
+    slope = (3e-3 - 3e-7) / (warm * epoch - 1)
+    assert got[: warm * epoch] == pytest.approx(
+        [3e-7 + slope * k for k in range(warm * epoch)], rel=1e-9
+    )
+    wanted = [3e-3 * cosine(k // epoch, rest) for k in range(rest * epoch)]
+    assert got[warm * epoch :] == pytest.approx(wanted, rel=1e-8)
 
 
 @pytest.mark.parametrize('variant', RepMLPNet.archs)
@@ -224,6 +245,19 @@ def test_mindcv_recipe():
     assert build(cfg).backbone.act_cfg == dict(type='GELU', approximate='tanh')
 
 
+def clipping(cfg: Config) -> float | None:
+    """What a step cuts gradients of norm a million to, by wrapper or optimizer; None: nothing."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    wrapper = optimizer_of(cfg, layer)
+    layer.weight.grad = torch.full((1, 1), 1e6)
+    before = layer.weight.clone()
+    wrapper.step()
+    assert layer.weight != before
+    assert layer.weight.isfinite()
+    norm = layer.weight.grad.item()
+    return None if norm == 1e6 else round(norm, 4)
+
+
 def recipe(cfg: Config) -> dict:
     """What a recipe's table states, as a config has it."""
     wrapper = cfg.optim_wrapper
@@ -239,7 +273,7 @@ def recipe(cfg: Config) -> dict:
         optimizer=(wrapper.optimizer.type, wrapper.optimizer.lr, wrapper.optimizer.weight_decay),
         eps=wrapper.optimizer.eps,
         amp=wrapper.type == 'AmpOptimWrapper',
-        clip=wrapper.get('clip_grad', {}).get('max_norm'),
+        clip=clipping(cfg),
         epochs=cfg.train_cfg.max_epochs,
         batch=(cfg.train_dataloader.batch_size, cfg.auto_scale_lr.base_batch_size),
         repeated=cfg.train_dataloader.sampler.type == 'RepeatAugSampler',
@@ -355,11 +389,16 @@ def test_recipes(leaf):
     assert recipe(load(leaf)) == wanted
 
 
+def test_a_dumped_config_is_read_back():
+    """Its schedule too, which an infinite norm would spoil: a runner dumps what it trains with."""
+    cfg = load(ROOT / 'configs/resmlp/resmlp-s12_in1k.py')
+    again = Config.fromstring(cfg.pretty_text, '.py')
+    assert again.optim_wrapper == cfg.optim_wrapper
+
+
 def test_mixer_decays_everything():
     """As in mmpretrain's settings."""
-    assert (
-        'paramwise_cfg' not in load(ROOT / 'configs/mlp_mixer/mlp-mixer-s16_in1k.py').optim_wrapper
-    )
+    assert 'paramwise_cfg' not in load(MIXER_S16).optim_wrapper
 
 
 @pytest.fixture

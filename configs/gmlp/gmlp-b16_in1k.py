@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/linear_classifier.py',
     '../_base_/datasets/in1k_paddlevit_224.py',
-    '../_base_/schedules/in1k_adamw_300e_warmup20.py',
+    '../_base_/schedules/in1k_adamw_300e_paddlevit.py',
     '../_base_/runtime/mmpretrain.py',
 ]
 
@@ -11,5 +11,3 @@ model = dict(
     backbone=dict(type='mmwave.GMLP', arch='b16', out_indices=(3,), drop_path_rate=0.1),
     head=dict(in_channels=512),
 )
-# 1e-3 for every 512 images, in single precision. The last rate, 1e-5, is filled in.
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(lr=4e-3, weight_decay=0.1))

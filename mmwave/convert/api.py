@@ -1,5 +1,6 @@
 """A published file or model in, weights that mmwave loads strictly out."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 from mmwave import __version__
 from mmwave.checkpoint import check_target, sha256_of, write_checkpoint
+from mmwave.errors import UserError
 
 from .family import Family, Release, Shapes, Target
 from .index import identify
-from .memory import settings_of, trained_grid
+from .memory import settings_of, trained_grid, unwrapped
 from .readers import Source, read
 from .rules import Applied, apply
 
@@ -31,6 +33,7 @@ class ConversionReport:
         dropped: reason -> source names left out.
         filled: reason -> target names that the source has not.
         notes: what was chosen or skipped when reading.
+        out_indices: stages that the weights have an output norm for.
     """
 
     meta: dict[str, Any]
@@ -39,11 +42,15 @@ class ConversionReport:
     dropped: Mapping[str, list[str]]
     filled: Mapping[str, list[str]]
     notes: tuple[str, ...]
+    out_indices: tuple[int, ...]
 
     @property
     def backbone(self) -> dict[str, Any]:
-        """Config of the backbone that the weights are for."""
-        return dict(self.meta['backbone'])
+        """Config of the backbone that the weights are for, with the stages that it outputs.
+
+        The metadata do not name the stages: the weights are as good for others.
+        """
+        return {**self.meta['backbone'], 'out_indices': list(self.out_indices)}
 
 
 def convert_file(
@@ -76,7 +83,7 @@ def convert_file(
     src, dst = Path(src).expanduser(), Path(dst).expanduser()
     check_target(dst)
     if src.resolve() == dst.resolve():
-        raise ValueError(f'{dst} is the source itself')
+        raise UserError(f'{dst} is the source itself')
     source = read(src, ema=ema, trust=trust)
     family, release = identify(source.tensors, source.framework)
     target, done = _ours(family, release, source.tensors, family.recognise)
@@ -91,7 +98,7 @@ class Converted:
     """What :func:`convert_model` made; tensors may share memory with the model's.
 
     Attributes:
-        backbone: config of the backbone, with the stages that the model has an output norm for.
+        backbone: config of the backbone, as in the report.
         weights: the backbone's state dict.
         head: ``fc.weight`` (classes, C) and ``fc.bias`` (classes); empty where there is no head.
         report: what was taken and left.
@@ -110,18 +117,21 @@ def convert_model(model: nn.Module) -> Converted:
     ``backbone.load_state_dict(converted.weights)`` loads strictly. Tensors keep their dtype.
 
     Of gMLP, ResMLP, MLP-Mixer and Vision Permutator the model is looked at for what changes its
-    outputs and no tensor tells: the kind of its GELU and the epsilon of gMLP's gate norm go into
-    the config, and so does a trained grid that is no square. Whatever else its parts compute that
-    ours do not is an error. Models of other families are taken by their names alone, as files are,
-    and ``report.notes`` says so.
+    outputs and no tensor tells: the kind of its GELU, the epsilon of gMLP's gate norm and that of
+    MLP-Mixer's norms go into the config, and so does a trained grid that is no square. Whatever
+    else its parts compute that ours do not is an error. Models of other families are taken by their
+    names alone, as files are, and ``report.notes`` says so.
 
     Args:
-        model: a module whose state dict has the names of a published PyTorch release.
+        model: a module whose state dict has the names of a published PyTorch release, wrapped for
+            data-parallel training or compiled or neither.
 
     Raises:
+        TypeError: for anything but a module.
         ValueError: for a model of no known family, with tensors too many or too few, or with an
             activation, an epsilon or a kind of layer that we do not have; it is named.
     """
+    model = unwrapped(model)
     source = Source(dict(model.state_dict()), 'pytorch', 'model')
     family, release = identify(source.tensors, source.framework)
     inspected = family.inspected
@@ -145,8 +155,7 @@ def convert_model(model: nn.Module) -> Converted:
         {k.removeprefix(lead): v for k, v in state.items() if k.startswith(lead)}
         for lead in ('backbone.', 'head.')
     )
-    levels = {int(name.split('.')[1]) for name in weights if name.startswith('out_norms.')}
-    return Converted(report.backbone | {'out_indices': sorted(levels)}, weights, head, report)
+    return Converted(report.backbone, weights, head, report)
 
 
 def _finished(
@@ -163,6 +172,7 @@ def _finished(
     if target.fold:
         state = target.fold(state)
         notes += (f'folded {len(target.expected)} tensors into {len(state)}, for inference',)
+    norms = (re.match(r'backbone\.out_norms\.(\d+)\.', name) for name in state)
     filled = {why: [n for n in names if n in state] for why, names in done.filled.items()}
     meta = {
         **origin,
@@ -182,6 +192,7 @@ def _finished(
         dropped=done.dropped,
         filled={why: names for why, names in filled.items() if names},
         notes=notes,
+        out_indices=tuple(sorted({int(found[1]) for found in norms if found})),
     )
 
 

@@ -7,8 +7,11 @@ depends on how many there are. Its table of positions is dropped: ours are compu
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmwave.errors import UserError
+
 from .family import Family, Release, Shapes, Target
 from .rules import Rule, drop, rename
+from .shapes import Shape, custom_arch, layer_shapes
 
 UNITS = 64
 """Memory units of a block's attention."""
@@ -93,7 +96,7 @@ def recognise(shapes: Shapes) -> Target:
     """
     depth = len({name.split('.')[1] for name in shapes if name.startswith('blocks.')})
     if depth < 2:
-        raise ValueError(f'an EAMLP of {depth} blocks: our two stages of blocks need one each')
+        raise UserError(f'an EAMLP of {depth} blocks: our two stages of blocks need one each')
     patch, token_dim = (
         _length(shapes, f'tokens_to_token.attention1.{norm}.weight') for norm in ('norm1', 'norm2')
     )
@@ -101,19 +104,18 @@ def recognise(shapes: Shapes) -> Target:
     hidden = _length(shapes, 'blocks.0.mlp.fc1.bias')
     width = _length(shapes, 'blocks.0.attn.linear_1.bias')
     if patch % PATCH:
-        raise ValueError(f'patches of {patch} values are not of {PATCH} pixels')
+        raise UserError(f'patches of {patch} values are not of {PATCH} pixels')
     if dim % width:
-        raise ValueError(f'heads of {width} channels do not divide {dim} channels')
+        raise UserError(f'heads of {width} channels do not divide {dim} channels')
     if hidden % dim:
-        raise ValueError(f'an MLP widens {dim} channels to {hidden}, which is no multiple')
+        raise UserError(f'an MLP widens {dim} channels to {hidden}, which is no multiple')
     arch = _arch(depth, dim, dim // width, hidden // dim, token_dim)
     named = next((name for name, known in ARCHS.items() if known == arch), None)
-    lists = {k: list(v) if isinstance(v, tuple) else v for k, v in arch.items()}
-    backbone: dict[str, Any] = {'type': 'mmwave.EAMLP', 'arch': named or lists}
+    backbone: dict[str, Any] = {'type': 'mmwave.EAMLP', 'arch': named or custom_arch(arch)}
     channels = patch // PATCH
     if channels != 3:
         backbone['in_channels'] = channels
-    expected = dict(_expected(arch, channels, shapes.get('head.weight')))
+    expected = _expected(arch, channels, shapes.get('head.weight'))
     return Target(named or 'custom', backbone, expected, rules=tuple(rules(depth)))
 
 
@@ -121,52 +123,39 @@ def _length(shapes: Shapes, name: str) -> int:
     """The length of a vector of the file."""
     shape = shapes.get(name, ())
     if len(shape) != 1 or not shape[0]:
-        raise ValueError(f'no EAMLP: {name} is {"no vector" if name in shapes else "missing"}')
+        raise UserError(f'no EAMLP: {name} is {"no vector" if name in shapes else "missing"}')
     return shape[0]
 
 
-def _expected(
-    arch: Mapping[str, Any], channels: int, head: tuple[int, ...] | None
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _expected(arch: Mapping[str, Any], channels: int, head: Shape | None) -> dict[str, Shape]:
     """Names and shapes of our model of ``arch`` with the last output norm."""
+    found: dict[str, Shape] = {}
     dim, token_dim = arch['dim'], arch['token_dim']
     patches = (PATCH * channels, 9 * token_dim)
     for stage, (split, patch) in enumerate(zip(_SPLITS, patches, strict=True)):
         block = f'backbone.stages.{stage}.0'
-        yield from _norm(f'{split}.norm', patch)
-        yield from _linear(f'{split}.proj', patch, token_dim)
-        yield f'{block}.attention.keys.weight', (2 * token_dim, token_dim)
-        yield from _linear(f'{block}.attention.values', 2 * token_dim, token_dim)
-        yield from _linear(f'{block}.proj', token_dim, token_dim)
-        yield from _norm(f'{block}.norm', token_dim)
-        yield from _linear(f'{block}.mlp.fc1', token_dim, token_dim)
-        yield from _linear(f'{block}.mlp.fc2', token_dim, token_dim)
-    yield from _linear(f'{_TOKENS}.proj', 9 * token_dim, dim)
-    yield f'{_TOKENS}.cls_token', (1, 1, dim)
+        found |= layer_shapes(f'{split}.norm', patch)
+        found |= layer_shapes(f'{split}.proj', token_dim, patch)
+        found |= layer_shapes(f'{block}.attention.keys', 2 * token_dim, token_dim, bias=False)
+        found |= layer_shapes(f'{block}.attention.values', token_dim, 2 * token_dim)
+        found |= layer_shapes(f'{block}.proj', token_dim, token_dim)
+        found |= layer_shapes(f'{block}.norm', token_dim)
+        found |= layer_shapes(f'{block}.mlp.fc1', token_dim, token_dim)
+        found |= layer_shapes(f'{block}.mlp.fc2', token_dim, token_dim)
+    found |= layer_shapes(f'{_TOKENS}.proj', dim, 9 * token_dim)
+    found[f'{_TOKENS}.cls_token'] = (1, 1, dim)
     width, wide, hidden = dim // arch['heads'], 4 * dim, arch['mlp_ratio'] * dim
     for block in _blocks(sum(arch['depths'][2:])):
-        yield from _norm(f'{block}.norm1', dim)
-        yield from _linear(f'{block}.mixer.expand', dim, wide)
-        yield from _linear(f'{block}.mixer.attention.keys', width, UNITS)
-        yield from _linear(f'{block}.mixer.attention.values', UNITS, width)
-        yield from _linear(f'{block}.mixer.proj', wide, dim)
-        yield from _norm(f'{block}.norm2', dim)
-        yield from _linear(f'{block}.mlp.fc1', dim, hidden)
-        yield from _linear(f'{block}.mlp.fc2', hidden, dim)
-    yield from _norm('backbone.out_norms.3', dim)
-    if head:
-        yield 'head.fc.weight', (head[0], dim)
-        yield 'head.fc.bias', head[:1]
-
-
-def _linear(name: str, inputs: int, outputs: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', (outputs, inputs)
-    yield f'{name}.bias', (outputs,)
-
-
-def _norm(name: str, channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', (channels,)
-    yield f'{name}.bias', (channels,)
+        found |= layer_shapes(f'{block}.norm1', dim)
+        found |= layer_shapes(f'{block}.mixer.expand', wide, dim)
+        found |= layer_shapes(f'{block}.mixer.attention.keys', UNITS, width)
+        found |= layer_shapes(f'{block}.mixer.attention.values', width, UNITS)
+        found |= layer_shapes(f'{block}.mixer.proj', dim, wide)
+        found |= layer_shapes(f'{block}.norm2', dim)
+        found |= layer_shapes(f'{block}.mlp.fc1', hidden, dim)
+        found |= layer_shapes(f'{block}.mlp.fc2', dim, hidden)
+    found |= layer_shapes('backbone.out_norms.3', dim)
+    return found | (layer_shapes('head.fc', head[0], dim) if head else {})
 
 
 FAMILY = Family(

@@ -15,18 +15,16 @@ from .isotropic import (
     PADDLEVIT_NAMES,
     TIMM,
     Part,
-    Shape,
     depths_of,
     grid_of,
-    linear_shapes,
     matrix_of,
-    norm_shapes,
     positions_of,
     ratio_of,
     stages_of,
     stem_of,
     target_of,
 )
+from .shapes import Shape, layer_shapes
 
 DEFAULTS: dict[str, Any] = {'mlp_ratio': 6, 'patch_size': 16, 'grid': 14}
 
@@ -78,11 +76,11 @@ def _block(arch: Mapping[str, Any]) -> dict[str, Shape]:
     dim, positions = arch['dim'], positions_of(arch)
     hidden = dim * arch['mlp_ratio']
     return {
-        **norm_shapes('norm', dim),
-        **linear_shapes('fc1', hidden, dim),
-        **norm_shapes('gate.norm', hidden // 2),
-        **linear_shapes('gate.proj', positions, positions),
-        **linear_shapes('fc2', dim, hidden // 2),
+        **layer_shapes('norm', dim),
+        **layer_shapes('fc1', hidden, dim),
+        **layer_shapes('gate.norm', hidden // 2),
+        **layer_shapes('gate.proj', positions, positions),
+        **layer_shapes('fc2', dim, hidden // 2),
     }
 
 

@@ -13,8 +13,8 @@ from mmwave.errors import UserError
 
 from .family import Grid, Shapes, Target
 from .rules import Rule, rename, transform
+from .shapes import Shape, custom_arch, layer_shapes
 
-Shape = tuple[int, ...]
 Part = tuple[str, str] | tuple[str, str, str]
 """Pattern of a tensor's name in timm's block, ours in our block, and a transform where it has one.
 
@@ -61,6 +61,7 @@ class Stem:
 
 def stages_of(depth: int) -> tuple[int, ...]:
     """Blocks of each of our stages: four parts as equal as can be, fewer than four in one each."""
+    # As models.backbones.grid.four_stages: nothing here imports models, a test holds them equal.
     count = min(4, depth)
     return tuple((i + 1) * depth // count - i * depth // count for i in range(count))
 
@@ -165,38 +166,27 @@ def target_of(
         head: shape of the classifier's weight; None where the file has no classifier.
     """
     named = next((name for name, known in archs.items() if known == arch), None)
-    config: dict[str, Any] = {'type': backbone, 'arch': named or _custom(arch, defaults)}
+    config: dict[str, Any] = {'type': backbone, 'arch': named or custom_arch(arch, defaults)}
     if stem.channels != 3:
         config['in_channels'] = stem.channels
     depths = arch['depths']
     return Target(
         named or 'custom',
         config,
-        dict(_expected(depths, stem, block, head)),
+        _expected(depths, stem, block, head),
         rules=tuple(_rules(depths, parts, norm)),
     )
 
 
-def _custom(arch: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    changed = {k: v for k, v in arch.items() if k not in defaults or v != defaults[k]}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
-
-
 def _expected(
     depths: Sequence[int], stem: Stem, block: Mapping[str, Shape], head: Shape | None
-) -> Iterator[tuple[str, Shape]]:
-    yield (
-        'backbone.stem.conv.weight',
-        (stem.dim, stem.channels, stem.patch_size, stem.patch_size),
-    )
-    yield 'backbone.stem.conv.bias', (stem.dim,)
+) -> dict[str, Shape]:
+    patch = stem.patch_size
+    found = layer_shapes('backbone.stem.conv', stem.dim, stem.channels, patch, patch)
     for i, j in _places(depths):
-        yield from ((f'backbone.stages.{i}.{j}.{name}', shape) for name, shape in block.items())
-    for leaf in ('weight', 'bias'):
-        yield f'backbone.out_norms.{len(depths) - 1}.{leaf}', (stem.dim,)
-    if head:
-        yield 'head.fc.weight', (head[0], stem.dim)
-        yield 'head.fc.bias', head[:1]
+        found |= {f'backbone.stages.{i}.{j}.{name}': shape for name, shape in block.items()}
+    found |= layer_shapes(f'backbone.out_norms.{len(depths) - 1}', stem.dim)
+    return found | (layer_shapes('head.fc', head[0], stem.dim) if head else {})
 
 
 def _rules(depths: Sequence[int], parts: Sequence[Part], norm: Sequence[Part]) -> Iterator[Rule]:
@@ -216,13 +206,3 @@ def _renamed(parts: Sequence[Part], lead: str, ours: str) -> Iterator[Rule]:
 def _places(depths: Sequence[int]) -> Iterator[tuple[int, int]]:
     """(stage, block) of every published block."""
     return ((i, j) for i, depth in enumerate(depths) for j in range(depth))
-
-
-def norm_shapes(name: str, dim: int) -> dict[str, Shape]:
-    """Names and shapes of a norm, or of an affine layer."""
-    return {f'{name}.weight': (dim,), f'{name}.bias': (dim,)}
-
-
-def linear_shapes(name: str, rows: int, columns: int) -> dict[str, Shape]:
-    """Names and shapes of a linear layer."""
-    return {f'{name}.weight': (rows, columns), f'{name}.bias': (rows,)}

@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,20 @@ _LAYERS = {4: nn.Conv2d, 2: nn.Linear, 1: nn.LayerNorm}
 _PIXELS = 16  # a side of what activations are tried on, at least
 # Far below what sets the two GELUs apart, 4.7e-4, and above the rounding of float32.
 _SAME = 1e-5
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model in what ``torch.compile`` and data-parallel training put around it.
+
+    Raises:
+        TypeError: where it is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'{reprlib.repr(model)} is a {type(model).__name__}: expected an nn.Module')
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    compiled = getattr(model, '_orig_mod', None)
+    return unwrapped(compiled) if isinstance(compiled, nn.Module) else model
 
 
 def trained_grid(model: nn.Module) -> Grid | None:
@@ -118,7 +133,7 @@ def _take_eps(path: str, eps: float, known: NormEps, settings: dict[str, Any]) -
         if settings.setdefault(known.setting, eps) != eps:
             raise UserError(
                 f'{path} has an epsilon of {eps}, others like it of {settings[known.setting]}: '
-                f'{known.setting} must be alike in all blocks'
+                f'{known.setting} must be alike in all of them'
             )
     elif eps != known.value:
         raise UserError(f'{path} has an epsilon of {eps}: ours has {known.value}')

@@ -3,8 +3,8 @@
 The GELU of Google's code is flax's, the tanh approximation, so the config of the backbone that its
 weights are for says so. timm's ports of the same weights use the exact one.
 
-mmpretrain's published weights are timm's, renamed, whose norms have an epsilon of 1e-6; ours have
-it too. mmpretrain itself builds norms with 1e-5.
+mmpretrain's norms have an epsilon of 1e-5, all others' 1e-6, so the config of the backbone that its
+weights are for says so.
 
 timm's gMixer has the names of MLP-Mixer: the halves of its hidden channels gate each other. Its
 shapes tell it, and it is refused.
@@ -21,18 +21,16 @@ from .isotropic import (
     PADDLEVIT_NAMES,
     TIMM,
     Part,
-    Shape,
     depths_of,
     grid_of,
-    linear_shapes,
     matrix_of,
-    norm_shapes,
     positions_of,
     stages_of,
     stem_of,
     target_of,
 )
 from .rules import rename, transform
+from .shapes import Shape, layer_shapes
 
 DEFAULTS: dict[str, Any] = {'patch_size': 16, 'grid': 14}
 
@@ -143,19 +141,19 @@ def recognise(shapes: Shapes, grid: Grid | None = None) -> Target:
 def _block(arch: Mapping[str, Any]) -> dict[str, Shape]:
     dim, positions = arch['dim'], positions_of(arch)
     return {
-        **norm_shapes('norm1', dim),
-        **linear_shapes('token_mlp.fc1', arch['token_mlp_dim'], positions),
-        **linear_shapes('token_mlp.fc2', positions, arch['token_mlp_dim']),
-        **norm_shapes('norm2', dim),
-        **linear_shapes('channel_mlp.fc1', arch['channel_mlp_dim'], dim),
-        **linear_shapes('channel_mlp.fc2', dim, arch['channel_mlp_dim']),
+        **layer_shapes('norm1', dim),
+        **layer_shapes('token_mlp.fc1', arch['token_mlp_dim'], positions),
+        **layer_shapes('token_mlp.fc2', positions, arch['token_mlp_dim']),
+        **layer_shapes('norm2', dim),
+        **layer_shapes('channel_mlp.fc1', arch['channel_mlp_dim'], dim),
+        **layer_shapes('channel_mlp.fc2', dim, arch['channel_mlp_dim']),
     }
 
 
 FAMILY = Family(
     name='mlp_mixer',
     recognise=recognise,
-    inspected=Inspected(norm_eps=(NormEps(r'.*', 1e-6),), recognise=recognise),
+    inspected=Inspected(norm_eps=(NormEps(r'.*', 1e-6, setting='norm_eps'),), recognise=recognise),
     releases=(
         Release(
             framework='jax',
@@ -180,6 +178,7 @@ FAMILY = Family(
                 'backbone.layers.0.token_mix.layers.0.0.weight',
             ),
             names=(_MMPRETRAIN_NAMES,),
+            settings={'norm_eps': 1e-5},
         ),
         Release(
             framework='paddle',

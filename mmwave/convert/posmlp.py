@@ -5,13 +5,14 @@ numbers, which our kernels compute.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmwave.errors import UserError
 
 from .family import Family, Release, Shapes, Target
 from .rules import Rule, drop, rename, transform
+from .shapes import Shape, batch_norm_shapes, custom_arch, layer_shapes
 
 _STAGES = range(4)
 _DEFAULTS: dict[str, Any] = {
@@ -66,11 +67,14 @@ def recognise(shapes: Shapes) -> Target:
     stages = [_stage(shapes, i) for i in _STAGES]
     arch: dict[str, Any] = {key: tuple(stage[key] for stage in stages) for key in stages[0]}
     named = next((name for name, known in ARCHS.items() if known == arch), None)
-    backbone: dict[str, Any] = {'type': 'mmwave.PosMLP', 'arch': named or _custom(arch)}
+    backbone: dict[str, Any] = {
+        'type': 'mmwave.PosMLP',
+        'arch': named or custom_arch(arch, _DEFAULTS),
+    }
     _, channels, *_ = _shape(shapes, 'patch_embed.projs.0.weight', 4)
     if channels != 3:
         backbone['in_channels'] = channels
-    expected = dict(_expected(arch, channels, shapes.get('head.weight')))
+    expected = _expected(arch, channels, shapes.get('head.weight'))
     return Target(named or 'custom', backbone, expected)
 
 
@@ -105,49 +109,36 @@ def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
     return shape
 
 
-def _custom(arch: Mapping[str, Any]) -> dict[str, Any]:
-    changed = {k: v for k, v in arch.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
-    return {k: list(v) for k, v in changed.items()}
-
-
-def _expected(
-    arch: Mapping[str, Any], channels: int, head: tuple[int, ...] | None
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _expected(arch: Mapping[str, Any], channels: int, head: Shape | None) -> dict[str, Shape]:
+    found: dict[str, Shape] = {}
     dims = arch['dims']
     widths = (channels, dims[0] // 2, dims[0], dims[0])
     for i, side in enumerate((3, 3, 1)):
         name = f'backbone.stem.{i}'
-        yield from _weights(f'{name}.conv', (widths[i + 1], widths[i], side, side))
-        yield from _weights(f'{name}.norm', (widths[i + 1],))
-        for leaf in ('running_mean', 'running_var'):
-            yield f'{name}.norm.{leaf}', (widths[i + 1],)
-        yield f'{name}.norm.num_batches_tracked', ()
+        found |= layer_shapes(f'{name}.conv', widths[i + 1], widths[i], side, side)
+        found |= batch_norm_shapes(f'{name}.norm', widths[i + 1])
     for stage, dim in enumerate(dims):
         if stage:
             name = f'backbone.downsamples.{stage - 1}'
-            yield from _weights(f'{name}.conv', (dim, 1, 3, 3))
-            yield from _weights(f'{name}.norm', (dim,))
+            found |= layer_shapes(f'{name}.conv', dim, 1, 3, 3)
+            found |= layer_shapes(f'{name}.norm', dim)
         for block in range(arch['depths'][stage]):
-            yield from _block(f'backbone.stages.{stage}.{block}', arch, stage)
-    yield from _weights('backbone.out_norms.3', (dims[-1],))
-    if head:
-        yield from _weights('head.fc', (head[0], dims[-1]))
+            found |= _block(f'backbone.stages.{stage}.{block}', arch, stage)
+    found |= layer_shapes('backbone.out_norms.3', dims[-1])
+    return found | (layer_shapes('head.fc', head[0], dims[-1]) if head else {})
 
 
-def _block(name: str, arch: Mapping[str, Any], stage: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _block(name: str, arch: Mapping[str, Any], stage: int) -> dict[str, Shape]:
     dim, groups, side = arch['dims'][stage], arch['groups'][stage], arch['windows'][stage]
     hidden = dim * arch['mlp_ratios'][stage]
-    yield from _weights(f'{name}.norm', (dim,))
-    yield from _weights(f'{name}.fc1', (hidden, dim))
-    yield from _weights(f'{name}.fc2', (dim, hidden // 2))
-    yield f'{name}.gate.centers', (groups, 2)
-    yield f'{name}.gate.spreads', (groups, 2, 2)
-    yield f'{name}.gate.bias', (1, side * side)
-
-
-def _weights(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', shape
-    yield f'{name}.bias', shape[:1]
+    return {
+        **layer_shapes(f'{name}.norm', dim),
+        **layer_shapes(f'{name}.fc1', hidden, dim),
+        **layer_shapes(f'{name}.fc2', dim, hidden // 2),
+        f'{name}.gate.centers': (groups, 2),
+        f'{name}.gate.spreads': (groups, 2, 2),
+        f'{name}.gate.bias': (1, side * side),
+    }
 
 
 FAMILY = Family(

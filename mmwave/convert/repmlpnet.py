@@ -10,7 +10,7 @@ approximation, so the config of the backbone that its weights are for says so.
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from .rules import (
     rename,
     transform,
 )
+from .shapes import Shape, batch_norm_shapes, custom_arch, layer_shapes
 
 _STAGES = range(4)
 _EPS = 1e-5
@@ -131,11 +132,14 @@ def recognise(shapes: Shapes) -> Target:
         sizes['kernels'] = _kernels(shapes)
     arch = _DEFAULTS | sizes
     named = next((name for name, known in ARCHS.items() if known == arch), None)
-    backbone: dict[str, Any] = {'type': 'mmwave.RepMLPNet', 'arch': named or _lists(arch)}
+    backbone: dict[str, Any] = {
+        'type': 'mmwave.RepMLPNet',
+        'arch': named or custom_arch(arch, _DEFAULTS),
+    }
     channels = _convolution(shapes, 'conv_embedding.conv.weight')[1]
     if channels != 3:
         backbone['in_channels'] = channels
-    expected = dict(_expected(arch, channels, deploy, shapes.get('head.weight')))
+    expected = _expected(arch, channels, deploy, shapes.get('head.weight'))
     if not deploy:
         return Target(named or 'custom', backbone, expected)
     return Target(
@@ -189,59 +193,50 @@ def _kernels(shapes: Shapes) -> tuple[int, ...]:
     return tuple(sorted(int(found[1]) for found in map(pattern.fullmatch, shapes) if found))
 
 
-def _lists(arch: Mapping[str, Any]) -> dict[str, Any]:
-    changed = {k: v for k, v in arch.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
-
-
 def _expected(
-    arch: Mapping[str, Any], channels: int, deploy: bool, head: tuple[int, ...] | None
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+    arch: Mapping[str, Any], channels: int, deploy: bool, head: Shape | None
+) -> dict[str, Shape]:
     """Our train form's names and shapes; of a deploy file, with what it has in place of norms."""
+    found: dict[str, Shape] = {}
     widths = (channels, *arch['dims'])
     for stage, dim in enumerate(arch['dims']):
         part, side = (f'downsamples.{stage - 1}', 2) if stage else ('stem', 4)
-        yield f'backbone.{part}.conv.weight', (dim, widths[stage], side, side)
-        yield from _norm(f'backbone.{part}.norm', dim)
+        conv = (dim, widths[stage], side, side)
+        found |= layer_shapes(f'backbone.{part}.conv', *conv, bias=False)
+        found |= batch_norm_shapes(f'backbone.{part}.norm', dim)
         for block in range(arch['depths'][stage]):
-            yield from _block(f'backbone.stages.{stage}.{block}', arch, stage, deploy)
-    yield from _norm('backbone.out_norms.3', widths[-1])
-    if head:
-        yield 'head.fc.weight', (head[0], widths[-1])
-        yield 'head.fc.bias', head[:1]
+            found |= _block(f'backbone.stages.{stage}.{block}', arch, stage, deploy)
+    found |= batch_norm_shapes('backbone.out_norms.3', widths[-1])
+    return found | (layer_shapes('head.fc', head[0], widths[-1]) if head else {})
 
 
-def _block(
-    name: str, arch: Mapping[str, Any], stage: int, deploy: bool
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _block(name: str, arch: Mapping[str, Any], stage: int, deploy: bool) -> dict[str, Shape]:
     dim, sets, positions = (
         arch['dims'][stage],
         arch['share_sets'][stage],
         arch['windows'][stage] ** 2,
     )
     squeezed, hidden = dim // arch['reduction'], dim * arch['mlp_ratio']
-    yield from _norm(f'{name}.norm1', dim)
-    yield from _norm(f'{name}.norm2', dim)
-    for part, (rows, columns) in (('fc1', (squeezed, dim)), ('fc2', (dim, squeezed))):
-        yield f'{name}.global_perceptron.{part}.weight', (rows, columns)
-        yield f'{name}.global_perceptron.{part}.bias', (rows,)
-    yield f'{name}.channel_perceptron.weight', (sets, positions, positions)
+    channel = f'{name}.channel_perceptron'
+    found = {
+        **batch_norm_shapes(f'{name}.norm1', dim),
+        **batch_norm_shapes(f'{name}.norm2', dim),
+        **layer_shapes(f'{name}.global_perceptron.fc1', squeezed, dim),
+        **layer_shapes(f'{name}.global_perceptron.fc2', dim, squeezed),
+        f'{channel}.weight': (sets, positions, positions),
+    }
     if deploy:
-        yield f'{name}.channel_perceptron.bias', (sets * positions,)
+        found[f'{channel}.bias'] = (sets * positions,)
     else:
-        yield from _norm(f'{name}.channel_perceptron.norm', sets)
+        found |= batch_norm_shapes(f'{channel}.norm', sets)
         for k in arch['kernels']:
-            yield f'{name}.local_perceptron.{k}.conv.weight', (sets, 1, k, k)
-            yield from _norm(f'{name}.local_perceptron.{k}.norm', sets)
+            local = f'{name}.local_perceptron.{k}'
+            found |= layer_shapes(f'{local}.conv', sets, 1, k, k, bias=False)
+            found |= batch_norm_shapes(f'{local}.norm', sets)
     for part, rows, columns in (('1', hidden, dim), ('2', dim, hidden)):
-        yield f'{name}.ffn.fc{part}.weight', (rows, columns, 1, 1)
-        yield from _norm(f'{name}.ffn.norm{part}', rows)
-
-
-def _norm(name: str, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
-        yield f'{name}.{leaf}', (dim,)
-    yield f'{name}.num_batches_tracked', ()
+        found |= layer_shapes(f'{name}.ffn.fc{part}', rows, columns, 1, 1, bias=False)
+        found |= batch_norm_shapes(f'{name}.ffn.norm{part}', rows)
+    return found
 
 
 _KEPT = re.compile(

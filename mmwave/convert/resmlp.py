@@ -12,12 +12,9 @@ from .isotropic import (
     PADDLEVIT_NAMES,
     TIMM,
     Part,
-    Shape,
     depths_of,
     grid_of,
-    linear_shapes,
     matrix_of,
-    norm_shapes,
     positions_of,
     ratio_of,
     stages_of,
@@ -25,6 +22,7 @@ from .isotropic import (
     target_of,
 )
 from .rules import rename
+from .shapes import Shape, layer_shapes
 
 DEFAULTS: dict[str, Any] = {'mlp_ratio': 4, 'patch_size': 16, 'grid': 14}
 
@@ -90,12 +88,12 @@ def _block(arch: Mapping[str, Any]) -> dict[str, Shape]:
     dim, positions = arch['dim'], positions_of(arch)
     hidden = dim * arch['mlp_ratio']
     return {
-        **norm_shapes('norm1', dim),
-        **linear_shapes('tokens', positions, positions),
+        **layer_shapes('norm1', dim),
+        **layer_shapes('tokens', positions, positions),
         'scale1': (dim,),
-        **norm_shapes('norm2', dim),
-        **linear_shapes('mlp.fc1', hidden, dim),
-        **linear_shapes('mlp.fc2', dim, hidden),
+        **layer_shapes('norm2', dim),
+        **layer_shapes('mlp.fc1', hidden, dim),
+        **layer_shapes('mlp.fc2', dim, hidden),
         'scale2': (dim,),
     }
 

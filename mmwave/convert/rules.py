@@ -9,7 +9,8 @@ from torch import Tensor
 
 TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     'transpose': lambda tensor: tensor.transpose(0, 1),
-    # A 1 x 1 convolution as a linear layer: (O, I, 1, 1) -> (O, I).
+    # A 1 x 1 convolution as a linear layer: (O, I, 1, 1) -> (O, I); or without a last axis of one:
+    # (1, P, 1) -> (1, P).
     'flatten': lambda tensor: tensor.flatten(1),
     # A 1 x 1 convolution of S groups as the matrices of its groups: (S * P, P, 1, 1) -> (S, P, P).
     'group matrices': lambda tensor: tensor.reshape(-1, tensor.shape[1], tensor.shape[1]),

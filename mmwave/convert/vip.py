@@ -14,6 +14,7 @@ from mmwave.errors import UserError
 
 from .family import Family, Inspected, NormEps, Release, Shapes, Target
 from .rules import Rule, rename
+from .shapes import Shape, custom_arch, layer_shapes
 
 _STAGES = range(4)
 _IMAGE = 224
@@ -111,11 +112,11 @@ def recognise(shapes: Shapes) -> Target:
         raise UserError(f'stages with mlp_ratio {ratios}: it must be alike in all of them')
     arch = _arch(tuple(depths), tuple(dims), tuple(grids), patch_size, ratios[0])
     named = next((name for name, known in ARCHS.items() if known == arch), None)
-    backbone: dict[str, Any] = {'type': 'mmwave.ViP', 'arch': named or _custom(arch)}
+    backbone: dict[str, Any] = {'type': 'mmwave.ViP', 'arch': named or custom_arch(arch, _DEFAULTS)}
     channels = stem[1]
     if channels != 3:
         backbone['in_channels'] = channels
-    expected = dict(_expected(arch, channels, transitions, shapes.get('head.weight')))
+    expected = _expected(arch, channels, transitions, shapes.get('head.weight'))
     return Target(named or 'custom', backbone, expected, rules=tuple(_rules(stages, transitions)))
 
 
@@ -141,50 +142,33 @@ def _network(shapes: Shapes) -> tuple[list[int], dict[int, int]]:
     return stages, transitions
 
 
-def _custom(arch: Mapping[str, Any]) -> dict[str, Any]:
-    changed = {k: v for k, v in arch.items() if k not in _DEFAULTS or v != _DEFAULTS[k]}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}
-
-
 def _expected(
-    arch: Mapping[str, Any],
-    channels: int,
-    transitions: Mapping[int, int],
-    head: tuple[int, ...] | None,
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+    arch: Mapping[str, Any], channels: int, transitions: Mapping[int, int], head: Shape | None
+) -> dict[str, Shape]:
     dims, patch = arch['dims'], arch['patch_size']
-    yield from _weights('backbone.stem.conv', (dims[0], channels, patch, patch))
+    found = layer_shapes('backbone.stem.conv', dims[0], channels, patch, patch)
     for stage, dim in enumerate(dims):
         if stage in transitions:
             lead = f'backbone.downsamples.{stage - 1}.conv'
-            yield from _weights(lead, (dim, dims[stage - 1], 2, 2))
+            found |= layer_shapes(lead, dim, dims[stage - 1], 2, 2)
         for block in range(arch['depths'][stage]):
-            yield from _block(f'backbone.stages.{stage}.{block}', dim, arch['mlp_ratio'] * dim)
-    yield from _norm('backbone.out_norms.3', dims[-1])
-    if head:
-        yield from _weights('head.fc', (head[0], dims[-1]))
+            found |= _block(f'backbone.stages.{stage}.{block}', dim, arch['mlp_ratio'] * dim)
+    found |= layer_shapes('backbone.out_norms.3', dims[-1])
+    return found | (layer_shapes('head.fc', head[0], dims[-1]) if head else {})
 
 
-def _block(name: str, dim: int, hidden: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield from _norm(f'{name}.norm1', dim)
-    yield from _norm(f'{name}.norm2', dim)
+def _block(name: str, dim: int, hidden: int) -> dict[str, Shape]:
+    found = layer_shapes(f'{name}.norm1', dim) | layer_shapes(f'{name}.norm2', dim)
     for part in ('height', 'width', 'channel'):
-        yield f'{name}.mixer.{part}.weight', (dim, dim)
-    yield from _weights(f'{name}.mixer.reweight.fc1', (dim // 4, dim))
-    yield from _weights(f'{name}.mixer.reweight.fc2', (3 * dim, dim // 4))
-    yield from _weights(f'{name}.mixer.proj', (dim, dim))
-    yield from _weights(f'{name}.mlp.fc1', (hidden, dim))
-    yield from _weights(f'{name}.mlp.fc2', (dim, hidden))
-
-
-def _weights(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', shape
-    yield f'{name}.bias', shape[:1]
-
-
-def _norm(name: str, dim: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', (dim,)
-    yield f'{name}.bias', (dim,)
+        found |= layer_shapes(f'{name}.mixer.{part}', dim, dim, bias=False)
+    return {
+        **found,
+        **layer_shapes(f'{name}.mixer.reweight.fc1', dim // 4, dim),
+        **layer_shapes(f'{name}.mixer.reweight.fc2', 3 * dim, dim // 4),
+        **layer_shapes(f'{name}.mixer.proj', dim, dim),
+        **layer_shapes(f'{name}.mlp.fc1', hidden, dim),
+        **layer_shapes(f'{name}.mlp.fc2', dim, hidden),
+    }
 
 
 def _check_segments(model: nn.Module, target: Target) -> None:

@@ -7,8 +7,11 @@ the backbone that its weights are for says so.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmwave.errors import UserError
+
 from .family import Family, Release, Shapes, Target
 from .rules import MINDSPORE_FILLS, MINDSPORE_NAMES, Rule, drop, rename
+from .shapes import Shape, batch_norm_shapes, custom_arch, layer_shapes
 
 _STAGES = range(4)
 _TINY = (64, 128, 320, 512)
@@ -100,16 +103,16 @@ def recognise(shapes: Shapes) -> Target:
         blocks = {name.split('.')[2] for name in shapes if name.startswith(lead)}
         first = f'{lead}0.mlp.fc1.weight'
         if first not in shapes or len(shapes[first]) != 4:
-            raise ValueError(f'no Wave-MLP of {len(_STAGES)} stages: {first} is not a convolution')
+            raise UserError(f'no Wave-MLP of {len(_STAGES)} stages: {first} is not a convolution')
         hidden, dim = shapes[first][:2]
         if not dim or hidden % dim:
-            raise ValueError(f'{first} widens {dim} channels to {hidden}, which is no multiple')
+            raise UserError(f'{first} widens {dim} channels to {hidden}, which is no multiple')
         depths.append(len(blocks))
         dims.append(dim)
         ratios.append(hidden // dim)
     stem = shapes['patch_embed.proj.weight']
     if len(stem) != 4:
-        raise ValueError(f'patch_embed.proj.weight of shape {stem} is not a convolution')
+        raise UserError(f'patch_embed.proj.weight of shape {stem} is not a convolution')
     phase = shapes.get('network.0.0.attn.theta_h_conv.0.weight', ())
     arch = _arch(
         tuple(depths),
@@ -119,77 +122,56 @@ def recognise(shapes: Shapes) -> Target:
         stem_norm='patch_embed.norm.weight' in shapes,
     ) | {'phase': 'dw' if phase[2:] == (3, 3) else 'fc'}
     named = next((name for name, known in ARCHS.items() if known == arch), None)
-    backbone: dict[str, Any] = {'type': 'mmwave.WaveMLP', 'arch': named or _lists(arch)}
+    backbone: dict[str, Any] = {'type': 'mmwave.WaveMLP', 'arch': named or custom_arch(arch)}
     channels = stem[1]
     if channels != 3:
         backbone['in_channels'] = channels
     levels = [stage for stage in _STAGES if f'norm{2 * stage}.weight' in shapes] or [_STAGES[-1]]
     head = shapes.get('head.weight')
-    return Target(named or 'custom', backbone, dict(_expected(arch, channels, levels, head)))
-
-
-def _lists(arch: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in arch.items()}
+    return Target(named or 'custom', backbone, _expected(arch, channels, levels, head))
 
 
 def _expected(
-    arch: Mapping[str, Any], channels: int, levels: list[int], head: tuple[int, ...] | None
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+    arch: Mapping[str, Any], channels: int, levels: list[int], head: Shape | None
+) -> dict[str, Shape]:
     """Names and shapes of our model of ``arch`` with output norms at ``levels``."""
+    found: dict[str, Shape] = {}
+    norm = batch_norm_shapes if arch['norm'] == 'BN' else layer_shapes
     widths = (channels, *arch['dims'])
     for stage, dim in enumerate(arch['dims']):
         part, size = (f'downsamples.{stage - 1}', 3) if stage else ('stem', 7)
-        yield from _conv(f'backbone.{part}.conv', (dim, widths[stage], size, size))
+        found |= layer_shapes(f'backbone.{part}.conv', dim, widths[stage], size, size)
         if arch['stem_norm']:
-            yield from _norm(f'backbone.{part}.norm', dim, arch['norm'])
+            found |= norm(f'backbone.{part}.norm', dim)
         for block in range(arch['depths'][stage]):
             name = f'backbone.stages.{stage}.{block}'
-            yield from _block(name, dim, dim * arch['mlp_ratios'][stage], arch)
+            found |= norm(f'{name}.norm1', dim) | norm(f'{name}.norm2', dim)
+            found |= _mixer(f'{name}.mixer', dim, arch['phase'])
+            hidden = dim * arch['mlp_ratios'][stage]
+            found |= layer_shapes(f'{name}.mlp.fc1', hidden, dim, 1, 1)
+            found |= layer_shapes(f'{name}.mlp.fc2', dim, hidden, 1, 1)
         if stage in levels:
-            yield from _norm(f'backbone.out_norms.{stage}', dim, arch['norm'])
-    if head:
-        yield 'head.fc.weight', (head[0], widths[-1])
-        yield 'head.fc.bias', head[:1]
+            found |= norm(f'backbone.out_norms.{stage}', dim)
+    return found | (layer_shapes('head.fc', head[0], widths[-1]) if head else {})
 
 
-def _block(
-    name: str, dim: int, hidden: int, arch: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield from _norm(f'{name}.norm1', dim, arch['norm'])
-    yield from _norm(f'{name}.norm2', dim, arch['norm'])
-    mixer, squeezed = f'{name}.mixer', dim // 4
+def _mixer(name: str, dim: int, phase: str) -> dict[str, Shape]:
+    found: dict[str, Shape] = {}
     for part in ('amplitude_h', 'amplitude_w', 'channel'):
-        yield from _conv(f'{mixer}.{part}', (dim, dim, 1, 1), bias=False)
-    yield f'{mixer}.kernel_h', (dim, 2, 1, 7)
-    yield f'{mixer}.kernel_w', (dim, 2, 7, 1)
+        found |= layer_shapes(f'{name}.{part}', dim, dim, 1, 1, bias=False)
+    found |= {f'{name}.kernel_h': (dim, 2, 1, 7), f'{name}.kernel_w': (dim, 2, 7, 1)}
     for part in ('phase_h', 'phase_w'):
-        if arch['phase'] == 'dw':
-            yield from _conv(f'{mixer}.{part}.conv', (dim, 1, 3, 3), bias=False)
+        if phase == 'dw':
+            found |= layer_shapes(f'{name}.{part}.conv', dim, 1, 3, 3, bias=False)
         else:
-            yield from _conv(f'{mixer}.{part}.conv', (dim, dim, 1, 1))
-        yield from _norm(f'{mixer}.{part}.norm', dim, 'BN')
-    yield from _conv(f'{mixer}.reweight.fc1', (squeezed, dim, 1, 1))
-    yield from _conv(f'{mixer}.reweight.fc2', (3 * dim, squeezed, 1, 1))
-    yield from _conv(f'{mixer}.proj', (dim, dim, 1, 1))
-    yield from _conv(f'{name}.mlp.fc1', (hidden, dim, 1, 1))
-    yield from _conv(f'{name}.mlp.fc2', (dim, hidden, 1, 1))
-
-
-def _conv(
-    name: str, shape: tuple[int, ...], bias: bool = True
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', shape
-    if bias:
-        yield f'{name}.bias', shape[:1]
-
-
-def _norm(name: str, dim: int, kind: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f'{name}.weight', (dim,)
-    yield f'{name}.bias', (dim,)
-    if kind == 'BN':
-        yield f'{name}.running_mean', (dim,)
-        yield f'{name}.running_var', (dim,)
-        yield f'{name}.num_batches_tracked', ()
+            found |= layer_shapes(f'{name}.{part}.conv', dim, dim, 1, 1)
+        found |= batch_norm_shapes(f'{name}.{part}.norm', dim)
+    return {
+        **found,
+        **layer_shapes(f'{name}.reweight.fc1', dim // 4, dim, 1, 1),
+        **layer_shapes(f'{name}.reweight.fc2', 3 * dim, dim // 4, 1, 1),
+        **layer_shapes(f'{name}.proj', dim, dim, 1, 1),
+    }
 
 
 _MARKS = (

@@ -3,7 +3,7 @@
 from .complexity import Complexity, complexity
 from .metafile import Collection, Entry, Result, Source, read_metafile, read_metafiles
 from .names import LeafName
-from .published import deviation
+from .published import Deviation, deviation
 from .readmes import stale_tables, update_readmes
 from .sizes import GridFacts, ImageCost, grid_facts, image_costs
 from .tables import Zoo
@@ -11,6 +11,7 @@ from .tables import Zoo
 __all__ = [
     'Collection',
     'Complexity',
+    'Deviation',
     'Entry',
     'GridFacts',
     'ImageCost',

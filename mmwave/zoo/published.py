@@ -1,37 +1,62 @@
 """Figures as papers and releases print them, held against what is counted here."""
 
 import re
+from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import count
 
 from mmwave.errors import UserError
 
 _UNITS = {'M': 6, 'G': 9, 'B': 9}
 TOLERANCE = 0.02
-"""Relative difference from which on a row has to say why."""
+"""Relative difference beyond which a row has to say why."""
 
 
-def deviation(printed: str, counted: int) -> float | None:
-    """By how much ``counted`` lies off ``printed``, relative to it; None where they agree.
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """How a counted figure differs from a printed one.
 
-    They agree within :data:`TOLERANCE`, and where ``counted`` rounded to the printed digits is
-    what is printed: 15.29 M agree with 15M, and so do 2.45 G with 2G.
+    Attributes:
+        relative: by how much it lies off, relative to the printed one.
+        reason: that the printed one is the counted one rounded; empty where that does not explain
+            the difference.
+    """
+
+    relative: float
+    reason: str
+
+
+def deviation(printed: str, counted: int) -> Deviation | None:
+    """How ``counted`` differs from ``printed``; None where it is within :data:`TOLERANCE`.
+
+    2.45 G are 22.5 % off 2G, and the reason is that they are printed so in one digit.
 
     Args:
         printed: a number and its unit, M, G or B, e.g. ``'38.3M'``.
         counted: parameters or multiply-accumulates.
 
     Raises:
-        UserError: where ``printed`` is not written so.
+        UserError: where ``printed`` is not written so, or is zero.
     """
-    parts = re.fullmatch(r'(\d+(?:\.\d+)?)([MGB])', printed)
-    if parts is None:
+    parts = re.fullmatch(r'(\d+(?:\.(\d+))?)([MGB])', printed)
+    if parts is None or not Decimal(parts[1]):
         raise UserError(
-            f'{printed!r} is no figure: expected a number and one of {", ".join(_UNITS)}, '
-            "such as '38.3M'"
+            f'{printed!r} is no figure: expected a number above 0 and one of '
+            f"{', '.join(_UNITS)}, such as '38.3M'"
         )
     there = Decimal(parts[1])
-    here = Decimal(counted).scaleb(-_UNITS[parts[2]])
+    here = Decimal(counted).scaleb(-_UNITS[parts[3]])
     off = float(here / there - 1)
-    if abs(off) <= TOLERANCE or here.quantize(there, rounding=ROUND_HALF_UP) == there:
+    if abs(off) <= TOLERANCE:
         return None
-    return off
+
+    def prints(value: Decimal) -> bool:
+        return value.quantize(there, rounding=ROUND_HALF_UP) == there
+
+    reason = ''
+    if prints(here):
+        # Two digits more than printed, or as many as round the same way: 2.4999, not 2.50.
+        digits = count(len(parts[2] or '') + 2)
+        shown = next(value for n in digits if prints(value := round(here, n)))
+        reason = f'rounded: {shown} {"M" if parts[3] == "M" else "G"} prints as {printed}'
+    return Deviation(relative=off, reason=reason)

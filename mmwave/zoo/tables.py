@@ -8,7 +8,7 @@ from mmwave.errors import UserError
 
 from .complexity import Complexity, complexity
 from .metafile import Entry, Result, Source, read_metafiles
-from .published import deviation
+from .published import Deviation, deviation
 from .sizes import IMAGES, GridFacts, ImageCost, Size, grid_facts, image_costs
 
 _METHODS = {
@@ -69,11 +69,11 @@ class Zoo:
             self._facts[entry.config] = self._look(entry.config)
         return self._facts[entry.config]
 
-    def deviations(self, entry: Entry) -> dict[str, float]:
-        """Published figure -> by how much the computed one lies off; see :func:`deviation`.
+    def deviations(self, entry: Entry) -> dict[str, Deviation]:
+        """Published figure -> how the computed one differs, where it does; see :func:`deviation`.
 
         Raises:
-            UserError: where there are some and the entry has no note that says why.
+            UserError: where one has no reason by itself and the entry has no note that says why.
         """
         counted = {'Parameters': 'params', 'MACs': 'macs'}
         found = {
@@ -81,8 +81,9 @@ class Zoo:
             for key, printed in entry.published.items()
         }
         off = {key: value for key, value in found.items() if value is not None}
-        if off and not entry.note:
-            figures = ', '.join(f'{key} {_percent(value)}' for key, value in off.items())
+        unexplained = {key: value for key, value in off.items() if not value.reason}
+        if unexplained and not entry.note:
+            figures = ', '.join(_off(key, value) for key, value in unexplained.items())
             raise UserError(
                 f'{entry.name}: computed figures are off the published ones ({figures}): '
                 "say why under Metadata: Note in the family's metafile.yml"
@@ -210,7 +211,7 @@ class Zoo:
         return {**columns, 'why they differ': why} if set(why) != {''} else columns
 
     def _why(self, entry: Entry) -> str:
-        off = ', '.join(f'{key} {_percent(v)}' for key, v in self.deviations(entry).items())
+        off = ', '.join(_off(key, value) for key, value in self.deviations(entry).items())
         return '. '.join(part for part in (off, entry.note) if part)
 
     def images(self, variants: Sequence[Entry], folder: Path) -> Columns:
@@ -299,8 +300,9 @@ def _windows(facts: GridFacts) -> str:
     return ', '.join(sizes if len(set(sizes)) > 1 else sizes[:1]) or 'none: any size'
 
 
-def _percent(value: float) -> str:
-    return f'{100 * value:+.1f} %'
+def _off(key: str, value: Deviation) -> str:
+    reason = f' ({value.reason})' if value.reason else ''
+    return f'{key} {100 * value.relative:+.1f} %{reason}'
 
 
 def _cost(costs: Mapping[Size, ImageCost], image: Size) -> str:

@@ -129,7 +129,9 @@ steps+=(street-gmlp-s16-resize)
 
 [ $# -gt 0 ] || set -- "${steps[@]}"
 for step in "$@"; do
-    [[ " ${steps[*]} " == *" $step "* ]] || { echo "error: unknown step '$step': expected one of ${steps[*]}" >&2; exit 2; }
+    [[ " ${steps[*]} " == *" $step "* ]] && continue
+    echo "error: unknown step '$step': expected $(printf '%s, ' "${steps[@]}" | sed 's/, $//')" >&2
+    exit 2
 done
 for step in "$@"; do
     echo "== $step"

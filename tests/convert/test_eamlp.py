@@ -11,6 +11,7 @@ from mmwave.convert import eamlp as table
 from mmwave.convert import repmlpnet, wavemlp
 from mmwave.convert.index import identify
 from mmwave.convert.rules import apply
+from mmwave.errors import UserError
 from mmwave.models.backbones.eamlp import ARCHS, EAMLP
 from tests import parity
 from tests.contracts import ROOT, relative_error
@@ -170,7 +171,7 @@ def test_the_table_of_positions_is_dropped_with_a_reason():
 def test_shapes_of_no_eamlp(change, message):
     shapes = published(**TINY | {k: v for k, v in change.items() if k in TINY})
     shapes |= {k: v for k, v in change.items() if k not in TINY}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         table.recognise({k: v for k, v in shapes.items() if v is not None})
 
 

@@ -5,11 +5,13 @@ from dataclasses import MISSING, asdict, fields
 
 import pytest
 import torch
+from mmengine import Config
 
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
 from mmwave.convert import gmlp as table
 from mmwave.models.backbones.gmlp import ARCHS, GMLP, GMLPArch
+from mmwave.registry import MODELS
 from tests import parity
 from tests.contracts import ROOT, relative_error
 
@@ -88,7 +90,7 @@ def test_timm_files_and_their_metadata(tmp_path):
     }
     assert report.meta['origin'].startswith('huggingface/pytorch-image-models')
     arch = {'depths': [1, 1], 'dim': 24, 'grid': 4}
-    assert report.backbone == {'type': 'mmwave.GMLP', 'arch': arch}
+    assert report.meta['backbone'] == {'type': 'mmwave.GMLP', 'arch': arch}
     converted = read_checkpoint(tmp_path / 'a.pth')
     assert torch.equal(converted['state_dict']['head.fc.weight'], state['head.weight'])
     gate = model_of(converted, out_indices=-1).stages[1][0].gate
@@ -146,6 +148,29 @@ def test_a_grid_that_is_known_is_no_square_by_its_number():
     assert table.recognise(gmlp(**TINY), grid=(4, 4)).backbone['arch']['grid'] == 4
     with pytest.raises(ValueError, match='a grid of 3 x 5 has no 16 positions'):
         table.recognise(gmlp(**TINY), grid=(3, 5))
+
+
+@pytest.mark.parametrize('depth', [1, 2, 3, 4])
+def test_the_config_builds_what_the_weights_are_for(tmp_path, depth, tool):
+    timm_file(tmp_path / 'gmlp.pth', depth=depth)
+    report = convert_file(tmp_path / 'gmlp.pth', tmp_path / 'a.pth')
+    assert report.backbone['out_indices'] == [depth - 1]
+    converted = read_checkpoint(tmp_path / 'a.pth')
+    state = converted['state_dict'].items()
+    own = {k.removeprefix('backbone.'): v for k, v in state if not k.startswith('head.')}
+    MODELS.build(report.backbone).load_state_dict(own, strict=True)
+    _, output, _ = tool('gmlp.pth', 'b.pth')
+    printed = Config.fromstring(output.splitlines()[-1].strip(), '.py')
+    assert printed.backbone == report.backbone
+
+
+def test_the_file_says_nothing_of_stages_that_are_tapped(tmp_path):
+    timm_file(tmp_path / 'gmlp.pth', depth=3)
+    report = convert_file(tmp_path / 'gmlp.pth', tmp_path / 'a.pth')
+    assert 'out_indices' not in report.meta['backbone']
+    assert read_checkpoint(tmp_path / 'a.pth')['meta']['backbone'] == report.meta['backbone']
+    dense = MODELS.build({**report.backbone, 'out_indices': (0, 1, 2)})
+    dense.load_pretrained(str(tmp_path / 'a.pth'))
 
 
 def test_image_channels():
@@ -207,6 +232,6 @@ def test_the_tool_says_what_it_did(tmp_path, tool):
         'read 26 tensors of gmlp.pdparams (paddle)',
         'recognised gmlp custom by the names of BR-IDL/PaddleViT image_classification/gMLP',
         "backbone=dict(type='mmwave.GMLP', arch={'depths': [1, 1], 'dim': 24, 'grid': 4}, "
-        'gate_norm_eps=1e-06)',
+        'gate_norm_eps=1e-06, out_indices=[1])',
     ):
         assert text in output

@@ -180,8 +180,17 @@ def test_the_epsilon_of_the_gate_is_one_for_all_blocks():
 
 
 @pytest.mark.parametrize('part', ['norm', 'blocks.2.norm1'])
-def test_other_epsilons_are_refused(part):
+def test_the_epsilon_of_the_mixer_is_one_for_all_norms(part):
     theirs = timm_model('MLPMixer')
+    theirs.get_submodule(part).eps = 1e-5
+    message = f'{part} has an epsilon of 1e-05, others like it of 1e-06: norm_eps must be alike'
+    with pytest.raises(ValueError, match=message):
+        convert_model(theirs)
+
+
+@pytest.mark.parametrize('part', ['norm', 'blocks.2.norm'])
+def test_other_epsilons_are_refused(part):
+    theirs = timm_model('GMLP')
     theirs.get_submodule(part).eps = 1e-5
     with pytest.raises(ValueError, match=f'{part} has an epsilon of 1e-05: ours has 1e-06'):
         convert_model(theirs)
@@ -259,6 +268,52 @@ def test_a_model_of_no_known_family():
         convert_model(nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ('gmlp_s16_224', "'gmlp_s16_224' is a str: expected an nn.Module"),
+        ({'stem.proj.weight': torch.ones(2)}, 'is a dict: expected an nn.Module'),
+        (None, 'None is a NoneType'),
+        (MlpMixer, 'is a type'),
+    ],
+)
+def test_what_is_no_model(given, message):
+    with pytest.raises(TypeError, match=message):
+        convert_model(given)
+
+
+# -- Wrapped models ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures('process_group')
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        nn.DataParallel,
+        nn.parallel.DistributedDataParallel,
+        torch.compile,  # compiles when it is first called
+        lambda model: torch.compile(nn.parallel.DistributedDataParallel(model)),
+        lambda model: nn.DataParallel(torch.compile(model)),
+    ],
+    ids=['dp', 'ddp', 'compile', 'compile of ddp', 'dp of compile'],
+)
+def test_wrapped_models_are_the_models_in_them(wrap):
+    theirs = timm_model('GMLP', act_layer=GELUTanh)
+    wanted, got = convert_model(theirs), convert_model(wrap(theirs))
+    assert got.report == wanted.report
+    assert got.backbone == wanted.backbone
+    assert got.weights.keys() == wanted.weights.keys()
+    assert all(torch.equal(got.weights[k], v) for k, v in wanted.weights.items())
+
+
 # -- Other models --------------------------------------------------------------------------------
 
 
@@ -288,13 +343,10 @@ def test_classifiers_of_mmpretrain(eps):
     theirs.backbone = backbones.MlpMixer(sizes, img_size=(64, 32), norm_cfg=norm, act_cfg=act)
     theirs.head = nn.Module()
     theirs.head.fc, theirs.head.loss_module = nn.Linear(24, 5), nn.CrossEntropyLoss()
-    if eps != 1e-6:
-        with pytest.raises(ValueError, match=r'backbone\.\S+ has an epsilon of 1e-05: ours has'):
-            convert_model(theirs)
-        return
     theirs.eval()
     theirs.double()
     converted = convert_model(theirs)
+    assert converted.backbone['norm_eps'] == eps
     assert converted.backbone['act_cfg'] == TANH
     assert converted.backbone['arch']['grid'] == [4, 2]
     x = images(1, 3, 64, 32).double()

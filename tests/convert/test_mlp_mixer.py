@@ -10,6 +10,7 @@ from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
 from mmwave.convert import mlp_mixer as table
 from mmwave.models.backbones.mlp_mixer import ARCHS, MLPMixer, MLPMixerArch
+from mmwave.registry import MODELS
 from tests import parity
 from tests.contracts import ROOT, relative_error
 
@@ -91,11 +92,13 @@ def test_layouts_of_paddle_and_flax(tmp_path):
     assert torch.equal(converted['backbone.stem.conv.weight'][5, 2], stem[:, :, 2, 5])
 
 
-def test_mmpretrain_computes_the_same(tmp_path):
+@pytest.fixture
+def mmpretrain_file(tmp_path):
+    """mmpretrain's own model, and what its file is converted to."""
     backbones = pytest.importorskip('mmpretrain.models.backbones')
     torch.manual_seed(0)
     sizes = dict(embed_dims=24, num_layers=2, tokens_mlp_dims=10, channels_mlp_dims=40)
-    theirs = backbones.MlpMixer(sizes, img_size=64, norm_cfg=dict(type='LN', eps=1e-6))
+    theirs = backbones.MlpMixer(sizes, img_size=64)
     theirs.eval()  # returns nothing
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -105,12 +108,46 @@ def test_mmpretrain_computes_the_same(tmp_path):
     torch.save({'meta': {'mmpretrain_version': '1'}, 'state_dict': state}, tmp_path / 'source')
     report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
     assert report.meta['origin'] == 'open-mmlab/mmpretrain configs/mlp_mixer'
-    x = parity.image((2, 3, 64, 64)).double()
-    converted = read_checkpoint(tmp_path / 'converted.pth')
+    return theirs, tmp_path / 'converted.pth'
+
+
+# What norms add to variances is seen best where these are small, as of faint images. Measured
+# 5.7e-16, and 2.7e-5 with the other epsilon.
+def test_mmpretrain_computes_the_same(mmpretrain_file):
+    theirs, path = mmpretrain_file
+    x = 1e-2 * parity.image((2, 3, 64, 64)).double()
+    converted = read_checkpoint(path)
     with torch.no_grad():
         (got,), (wanted,) = model_of(converted, out_indices=-1)(x), theirs(x)
+        (other,) = model_of(converted, out_indices=-1, norm_eps=1e-6)(x)
     assert relative_error(got.flatten(2), wanted) <= 1e-14
+    assert relative_error(other.flatten(2), wanted) > 1e-6
     assert torch.equal(converted['state_dict']['head.fc.weight'], torch.ones(5, 24))
+
+
+def test_mmpretrain_has_its_own_epsilon(mmpretrain_file):
+    _, path = mmpretrain_file
+    noted = read_checkpoint(path)['meta']['backbone']
+    assert noted['norm_eps'] == 1e-5
+    MLPMixer(noted['arch'], out_indices=-1, norm_eps=1e-5).load_pretrained(str(path))
+    with pytest.raises(ValueError, match='norm_eps=1e-05, this one has norm_eps=1e-06'):
+        MLPMixer(noted['arch'], out_indices=-1).load_pretrained(str(path))
+
+
+def test_files_that_name_no_epsilon_have_the_default(tmp_path):
+    paddle_file(tmp_path / 'source')
+    report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
+    assert 'norm_eps' not in report.backbone
+    MODELS.build(report.backbone).load_pretrained(str(tmp_path / 'converted.pth'))
+    other = MODELS.build({**report.backbone, 'norm_eps': 1e-5})
+    with pytest.raises(ValueError, match='norm_eps=1e-06, this one has norm_eps=1e-05'):
+        other.load_pretrained(str(tmp_path / 'converted.pth'))
+
+
+@pytest.mark.parametrize('eps', [0.0, -1e-6, float('nan')])
+def test_epsilons_are_positive(eps):
+    with pytest.raises(ValueError, match=f'norm_eps={eps} must be positive'):
+        MLPMixer('s16', norm_eps=eps)
 
 
 def test_named_archs_are_those_of_the_models():

@@ -75,7 +75,7 @@ def test_converted_model_computes_what_the_published_one_does(tmp_path):
     state = parity.state_dict(published(asdict(ARCHS['t'])).items())
     torch.save({'state_dict_ema': state, 'state_dict': {}}, tmp_path / 'a.pth.tar')
     report = convert_file(tmp_path / 'a.pth.tar', tmp_path / 'b.pth')
-    assert report.backbone == {'type': 'mmwave.PosMLP', 'arch': 't'}
+    assert report.meta['backbone'] == {'type': 'mmwave.PosMLP', 'arch': 't'}
     got = logits_of(read_checkpoint(tmp_path / 'b.pth'), parity.image(golden['input']))
     wanted = torch.tensor(golden['logits'], dtype=torch.float64)
     assert (got - wanted).abs().max() <= 1e-13 * wanted.abs().max()  # measured: 1e-15

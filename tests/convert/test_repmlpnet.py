@@ -264,7 +264,7 @@ def test_mmpretrain_computes_the_same(tmp_path, deploy, kernels):
     torch.save({'meta': {'mmpretrain_version': '1'}, 'state_dict': state}, tmp_path / 'source')
     report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
     kept = {} if deploy or kernels == (1, 3) else {'kernels': list(kernels or ())}
-    assert report.backbone == {
+    assert report.meta['backbone'] == {
         'type': 'mmwave.RepMLPNet',
         'arch': {
             'depths': [1, 2, 1, 1],

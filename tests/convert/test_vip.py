@@ -36,7 +36,7 @@ def test_files_and_their_metadata(tmp_path, key):
         'licence': 'LicenseRef-MIT-non-commercial',
     }
     arch = {k: list(v) if isinstance(v, tuple) else v for k, v in TINY.items()}
-    assert report.backbone == {'type': 'mmwave.ViP', 'arch': arch}
+    assert report.meta['backbone'] == {'type': 'mmwave.ViP', 'arch': arch}
     converted = read_checkpoint(tmp_path / 'a.pth')
     model = model_of(converted, out_indices=(3,))
     mixer = model.stages[1][1].mixer

@@ -202,16 +202,24 @@ def test_a_table_of_variants(sized, repo):
 
 def test_a_variant_whose_figures_are_off_says_why_in_its_row(repo):
     published = {'Parameters': '3M', 'Source': {'Name': 'Some', 'URL': 'https://example.org'}}
-    model = entry('fam-b_in1k', Published=published, Note='They count twice.')
-    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': [MODELS[0], model, MODELS[2]]}
+    (repo / 'configs/fam/fam-c_in1k.py').touch()
+    models = [
+        *MODELS,
+        entry('fam-c_in1k', Published={'MACs': '0.1G'}),  # counted: 0.05
+    ]
+    models[1] = entry('fam-b_in1k', Published=published, Note='They count twice.')
+    metafile = {'Collections': [{'Name': 'Fam'}], 'Models': models}
     (repo / 'configs/fam/metafile.yml').write_text(yaml.safe_dump(metafile))
     header, _, *body = rows(Zoo(repo, count, look, cost).table('all/variants', repo))
-    assert header[-2:] == ['Parameters, published', 'why they differ']
-    assert body[0][-2:] == ['2M', '']
-    assert body[1][-2:] == [
+    assert header[-3:] == ['Parameters, published', 'MACs, published', 'why they differ']
+    assert body[0][-3:] == ['2M', '–', '']
+    assert body[1][-3:] == [
         '3M ([Some](https://example.org))',
+        '–',
         'Parameters -33.3 %. They count twice.',
     ]
+    why = 'MACs -49.8 % (rounded: 0.050 G prints as 0.1G)'
+    assert body[2][-3:] == ['–', '0.1G', why]
 
 
 def test_a_table_of_images_has_a_row_per_grid(sized, repo):

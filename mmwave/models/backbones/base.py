@@ -136,6 +136,9 @@ class MLPBackbone(BaseModule):
     deploy: bool = False
     """Whether this is the deploy form: same function, norms and branches folded away."""
 
+    in_channels: int
+    """Channels of the images."""
+
     # The four parts; annotated here so that readers and type checkers know them.
     stem: nn.Module
     downsamples: nn.ModuleList
@@ -143,10 +146,14 @@ class MLPBackbone(BaseModule):
     out_norms: nn.ModuleDict
 
     def check_input(self, x: Tensor) -> None:
-        """Raise ``ValueError`` unless ``x`` is a batch (N, C, H, W) of an accepted image size."""
+        """Raise ``ValueError`` unless ``x`` is (N, in_channels, H, W) of an accepted image size."""
         if x.dim() != 4:
             raise ValueError(
                 f'expected a batch (N, C, H, W), got a tensor of shape {tuple(x.shape)}'
+            )
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'expected images of {self.in_channels} channels (in_channels), got {x.shape[1]}'
             )
         self.size_constraint.check(x.shape[2], x.shape[3])
 

@@ -46,7 +46,8 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.model import trunc_normal_init
 from torch import Tensor, nn
 
-from mmwave.models.layers.linear_mlp import LinearMLP
+from mmwave.models.layers import LinearMLP
+from mmwave.models.layers.windows import any_size
 from mmwave.registry import MODELS
 
 from .base import MLPBackbone, check_positive, drop_path_rates, per_stage, resolve_arch
@@ -225,11 +226,22 @@ class Tokens(SoftSplit):
         super().__init__(in_channels, channels, norm=False, **split)
         self.cls_token = nn.Parameter(torch.empty(1, 1, channels))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
+        self._table: Tensor | None = None
 
     def tokens(self, x: Tensor) -> Tensor:
         """(N, H, W, C) -> (N, 1 + H * W, C), the class token first."""
-        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)], dim=1)
-        return x + sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        first = self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1)
+        x = torch.cat([first, x.flatten(1, 2)], dim=1)
+        return x + self._positions(x).to(x.dtype)
+
+    def _positions(self, x: Tensor) -> Tensor:
+        """The table for tokens (N, T, C): kept from one image to the next of the same size."""
+        if any_size() or torch.compiler.is_compiling():
+            return sinusoids(x.shape[1], x.shape[2], x.device)
+        table = self._table
+        if table is None or table.shape != x.shape[1:] or table.device != x.device:
+            table = self._table = sinusoids(x.shape[1], x.shape[2], x.device)
+        return table
 
 
 @MODELS.register_module()
@@ -307,6 +319,7 @@ class EAMLP(MLPBackbone):
         if not 0.0 <= token_drop_rate < 1.0:
             raise ValueError(f'token_drop_rate={token_drop_rate} must be at least 0 and below 1')
         self.arch = sizes
+        self.in_channels = in_channels
         self.out_type = out_type
         self.act_cfg = dict(act_cfg or dict(type='GELU'))
 

@@ -32,8 +32,8 @@ from mmwave.models.layers import TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, drop_path_rates, per_stage, resolve_arch
-from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear
+from .base import check_positive, drop_path_rates, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear, tapped_depths
 
 EPS = 1e-6
 
@@ -57,7 +57,7 @@ class GMLPArch:
     grid: int | tuple[int, int] = 14
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'depths', per_stage('depths', self.depths, len(self.depths)))
+        object.__setattr__(self, 'depths', tapped_depths(self.depths))
         object.__setattr__(self, 'grid', grid_pair('grid', self.grid))
         check_positive(self, 'dim', 'mlp_ratio', 'patch_size')
         if self.dim * self.mlp_ratio % 2:
@@ -162,6 +162,8 @@ class GMLP(PlainBackbone):
         init_cfg: dict | None = None,
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
+        if not gate_norm_eps > 0:
+            raise ValueError(f'gate_norm_eps={gate_norm_eps} must be above 0')
         act_cfg = dict(act_cfg or dict(type='GELU'))
         (rates,) = drop_path_rates(drop_path_rate, (sum(sizes.depths),))
 

@@ -14,6 +14,8 @@ from .base import MLPBackbone
 
 GridMode = Literal['window', 'resize', 'strict']
 GRID_MODES = ('window', 'resize', 'strict')
+TAPS = 4
+"""Parts that the blocks of a plain backbone fall into."""
 
 
 def grid_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
@@ -22,10 +24,22 @@ def grid_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: naming the field and its value where it is not that.
     """
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
-        raise ValueError(f'{name}={value} must be one or two positive numbers')
+        raise ValueError(f'{name}={value} must be one or two positive whole numbers')
     return pair
+
+
+def tapped_depths(depths: Sequence[int]) -> tuple[int, ...]:
+    """``depths`` of a plain backbone as a tuple, one to four positive numbers.
+
+    Raises:
+        ValueError: naming them where they are not that.
+    """
+    given = tuple(depths) if isinstance(depths, Sequence) else ()
+    if not 1 <= len(given) <= TAPS or any(not isinstance(d, int) or d < 1 for d in given):
+        raise ValueError(f'depths={depths} must be one to {TAPS} positive numbers, one per tap')
+    return given
 
 
 def check_grid_mode(family: str, grid_mode: str) -> None:
@@ -110,25 +124,37 @@ class GridBackbone(MLPBackbone):
     def _enter(self, x: Tensor) -> tuple[Tensor, list[TokenGrid]]:
         """The images as the stem takes them, and the grid of every stage."""
         height, width = x.shape[2:]
-        strides = self._strides[: self.num_stages]
-        sizes = [counts((height, width), (s, s)) for s in strides]
-        stages = list(zip(sizes, self._grids, strict=False))
         if self.grid_mode == 'resize':
-            x = resize(x, tuple(strides[0] * side for side in sizes[0]))
-            return x, [ResizedTokens.of(size, window, like=x) for size, window in stages]
+            patch = self._strides[0]
+            size = tuple(patch * n for n in counts((height, width), (patch, patch)))
+            return resize(x, size), self._grids_of(
+                (height, width), lambda size, window: ResizedTokens.of(size, window, like=x)
+            )
         shape = counts((height, width), self.trained_size)
         # A graph that is to hold for every size is built for sizes that need filling.
         filled = self.grid_mode == 'strict' or (
             not any_size()
             and not any(s % w for s, w in zip((height, width), self.trained_size, strict=True))
         )
+
+        def windows(size: tuple[int, int], window: tuple[int, int]) -> WindowTokens:
+            mask = None if filled else mask_of(size, window, shape, like=x).permute(0, 2, 3, 1)
+            return WindowTokens(size, window, shape, mask)
+
+        return cut(x, self.trained_size, shape), self._grids_of((height, width), windows)
+
+    def _grids_of(
+        self, image: tuple[int, int], make: Callable[[tuple[int, int], tuple[int, int]], TokenGrid]
+    ) -> list[TokenGrid]:
+        """A grid per stage, made of the map's size and its trained one; the same ones once."""
         grids: list[TokenGrid] = []
-        for size, window in stages:
-            mask = None
-            if not filled:
-                mask = mask_of(size, window, shape, like=x).permute(0, 2, 3, 1)
-            grids.append(WindowTokens(size, window, shape, mask))
-        return cut(x, self.trained_size, shape), grids
+        for i in range(self.num_stages):
+            if i and self._same(i):
+                grids.append(grids[-1])
+            else:
+                stride = self._strides[i]
+                grids.append(make(counts(image, (stride, stride)), self._grids[i]))
+        return grids
 
 
 class PlainBackbone(GridBackbone):
@@ -190,8 +216,8 @@ class PlainBackbone(GridBackbone):
 
 
 def four_stages(depth: int) -> tuple[int, ...]:
-    """``depth`` blocks in four parts as equal as can be; fewer than four in one each."""
-    count = min(4, depth)
+    """``depth`` blocks in four parts as equal as can be, or as many parts as there are blocks."""
+    count = min(TAPS, depth)
     return tuple((i + 1) * depth // count - i * depth // count for i in range(count))
 
 

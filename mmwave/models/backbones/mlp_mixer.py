@@ -11,8 +11,9 @@ each behind a norm. The map keeps one stride of 16 from the stem to the last blo
 Shapes: N images, C channels, H x W positions of the map, P positions of the trained one, D_S and
 D_C hidden sizes of the token and the channel MLPs.
 
-Kept from the release: norms have an epsilon of 1e-6; layers start as flax's do. Its GELU is the
-tanh approximation, while the ports to PyTorch use the exact one: converted files say which.
+Kept from the release: norms have an epsilon of 1e-6 (mmpretrain's port has 1e-5: ``norm_eps``);
+layers start as flax's do. Its GELU is the tanh approximation, while the ports to PyTorch use the
+exact one: converted files say which.
 
 Differences from the published release: names of parameters; the blocks are tapped at four depths,
 each tap with a norm of its own; images of any size, see ``grid_mode``; drop path. Published
@@ -32,10 +33,8 @@ from mmwave.models.layers import LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, drop_path_rates, per_stage, resolve_arch
-from .grid import GridMode, PlainBackbone, four_stages, grid_pair
-
-EPS = 1e-6
+from .base import check_positive, drop_path_rates, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair, tapped_depths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class MLPMixerArch:
     grid: int | tuple[int, int] = 14
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'depths', per_stage('depths', self.depths, len(self.depths)))
+        object.__setattr__(self, 'depths', tapped_depths(self.depths))
         object.__setattr__(self, 'grid', grid_pair('grid', self.grid))
         check_positive(self, 'dim', 'token_mlp_dim', 'channel_mlp_dim', 'patch_size')
 
@@ -96,12 +95,14 @@ class TokenMLP(nn.Module):
 class MixerBlock(nn.Module):
     """Token mixing and channel mixing, each behind a norm and beside a shortcut."""
 
-    def __init__(self, arch: MLPMixerArch, *, drop_path: float, act_cfg: dict) -> None:
+    def __init__(
+        self, arch: MLPMixerArch, *, drop_path: float, act_cfg: dict, norm_eps: float
+    ) -> None:
         super().__init__()
         dim, positions = arch.dim, arch.grid[0] * arch.grid[1]
-        self.norm1 = nn.LayerNorm(dim, eps=EPS)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.token_mlp = TokenMLP(positions, arch.token_mlp_dim, act_cfg)
-        self.norm2 = nn.LayerNorm(dim, eps=EPS)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.channel_mlp = LinearMLP(dim, arch.channel_mlp_dim, dim, act_cfg)
         self.drop_path = DropPath(drop_path) if drop_path else None
         self.apply(_init)
@@ -135,6 +136,7 @@ class MLPMixer(PlainBackbone):
         in_channels: channels of the images.
         out_indices: stages to output, increasing; negative ones count from the last.
         grid_mode: ``'window'``, ``'resize'`` or ``'strict'``; see :class:`GridBackbone`.
+        norm_eps: epsilon of every norm. timm, Google, PaddleViT: 1e-6; mmpretrain: 1e-5.
         drop_path_rate: probability to drop the last block's branches in training; it grows linearly
             from 0 over the blocks.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
@@ -146,13 +148,13 @@ class MLPMixer(PlainBackbone):
 
     Raises:
         ValueError: for an unknown arch or ``grid_mode``, ``out_indices``, ``frozen_stages`` or
-            ``drop_path_rate`` out of range, and in ``forward`` for an image too small or, with
-            ``'strict'``, of another size.
+            ``drop_path_rate`` out of range, a ``norm_eps`` that is not positive, and in ``forward``
+            for an image too small or, with ``'strict'``, of another size.
         TypeError: for an unknown argument or an unknown field of ``arch``.
     """
 
     archs = ARCHS
-    published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    published = MappingProxyType({'act_cfg': dict(type='GELU'), 'norm_eps': 1e-6})
 
     def __init__(
         self,
@@ -161,6 +163,7 @@ class MLPMixer(PlainBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         grid_mode: GridMode = 'window',
+        norm_eps: float = 1e-6,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -168,6 +171,8 @@ class MLPMixer(PlainBackbone):
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        if not norm_eps > 0:
+            raise ValueError(f'norm_eps={norm_eps} must be positive')
         sizes = resolve_arch(arch, ARCHS)
         act_cfg = dict(act_cfg or dict(type='GELU'))
         (rates,) = drop_path_rates(drop_path_rate, (sum(sizes.depths),))
@@ -177,8 +182,10 @@ class MLPMixer(PlainBackbone):
             grid=sizes.grid,
             depths=sizes.depths,
             in_channels=in_channels,
-            block=lambda k: MixerBlock(sizes, drop_path=rates[k], act_cfg=act_cfg),
-            norm=partial(nn.LayerNorm, sizes.dim, eps=EPS),
+            block=lambda k: MixerBlock(
+                sizes, drop_path=rates[k], act_cfg=act_cfg, norm_eps=norm_eps
+            ),
+            norm=partial(nn.LayerNorm, sizes.dim, eps=norm_eps),
             grid_mode=grid_mode,
             out_indices=out_indices,
             frozen_stages=frozen_stages,
@@ -188,3 +195,4 @@ class MLPMixer(PlainBackbone):
         )
         self.arch = sizes
         self.act_cfg = act_cfg
+        self.norm_eps = norm_eps

@@ -137,12 +137,14 @@ def positional_kernel(centers: Tensor, spreads: Tensor, window: tuple[int, int])
 
 
 def spans(side: int, step: int) -> list[tuple[int, int]]:
-    """Cut an axis into as many windows as come nearest to ``step`` positions each.
+    """Cut an axis into windows whose sides come as near to ``step`` positions as they can.
 
     Returns:
         (windows, their side), sides as equal as can be: one or two, the larger first.
     """
-    count = max((side + step // 2) // step, 1)
+    count = max(side // step, 1)
+    if side / count - step > step - side / (count + 1):  # one more would be nearer
+        count += 1
     short, longer = side // count, side % count
     return [(n, s) for n, s in ((longer, short + 1), (count - longer, short)) if n]
 

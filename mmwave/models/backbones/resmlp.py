@@ -33,8 +33,8 @@ from mmwave.models.layers import Affine, LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, check_rate, per_stage, resolve_arch
-from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear
+from .base import check_positive, check_rate, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear, tapped_depths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class ResMLPArch:
     scale_init: float = field(default=1e-5, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'depths', per_stage('depths', self.depths, len(self.depths)))
+        object.__setattr__(self, 'depths', tapped_depths(self.depths))
         object.__setattr__(self, 'grid', grid_pair('grid', self.grid))
         check_positive(self, 'dim', 'mlp_ratio', 'patch_size')
 

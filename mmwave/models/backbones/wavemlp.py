@@ -234,6 +234,7 @@ class WaveMLP(MLPBackbone):
             init_cfg=init_cfg,
         )
         self.arch = sizes
+        self.in_channels = in_channels
         self.act_cfg = dict(act_cfg or dict(type='GELU'))
 
         def embed(i: int, **conv: int) -> ConvEmbed:

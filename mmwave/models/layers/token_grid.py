@@ -8,7 +8,8 @@ The second is what interpolating the weights comes to. Let W mix the trained pos
 interpolate from the trained grid to the map's and D from the map's to the trained one. The matrix
 of the interpolated layer is U W D: its rows are interpolated to the new outputs, its columns to the
 new inputs. That product is never built; D, W and U are applied one after the other. Rows of U and D
-sum to one, so that a constant map stays constant where it does under W.
+sum to one, up to the rounding of the map's type: a constant map stays constant where it does under
+W.
 """
 
 from collections.abc import Callable

@@ -44,8 +44,9 @@ class SimpleFeaturePyramid(BaseModule):
         init_cfg: mmengine init config.
 
     Raises:
-        ValueError: for other scales, fewer levels than scales, or channels that the deconvolutions
-            cannot halve; in ``forward`` for more than one map, or one of another width.
+        ValueError: for other scales, fewer levels than scales, no channels, or channels that the
+            deconvolutions cannot halve; in ``forward`` for more than one map, or one of another
+            width.
         TypeError: where ``in_channels`` is no number, and in ``forward`` where the input is no
             tuple or list.
     """
@@ -72,6 +73,8 @@ class SimpleFeaturePyramid(BaseModule):
                 f'in_channels={in_channels} must be a positive multiple of {halved} '
                 f'for scale {scales[0]}'
             )
+        if not isinstance(out_channels, int) or out_channels < 1:
+            raise ValueError(f'out_channels={out_channels} must be a positive whole number')
         num_outs = len(scales) if num_outs is None else num_outs
         if num_outs < len(scales):
             raise ValueError(f'num_outs={num_outs} must be at least {len(scales)}, one per scale')

@@ -208,10 +208,14 @@ def test_vip_mixes_segments_of_columns_and_rows():
 @pytest.mark.parametrize(
     ('name', 'changes', 'message'),
     [
-        ('GMLP', dict(grid=(4, 0)), r'grid=\(4, 0\) must be one or two positive numbers'),
+        ('GMLP', dict(grid=(4, 0)), r'grid=\(4, 0\) must be one or two positive whole numbers'),
         ('GMLP', dict(dim=0), 'dim=0 must be a positive whole number'),
         ('GMLP', dict(dim=3, mlp_ratio=3), 'dim=3 times mlp_ratio=3 must be even'),
-        ('ResMLP', dict(depths=(1, 0)), r'depths=\(1, 0\) must be 2 positive numbers'),
+        ('GMLP', dict(grid=4.0), r'grid=4\.0 must be one or two positive whole numbers'),
+        ('ResMLP', dict(depths=(1, 0)), r'depths=\(1, 0\) must be one to 4 positive numbers'),
+        ('ResMLP', dict(depths=12), 'depths=12 must be one to 4 positive numbers'),
+        ('MLPMixer', dict(depths=()), r'depths=\(\) must be one to 4 positive numbers'),
+        ('MLPMixer', dict(depths=(1,) * 5), r'depths=.* must be one to 4 positive numbers'),
         ('MLPMixer', dict(token_mlp_dim=0.5), r'token_mlp_dim=0\.5 must be a positive whole'),
         ('ViP', dict(grids=(8, 4, 4)), r'grids=\(8, 4, 4\) must be 4, each as large'),
         ('ViP', dict(grids=(8, 3, 3, 3)), r'grids=.* half of it'),
@@ -229,6 +233,23 @@ def test_sizes_that_are_no_part_of_what_is_trained():
     assert a.arch == b.arch
     assert a.stages[0][0].scale1[0].item() == pytest.approx(0.1)
     assert b.stages[0][0].scale2[0].item() == pytest.approx(1e-6)
+
+
+def test_gates_of_gmlp_start_as_one():
+    block = build('GMLP', PLAIN).stages[0][0]
+    assert (block.gate.proj.bias == 1).all()
+    assert 0 < block.gate.proj.weight.abs().max() < 1e-5
+    with pytest.raises(ValueError, match='gate_norm_eps=0 must be above 0'):
+        build('GMLP', PLAIN, gate_norm_eps=0)
+
+
+def test_layers_of_mlp_mixer_start_with_a_variance_of_one_over_their_inputs():
+    block = build('MLPMixer', 's16').stages[0][0]
+    layers = [m for m in block.modules() if isinstance(m, torch.nn.Linear)]
+    assert len(layers) == 4
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx(layer.in_features**-0.5, rel=0.02)
+        assert not layer.bias.any()
 
 
 def test_fewer_taps_than_four():

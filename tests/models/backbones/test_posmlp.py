@@ -202,7 +202,8 @@ def test_windows_that_fill_an_axis_are_as_near_to_the_trained_one_as_can_be():
         cut = spans(side, step)
         count = sum(n for n, _ in cut)
         assert sum(n * s for n, s in cut) == side
-        assert abs(count - max(side / step, 1)) <= 0.5
+        nearest = min(abs(side / n - step) for n in range(1, side + 1))
+        assert abs(side / count - step) == nearest
         sides = [s for _, s in cut]
         assert len(sides) <= 2
         assert max(sides) - min(sides) <= 1
