@@ -60,10 +60,9 @@ class Stem:
 
 
 def stages_of(depth: int) -> tuple[int, ...]:
-    """Blocks of each of our stages: four parts as equal as can be, fewer than four in one each."""
-    # As models.backbones.grid.four_stages: nothing here imports models, a test holds them equal.
-    count = min(4, depth)
-    return tuple((i + 1) * depth // count - i * depth // count for i in range(count))
+    """Blocks of each of our stages: four parts as equal as can be."""
+    # As models/backbones/grid.py has it, of which nothing may be imported here.
+    return tuple((i + 1) * depth // 4 - i * depth // 4 for i in range(4))
 
 
 def depths_of(shapes: Shapes, family: str) -> tuple[int, ...]:

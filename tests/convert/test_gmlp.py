@@ -75,7 +75,7 @@ def test_paddle_keeps_its_linear_weights_the_other_way_round(tmp_path):
     converted = read_checkpoint(tmp_path / 'converted.pth')['state_dict']
     # Square, so that no shape would show it.
     published = state['mixer_layers.1.mlp_channels.gate.proj.weight']
-    assert torch.equal(converted['backbone.stages.1.0.gate.proj.weight'], published.T)
+    assert torch.equal(converted['backbone.stages.3.0.gate.proj.weight'], published.T)
 
 
 def test_timm_files_and_their_metadata(tmp_path):
@@ -89,7 +89,7 @@ def test_timm_files_and_their_metadata(tmp_path):
         'licence': 'Apache-2.0',
     }
     assert report.meta['origin'].startswith('huggingface/pytorch-image-models')
-    arch = {'depths': [1, 1], 'dim': 24, 'grid': 4}
+    arch = {'depths': [0, 1, 0, 1], 'dim': 24, 'grid': 4}
     assert report.meta['backbone'] == {'type': 'mmwave.GMLP', 'arch': arch}
     converted = read_checkpoint(tmp_path / 'a.pth')
     assert torch.equal(converted['state_dict']['head.fc.weight'], state['head.weight'])
@@ -125,11 +125,11 @@ def test_recognises_every_arch_and_what_it_must_hold(name, framework):
 @pytest.mark.parametrize(
     ('sizes', 'arch'),
     [
-        ({'depth': 1}, {'depths': [1], 'dim': 24, 'grid': 4}),
+        ({'depth': 1}, {'depths': [0, 0, 0, 1], 'dim': 24, 'grid': 4}),
         ({'depth': 5, 'classes': None}, {'depths': [1, 1, 1, 2], 'dim': 24, 'grid': 4}),
         (
             {'mlp_ratio': 2, 'patch_size': 7, 'grid': 1},
-            {'depths': [1, 1], 'dim': 24, 'mlp_ratio': 2, 'patch_size': 7, 'grid': 1},
+            {'depths': [0, 1, 0, 1], 'dim': 24, 'mlp_ratio': 2, 'patch_size': 7, 'grid': 1},
         ),
         ({'depth': 30, 'grid': 14}, {'depths': [7, 8, 7, 8], 'dim': 24}),
     ],
@@ -154,7 +154,7 @@ def test_a_grid_that_is_known_is_no_square_by_its_number():
 def test_the_config_builds_what_the_weights_are_for(tmp_path, depth, tool):
     timm_file(tmp_path / 'gmlp.pth', depth=depth)
     report = convert_file(tmp_path / 'gmlp.pth', tmp_path / 'a.pth')
-    assert report.backbone['out_indices'] == [depth - 1]
+    assert report.backbone['out_indices'] == [3]
     converted = read_checkpoint(tmp_path / 'a.pth')
     state = converted['state_dict'].items()
     own = {k.removeprefix('backbone.'): v for k, v in state if not k.startswith('head.')}
@@ -169,7 +169,7 @@ def test_the_file_says_nothing_of_stages_that_are_tapped(tmp_path):
     report = convert_file(tmp_path / 'gmlp.pth', tmp_path / 'a.pth')
     assert 'out_indices' not in report.meta['backbone']
     assert read_checkpoint(tmp_path / 'a.pth')['meta']['backbone'] == report.meta['backbone']
-    dense = MODELS.build({**report.backbone, 'out_indices': (0, 1, 2)})
+    dense = MODELS.build({**report.backbone, 'out_indices': (0, 2, 3)})
     dense.load_pretrained(str(tmp_path / 'a.pth'))
 
 
@@ -209,9 +209,9 @@ def test_tensors_too_many_or_too_few_are_listed(tmp_path):
     for text in (
         'no rule for extra',
         'no rule for blocks.0.mlp_channels.norm.weight',
-        'backbone.stages.1.0.gate.norm.bias is not filled',
-        'backbone.out_norms.1.weight is not filled',
-        'backbone.stages.1.0.gate.proj.weight has shape (9, 9), the target (16, 16)',
+        'backbone.stages.3.0.gate.norm.bias is not filled',
+        'backbone.out_norms.3.weight is not filled',
+        'backbone.stages.3.0.gate.proj.weight has shape (9, 9), the target (16, 16)',
     ):
         assert text in str(caught.value)
     assert not (tmp_path / 'b.pth').exists()
@@ -231,7 +231,7 @@ def test_the_tool_says_what_it_did(tmp_path, tool):
     for text in (
         'read 26 tensors of gmlp.pdparams (paddle)',
         'recognised gmlp custom by the names of BR-IDL/PaddleViT image_classification/gMLP',
-        "backbone=dict(type='mmwave.GMLP', arch={'depths': [1, 1], 'dim': 24, 'grid': 4}, "
-        'gate_norm_eps=1e-06, out_indices=[1])',
+        "backbone=dict(type='mmwave.GMLP', arch={'depths': [0, 1, 0, 1], 'dim': 24, 'grid': 4}, "
+        'gate_norm_eps=1e-06, out_indices=[3])',
     ):
         assert text in output

@@ -87,7 +87,7 @@ def test_layouts_of_paddle_and_flax(tmp_path):
         published = write(tmp_path / 'source')
         convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
         converted = read_checkpoint(tmp_path / 'converted.pth')['state_dict']
-        assert torch.equal(converted['backbone.stages.0.0.token_mlp.fc1.weight'], published[name].T)
+        assert torch.equal(converted['backbone.stages.1.0.token_mlp.fc1.weight'], published[name].T)
     stem = published['stem/kernel']
     assert torch.equal(converted['backbone.stem.conv.weight'][5, 2], stem[:, :, 2, 5])
 
@@ -218,8 +218,8 @@ def test_tensors_too_many_or_too_few_are_listed(tmp_path, release):
         convert_file(tmp_path / 'a', tmp_path / 'b.pth')
     for text in (
         'no rule for extra',
-        'backbone.out_norms.1.weight is not filled',
-        'backbone.out_norms.1.bias is not filled',
+        'backbone.out_norms.3.weight is not filled',
+        'backbone.out_norms.3.bias is not filled',
     ):
         assert text in str(caught.value)
 

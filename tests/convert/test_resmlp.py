@@ -59,7 +59,7 @@ def test_averaged_or_raw_weights_and_square_ones(tmp_path):
     for ema, factor in ((True, 1.0), (False, 1.01)):
         convert_file(tmp_path / 'source', tmp_path / 'converted.pth', ema=ema)
         converted = read_checkpoint(tmp_path / 'converted.pth')['state_dict']
-        got = converted['backbone.stages.1.0.tokens.weight']
+        got = converted['backbone.stages.3.0.tokens.weight']
         assert torch.equal(got, (published * factor).T)
 
 
@@ -74,11 +74,11 @@ def test_files_of_deit_and_timm_give_the_same(tmp_path, wrapped):
     reports = {k: convert_file(tmp_path / k, tmp_path / f'{k}.pth') for k in ('timm', 'deit')}
     assert reports['deit'].meta['origin'] == 'facebookresearch/deit resmlp_models.py'
     assert reports['deit'].backbone == reports['timm'].backbone
-    assert reports['deit'].backbone['arch'] == {'depths': [1, 1], 'dim': 24, 'grid': 4}
+    assert reports['deit'].backbone['arch'] == {'depths': [0, 1, 0, 1], 'dim': 24, 'grid': 4}
     one, two = (read_checkpoint(tmp_path / f'{k}.pth')['state_dict'] for k in reports)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
-    block = model_of(read_checkpoint(tmp_path / 'deit.pth'), out_indices=-1).stages[1][0]
+    block = model_of(read_checkpoint(tmp_path / 'deit.pth'), out_indices=-1).stages[3][0]
     assert torch.equal(block.norm2.weight, state['blocks.1.norm2.alpha'].flatten().double())
     assert torch.equal(block.norm2.bias, state['blocks.1.norm2.beta'].flatten().double())
     assert torch.equal(block.scale1, state['blocks.1.ls1'].double())
@@ -113,7 +113,7 @@ def test_recognises_every_arch_and_what_it_must_hold(name, release):
 @pytest.mark.parametrize(
     ('sizes', 'arch'),
     [
-        ({'depth': 3, 'classes': None}, {'depths': [1, 1, 1], 'dim': 24, 'grid': 4}),
+        ({'depth': 3, 'classes': None}, {'depths': [0, 1, 1, 1], 'dim': 24, 'grid': 4}),
         (
             {'depth': 6, 'mlp_ratio': 2, 'patch_size': 8, 'grid': 5},
             {'depths': [1, 2, 1, 2], 'dim': 24, 'mlp_ratio': 2, 'patch_size': 8, 'grid': 5},
@@ -152,7 +152,7 @@ def test_tensors_too_many_or_too_few_are_listed(tmp_path):
     for text in (
         'no rule for extra',
         'blocks.0.norm1.alpha of shape (2, 1, 24): no vector',
-        'backbone.stages.1.0.scale2 is not filled',
-        'backbone.out_norms.1.bias is not filled',
+        'backbone.stages.3.0.scale2 is not filled',
+        'backbone.out_norms.3.bias is not filled',
     ):
         assert text in str(caught.value)

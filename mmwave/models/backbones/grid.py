@@ -31,14 +31,17 @@ def grid_pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def tapped_depths(depths: Sequence[int]) -> tuple[int, ...]:
-    """``depths`` of a plain backbone as a tuple, one to four positive numbers.
+    """``depths`` of a plain backbone as a tuple of four numbers; parts without blocks are allowed.
 
     Raises:
-        ValueError: naming them where they are not that.
+        ValueError: naming them where they are not that, or all zero.
     """
     given = tuple(depths) if isinstance(depths, Sequence) else ()
-    if not 1 <= len(given) <= TAPS or any(not isinstance(d, int) or d < 1 for d in given):
-        raise ValueError(f'depths={depths} must be one to {TAPS} positive numbers, one per tap')
+    whole = all(isinstance(depth, int) and depth >= 0 for depth in given)
+    if len(given) != TAPS or not whole or not any(given):
+        raise ValueError(
+            f'depths={depths} must be {TAPS} whole numbers, one per tap, and not all zero'
+        )
     return given
 
 
@@ -216,9 +219,8 @@ class PlainBackbone(GridBackbone):
 
 
 def four_stages(depth: int) -> tuple[int, ...]:
-    """``depth`` blocks in four parts as equal as can be, or as many parts as there are blocks."""
-    count = min(TAPS, depth)
-    return tuple((i + 1) * depth // count - i * depth // count for i in range(count))
+    """``depth`` blocks in four parts as equal as can be, the last one never the smaller."""
+    return tuple((i + 1) * depth // TAPS - i * depth // TAPS for i in range(TAPS))
 
 
 def init_linear(module: nn.Module) -> None:

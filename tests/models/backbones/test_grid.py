@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmcv.cnn.bricks import DropPath
 
+from mmwave.models.backbones.grid import four_stages
 from mmwave.models.backbones.vip import PermuteMLP
 from mmwave.models.layers.token_grid import WindowTokens
 from mmwave.models.layers.windows import counts, cut, mask_of
@@ -212,10 +213,10 @@ def test_vip_mixes_segments_of_columns_and_rows():
         ('GMLP', dict(dim=0), 'dim=0 must be a positive whole number'),
         ('GMLP', dict(dim=3, mlp_ratio=3), 'dim=3 times mlp_ratio=3 must be even'),
         ('GMLP', dict(grid=4.0), r'grid=4\.0 must be one or two positive whole numbers'),
-        ('ResMLP', dict(depths=(1, 0)), r'depths=\(1, 0\) must be one to 4 positive numbers'),
-        ('ResMLP', dict(depths=12), 'depths=12 must be one to 4 positive numbers'),
-        ('MLPMixer', dict(depths=()), r'depths=\(\) must be one to 4 positive numbers'),
-        ('MLPMixer', dict(depths=(1,) * 5), r'depths=.* must be one to 4 positive numbers'),
+        ('ResMLP', dict(depths=(1, 0)), r'depths=\(1, 0\) must be 4 whole numbers'),
+        ('ResMLP', dict(depths=12), 'depths=12 must be 4 whole numbers'),
+        ('MLPMixer', dict(depths=(0,) * 4), r'depths=.* not all zero'),
+        ('MLPMixer', dict(depths=(1,) * 5), r'depths=.* must be 4 whole numbers'),
         ('MLPMixer', dict(token_mlp_dim=0.5), r'token_mlp_dim=0\.5 must be a positive whole'),
         ('ViP', dict(grids=(8, 4, 4)), r'grids=\(8, 4, 4\) must be 4, each as large'),
         ('ViP', dict(grids=(8, 3, 3, 3)), r'grids=.* half of it'),
@@ -252,10 +253,22 @@ def test_layers_of_mlp_mixer_start_with_a_variance_of_one_over_their_inputs():
         assert not layer.bias.any()
 
 
-def test_fewer_taps_than_four():
-    made = build('GMLP', dict(PLAIN, depths=(1, 2)), out_indices=(0, 1))
-    assert [len(stage) for stage in made.stages] == [1, 2]
-    assert len(made(images(1, 3, 33, 40))) == 2
+@pytest.mark.parametrize(
+    ('depth', 'parts'), [(30, (7, 8, 7, 8)), (12, (3,) * 4), (3, (0, 1, 1, 1)), (1, (0, 0, 0, 1))]
+)
+def test_blocks_fall_into_four_parts(depth, parts):
+    assert four_stages(depth) == parts
+
+
+def test_a_tap_before_the_first_block_is_the_stem_normed():
+    made = build('GMLP', dict(PLAIN, depths=(0, 1, 0, 1))).eval()
+    assert [len(stage) for stage in made.stages] == [0, 1, 0, 1]
+    x = images(1, 3, 33, 40)
+    first, second, third, _ = run(made, x)
+    assert torch.equal(second, third)  # a part without blocks between them, norms at their start
+    made.stages[1][0].norm.weight.data.fill_(2.0)
+    assert torch.equal(run(made, x)[0], first)
+    assert made.layer_depth('stages.3.0.fc1.weight') == (2, 4)
 
 
 @pytest.mark.export
