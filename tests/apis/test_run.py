@@ -58,9 +58,8 @@ def test_training_options(data, tmp_path):
     assert (named.resume, named.load_from) == (True, str(checkpoint))
     fp32 = data | {'optim_wrapper.type': 'OptimWrapper'}
     assert prepare_training(str(LEAF), cfg_options=fp32).optim_wrapper.type == 'OptimWrapper'
-    assert prepare_training(str(LEAF), cfg_options=fp32, amp=True).optim_wrapper == (
-        plain.optim_wrapper
-    )
+    amp = prepare_training(str(LEAF), cfg_options=fp32, amp=True).optim_wrapper
+    assert amp == dict(plain.optim_wrapper, loss_scale='dynamic')  # what it is by default
 
 
 @pytest.mark.parametrize(
