@@ -1,7 +1,8 @@
 """Mistakes in a config that can be seen before anything heavy is built.
 
-`preflight` looks only at the config, the file system and the annotation files' headers, so that a
-wrong folder or a wrong class name ends the run in seconds and in one line. What needs the built
+`preflight` looks only at the config, the file system and the annotation files' headers, and builds
+the backbone without memory, so that a wrong folder, class name or setting ends the run in seconds
+and in one line. What needs the built
 data sets (missing single images, bad label maps) is the work of ``DataCheckHook``.
 """
 
@@ -18,6 +19,7 @@ from mmengine.registry import DATASETS
 
 from mmwave.engine.coco_file import AnnotationFileError, CocoSummary, summarize
 from mmwave.errors import UserError
+from mmwave.registry import MODELS
 
 LOADERS = {'train': ('train', 'val'), 'val': ('val',), 'test': ('test',)}
 # mmpretrain's classes that fetch their files themselves when the folder is not there.
@@ -48,8 +50,8 @@ def preflight(
         num_procs: processes to start on this machine; None when somebody else starts them.
 
     Raises:
-        PreflightError: a folder, an annotation file or class names do not fit, or there are more
-            processes than GPUs.
+        PreflightError: a folder, an annotation file, class names or the settings of a backbone of
+            ours do not fit, or there are more processes than GPUs.
         ValueError: a split has another name.
     """
     unknown = sorted(set(splits) - set(LOADERS))
@@ -57,6 +59,7 @@ def preflight(
         raise ValueError(f'splits: unknown {unknown}, accepted are {list(LOADERS)}')
     if num_procs is not None:
         _check_num_procs(num_procs)
+    _check_backbone(cfg)
     loaders = list(dict.fromkeys(name for split in splits for name in LOADERS[split]))
     places = [place for name in loaders for place in _places(cfg, name, needed=name in splits)]
     _check_roots(places)
@@ -82,6 +85,18 @@ def _check_num_procs(num_procs: int) -> None:
             f'process needs its own; start at most {num_gpus}, or hide the GPUs with '
             'CUDA_VISIBLE_DEVICES= to run on the CPU'
         )
+
+
+def _check_backbone(cfg: Config) -> None:
+    """Build a backbone of ours where it costs nothing: wrong settings name the accepted ones."""
+    settings = cfg.get('model', {}).get('backbone')
+    if not isinstance(settings, Mapping) or not str(settings.get('type')).startswith('mmwave.'):
+        return
+    try:
+        with torch.device('meta'):
+            MODELS.build({k: v for k, v in settings.items() if k != 'init_cfg'})
+    except (KeyError, TypeError, ValueError) as error:
+        raise PreflightError(f'model.backbone: {error.args[0]}') from error
 
 
 def _places(cfg: Config, name: str, *, needed: bool) -> Iterator[_Place]:

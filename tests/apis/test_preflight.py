@@ -455,3 +455,25 @@ class TestRealData:
             ]),
         }[name]  # fmt: skip
         preflight(config(scope, *sets))
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(type='mmwave.GMLP', grid_mode='tile'), "unknown grid_mode 'tile': GMLP has window"),
+        (dict(type='mmwave.GMLP', arch='huge'), "unknown arch 'huge': expected one of ti16"),
+        (dict(type='mmwave.EAMLP', grid_mode='resize'), "unexpected keyword argument 'grid_mode'"),
+        (dict(type='mmwave.GMPL'), 'GMPL is not in the mmwave'),
+    ],
+)
+def test_settings_of_our_backbones_are_tried(settings, message):
+    cfg = Config(dict(model=dict(backbone=settings)))
+    with pytest.raises(PreflightError, match=f'^model.backbone: .*{message}'):
+        preflight(cfg, splits=('train',))
+
+
+def test_backbones_are_tried_without_weights_and_others_are_not():
+    ours = dict(type='mmwave.GMLP', init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth'))
+    for settings in (ours, dict(type='mmdet.ResNet', depth='no number')):
+        with pytest.raises(PreflightError, match='train_dataloader'):
+            preflight(Config(dict(model=dict(backbone=settings))), splits=('train',))
