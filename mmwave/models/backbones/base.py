@@ -59,10 +59,10 @@ def check_positive(arch: object, *names: str) -> None:
             raise ValueError(f'{name}={value} must be a positive whole number')
 
 
-def check_rate(rate: float) -> None:
-    """Raise ``ValueError`` for a drop path rate out of 0 .. 1, 1 excluded."""
+def check_rate(name: str, rate: float) -> None:
+    """Raise ``ValueError`` naming a probability to drop that is out of 0 .. 1, 1 excluded."""
     if not 0.0 <= rate < 1.0:
-        raise ValueError(f'drop_path_rate={rate} must be at least 0 and below 1')
+        raise ValueError(f'{name}={rate} must be at least 0 and below 1')
 
 
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
@@ -71,7 +71,7 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     Raises:
         ValueError: for a rate out of 0 .. 1, 1 excluded.
     """
-    check_rate(rate)
+    check_rate('drop_path_rate', rate)
     depth = sum(depths)
     rates = iter([rate * k / max(depth - 1, 1) for k in range(depth)])
     return [[next(rates) for _ in range(blocks)] for blocks in depths]

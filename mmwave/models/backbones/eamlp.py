@@ -50,7 +50,7 @@ from mmwave.models.layers import LinearMLP
 from mmwave.models.layers.windows import any_size
 from mmwave.registry import MODELS
 
-from .base import MLPBackbone, check_positive, drop_path_rates, per_stage, resolve_arch
+from .base import MLPBackbone, check_positive, check_rate, drop_path_rates, per_stage, resolve_arch
 
 STRIDES = (4, 8, 16, 16)
 OUT_TYPES = ('map', 'cls_token')
@@ -316,8 +316,7 @@ class EAMLP(MLPBackbone):
                 f"out_type='cls_token' needs out_indices=(3,), not {self.out_indices}: "
                 f'the class token is read behind the last block'
             )
-        if not 0.0 <= token_drop_rate < 1.0:
-            raise ValueError(f'token_drop_rate={token_drop_rate} must be at least 0 and below 1')
+        check_rate('token_drop_rate', token_drop_rate)
         self.arch = sizes
         self.in_channels = in_channels
         self.out_type = out_type

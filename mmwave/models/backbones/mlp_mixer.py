@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
-from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
@@ -79,17 +78,10 @@ ARCHS: Mapping[str, MLPMixerArch] = MappingProxyType(
 )
 
 
-class TokenMLP(nn.Module):
+class TokenMLP(LinearMLP):
     """Mix positions of every channel alike: (M, P, C) -> (M, P, C)."""
 
-    def __init__(self, positions: int, hidden: int, act_cfg: dict) -> None:
-        super().__init__()
-        self.fc1 = TokenLinear(positions, hidden)
-        self.act = build_activation_layer(act_cfg)
-        self.fc2 = TokenLinear(hidden, positions)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+    layer = TokenLinear
 
 
 class MixerBlock(nn.Module):
@@ -101,7 +93,7 @@ class MixerBlock(nn.Module):
         super().__init__()
         dim, positions = arch.dim, arch.grid[0] * arch.grid[1]
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.token_mlp = TokenMLP(positions, arch.token_mlp_dim, act_cfg)
+        self.token_mlp = TokenMLP(positions, arch.token_mlp_dim, positions, act_cfg)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.channel_mlp = LinearMLP(dim, arch.channel_mlp_dim, dim, act_cfg)
         self.drop_path = DropPath(drop_path) if drop_path else None

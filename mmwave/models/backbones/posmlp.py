@@ -41,7 +41,7 @@ from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
-from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch
+from .base import MLPBackbone, check_rate, drop_path_rates, per_stage, resolve_arch
 from .grid import GridMode, check_grid_mode, grid_pair, init_linear
 
 STRIDES = (4, 8, 16, 32)
@@ -330,8 +330,7 @@ class PosMLP(MLPBackbone):
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
         check_grid_mode('PosMLP', grid_mode)
-        if not 0.0 <= drop_rate < 1.0:
-            raise ValueError(f'drop_rate={drop_rate} must be at least 0 and below 1')
+        check_rate('drop_rate', drop_rate)
         super().__init__(
             channels=sizes.dims,
             strides=STRIDES,

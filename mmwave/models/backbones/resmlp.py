@@ -148,7 +148,7 @@ class ResMLP(PlainBackbone):
         init_cfg: dict | None = None,
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
-        check_rate(drop_path_rate)
+        check_rate('drop_path_rate', drop_path_rate)
         act_cfg = dict(act_cfg or dict(type='GELU'))
         super().__init__(
             channels=sizes.dim,

@@ -1,9 +1,8 @@
 """Layers that several backbones are built of."""
 
 from .affine import Affine
-from .channel_mlp import ChannelMLP
+from .channel_mlp import ChannelMLP, LinearMLP
 from .conv_embed import ConvEmbed
-from .linear_mlp import LinearMLP
 from .norm import batch_norms, batch_statistics_kept, build_norm
 from .token_linear import TokenLinear
 

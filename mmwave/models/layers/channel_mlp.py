@@ -1,4 +1,7 @@
-"""Two point-wise layers with an activation between: the channel mixing of vision MLPs."""
+"""Two layers with an activation between: the channel mixing of vision MLPs."""
+
+from collections.abc import Callable
+from functools import partial
 
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
@@ -14,13 +17,22 @@ class ChannelMLP(nn.Module):
         act_cfg: activation between them, an mmcv activation config.
     """
 
+    layer: Callable[[int, int], nn.Module] = staticmethod(partial(nn.Conv2d, kernel_size=1))
+    """Makes a layer of as many inputs and outputs."""
+
     def __init__(
         self, in_channels: int, hidden_channels: int, out_channels: int, act_cfg: dict
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(in_channels, hidden_channels, 1)
+        self.fc1 = self.layer(in_channels, hidden_channels)
         self.act = build_activation_layer(act_cfg)
-        self.fc2 = nn.Conv2d(hidden_channels, out_channels, 1)
+        self.fc2 = self.layer(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+class LinearMLP(ChannelMLP):
+    """The same on the last axis: (..., C_in) -> (..., C_out)."""
+
+    layer = nn.Linear
