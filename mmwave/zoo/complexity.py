@@ -6,13 +6,11 @@ no arithmetic, the same counts.
 
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmwave.apis import load_config
 from mmwave.ops.backend import use_backend
@@ -67,27 +65,7 @@ def complexity(config: str | PathLike[str], size: tuple[int, int]) -> Complexity
 def count_macs(module: nn.Module, image: torch.Tensor) -> int:
     """Multiply-accumulates of ``module`` on ``image`` (N, C, H, W), both on one device."""
     # The counter knows torch's own operators, which the reference forms of ours consist of.
-    with _Counter() as counter, torch.no_grad(), use_backend('reference'):
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), use_backend('reference'):
         module(image)
     # It counts a multiplication and an addition as two.
-    return counter.flops // 2
-
-
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sums torch's own counts of its operators: ``FlopCounterMode`` less its sums by module.
-
-    Those take as long as the model itself on the meta device.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            self.flops += int(count(*args, **(kwargs or {}), out_val=out))
-        return out
+    return int(counter.get_total_flops()) // 2

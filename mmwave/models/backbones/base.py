@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -75,6 +75,15 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
     depth = sum(depths)
     rates = iter([rate * k / max(depth - 1, 1) for k in range(depth)])
     return [[next(rates) for _ in range(blocks)] for blocks in depths]
+
+
+def init_linear(module: nn.Module) -> None:
+    """Draw the weights of a linear layer with a deviation of 0.02 and zero its bias.
+
+    For ``module.apply``: other layers are left as they are.
+    """
+    if isinstance(module, nn.Linear):
+        trunc_normal_init(module, std=0.02)
 
 
 class MLPBackbone(BaseModule):

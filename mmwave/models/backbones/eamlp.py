@@ -43,14 +43,21 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
-from mmengine.model import trunc_normal_init
 from torch import Tensor, nn
 
 from mmwave.models.layers import LinearMLP
 from mmwave.models.layers.windows import any_size
 from mmwave.registry import MODELS
 
-from .base import MLPBackbone, check_positive, check_rate, drop_path_rates, per_stage, resolve_arch
+from .base import (
+    MLPBackbone,
+    check_positive,
+    check_rate,
+    drop_path_rates,
+    init_linear,
+    per_stage,
+    resolve_arch,
+)
 
 STRIDES = (4, 8, 16, 16)
 OUT_TYPES = ('map', 'cls_token')
@@ -367,9 +374,7 @@ class EAMLP(MLPBackbone):
 
     def _draw(self) -> None:
         """Draw weights as T2T-ViT does; memories of token attentions compare with what they sum."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                trunc_normal_init(module, std=0.02)
+        self.apply(init_linear)
         for stage in self.stages[:2]:
             attention = stage[0].attention
             with torch.no_grad():

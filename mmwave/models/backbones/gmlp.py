@@ -32,8 +32,8 @@ from mmwave.models.layers import TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, drop_path_rates, resolve_arch
-from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear, tapped_depths
+from .base import check_positive, drop_path_rates, init_linear, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair, tapped_depths
 
 EPS = 1e-6
 

@@ -221,14 +221,3 @@ class PlainBackbone(GridBackbone):
 def four_stages(depth: int) -> tuple[int, ...]:
     """``depth`` blocks in four parts as equal as can be, the last one never the smaller."""
     return tuple((i + 1) * depth // TAPS - i * depth // TAPS for i in range(TAPS))
-
-
-def init_linear(module: nn.Module) -> None:
-    """Draw the weights of a linear layer with a deviation of 0.02 and zero its bias.
-
-    For ``module.apply``: other layers are left as they are.
-    """
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

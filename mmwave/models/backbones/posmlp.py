@@ -41,8 +41,8 @@ from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
-from .base import MLPBackbone, check_rate, drop_path_rates, per_stage, resolve_arch
-from .grid import GridMode, check_grid_mode, grid_pair, init_linear
+from .base import MLPBackbone, check_rate, drop_path_rates, init_linear, per_stage, resolve_arch
+from .grid import GridMode, check_grid_mode, grid_pair
 
 STRIDES = (4, 8, 16, 32)
 EPS = 1e-6

@@ -33,8 +33,8 @@ from mmwave.models.layers import Affine, LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, check_rate, resolve_arch
-from .grid import GridMode, PlainBackbone, four_stages, grid_pair, init_linear, tapped_depths
+from .base import check_positive, check_rate, init_linear, resolve_arch
+from .grid import GridMode, PlainBackbone, four_stages, grid_pair, tapped_depths
 
 
 @dataclass(frozen=True, kw_only=True)

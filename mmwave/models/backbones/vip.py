@@ -34,8 +34,8 @@ from mmwave.models.layers import ConvEmbed, LinearMLP
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, drop_path_rates, per_stage, resolve_arch
-from .grid import GridBackbone, GridMode, grid_pair, init_linear
+from .base import check_positive, drop_path_rates, init_linear, per_stage, resolve_arch
+from .grid import GridBackbone, GridMode, grid_pair
 
 STAGES = 4
 
