@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-BACKENDS = ('auto', 'reference')
+BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
 """Accepted names, in no order."""
 
 # A plain global rather than a ContextVar: torch.compile guards on it and traces through.

@@ -1,7 +1,8 @@
 """What every backbone shares: outputs, freezing, checkpointing, loading, depth of parameters."""
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mmwave.checkpoint import load_matching, read_checkpoint, state_dict_of
 from mmwave.errors import UserError
 from mmwave.models.layers import batch_norms, batch_statistics_kept
+from mmwave.models.layers.lean import without_lean
 from mmwave.structures import SizeConstraint, StageInfo
 
 Arch = TypeVar('Arch')
@@ -103,6 +105,12 @@ class MLPBackbone(BaseModule):
             statistics it was loaded with.
         with_cp: compute each block's activations again in the backward pass instead of storing
             them.
+        lean: in training, keep of each block what matrices were multiplied with and computed, and
+            compute norms, activations and gates again in the backward pass: the same gradients in
+            less memory. ``with_cp`` goes further and needs no ``lean``.
+        deploy: build the deploy form: norms folded into the layers beside them, projections of one
+            input merged. It is for inference and takes the weights that
+            :func:`mmwave.deploy.to_deploy` makes.
         size_constraint: accepted image sizes.
         init_cfg: mmengine init config. ``dict(type='Pretrained', checkpoint=PATH)`` is loaded
             without running code from the file, is logged with counts, and raises where under half
@@ -121,6 +129,8 @@ class MLPBackbone(BaseModule):
         frozen_stages: int,
         norm_eval: bool,
         with_cp: bool,
+        lean: bool = True,
+        deploy: bool = False,
         size_constraint: SizeConstraint | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -136,14 +146,18 @@ class MLPBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
+        self.lean = lean
+        self.deploy = deploy
         self.size_constraint = size_constraint or SizeConstraint()
 
     archs: ClassVar[Mapping[str, Any]]
     """The family's named archs."""
     published: ClassVar[Mapping[str, Any]] = {}
     """Settings that a converted file stands for where it names none."""
-    deploy: bool = False
-    """Whether this is the deploy form: same function, norms and branches folded away."""
+    kept_settings: ClassVar[tuple[str, ...]] = ('in_channels', 'out_indices', 'act_cfg')
+    """Arguments, attributes too, that the deploy form is built with; a family adds its own."""
+    form_marks: ClassVar[tuple[str, str]] = ('', '')
+    """Ends of names of a block's tensors: one that either form has, one of the train form alone."""
 
     in_channels: int
     """Channels of the images."""
@@ -255,7 +269,36 @@ class MLPBackbone(BaseModule):
 
     def form_of(self, names: Collection[str]) -> Literal['train', 'deploy'] | None:
         """Which form weights of these names are of; None where the names do not tell."""
-        return None
+        either, train = self.form_marks
+        if not any(n.endswith(either) for n in names):
+            return None
+        return 'train' if any(n.endswith(train) for n in names) else 'deploy'
+
+    def deploy_form(self) -> tuple['MLPBackbone', tuple[str, ...]]:
+        """A new backbone in deploy form and eval mode that computes the same, and what was fused.
+
+        What serves training alone (drop path, freezing, ``lean``, ``with_cp``) is left out.
+
+        Raises:
+            ValueError: where this is the deploy form already, or a subclass of a family's class,
+                which may compute something else.
+        """
+        name = type(self).__name__
+        if self.deploy:
+            raise ValueError(f'this {name} is in deploy form already')
+        if 'archs' not in vars(type(self)):
+            raise ValueError(f'{name} needs a deploy_form of its own')
+        settings = {key: getattr(self, key) for key in self.kept_settings}
+        with torch.random.fork_rng(devices=[]):  # random weights that are overwritten
+            twin = type(self)(self.arch, deploy=True, **settings).to(next(self.parameters()))
+        exact = copy.deepcopy(self).to('cpu', torch.float64)  # so that results are rounded once
+        state, folded = exact.deploy_state()
+        twin.load_state_dict(state)
+        return twin.eval(), folded
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        """The deploy form's tensors, of this train form's, and what was folded: a line a kind."""
+        raise NotImplementedError
 
     def check_form(self, names: Collection[str]) -> None:
         """Raise ``ValueError`` where weights of these names are of the other form."""
@@ -291,7 +334,7 @@ class MLPBackbone(BaseModule):
         family = str(noted.get('type', '')).rpartition('.')[2]
         if family and family not in {c.__name__ for c in type(self).__mro__}:
             raise UserError(f'{source} is of a {family}, this backbone is a {type(self).__name__}')
-        wanted = {**self.published, **noted}
+        wanted = {'deploy': False, **self.published, **noted}
         if 'arch' in wanted:
             wanted['arch'] = resolve_arch(wanted['arch'], self.archs)
         for name in wanted.keys() - {'type'}:
@@ -362,9 +405,15 @@ def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
     """Run ``block`` now, without storing its activations, and again in the backward pass."""
 
     def contexts() -> tuple:
-        return nullcontext(), batch_statistics_kept(block)
+        return without_lean(), _again(block)
 
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _again(block: nn.Module) -> Iterator[None]:
+    with without_lean(), batch_statistics_kept(block):
+        yield
 
 
 def _is_pretrained(entry: Mapping[str, Any]) -> bool:

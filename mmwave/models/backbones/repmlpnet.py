@@ -23,9 +23,8 @@ rows that are ordered (image, window, channel group) back as (image, channel gro
 windows and channels are exchanged; here every window stays where it is.
 """
 
-import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -340,7 +339,9 @@ class RepMLPNet(MLPBackbone):
     """
 
     archs = ARCHS
-    published = MappingProxyType({'act_cfg': dict(type='GELU'), 'deploy': False})
+    published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    kept_settings = (*MLPBackbone.kept_settings, 'grid_mode')
+    form_marks = ('.channel_perceptron.weight', '.channel_perceptron.norm.weight')
 
     def __init__(
         self,
@@ -349,6 +350,7 @@ class RepMLPNet(MLPBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         grid_mode: Literal['window', 'strict'] = 'window',
+        lean: bool = True,
         deploy: bool = False,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
@@ -369,13 +371,14 @@ class RepMLPNet(MLPBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            lean=lean,
+            deploy=deploy,
             size_constraint=sizes.filled_sizes() if grid_mode == 'strict' else None,
             init_cfg=init_cfg,
         )
         self.arch = sizes
         self.in_channels = in_channels
         self.grid_mode = grid_mode
-        self.deploy = deploy
         self.act_cfg = dict(act_cfg or dict(type='GELU'))
         halves = zip(sizes.windows, sizes.windows[1:], strict=False)
         self.cut_once = all(a == (2 * h, 2 * w) for a, (h, w) in halves)
@@ -458,50 +461,25 @@ class RepMLPNet(MLPBackbone):
         h, w = self.arch.windows[0]
         return STRIDES[0] * h, STRIDES[0] * w
 
-    def form_of(self, names: Collection[str]) -> Literal['train', 'deploy'] | None:
-        if not any(n.endswith('.channel_perceptron.weight') for n in names):
-            return None
-        trained = any(n.endswith('.channel_perceptron.norm.weight') for n in names)
-        return 'train' if trained else 'deploy'
-
-    def deploy_form(self) -> tuple['RepMLPNet', tuple[str, ...]]:
-        """A new backbone in deploy form and eval mode that computes the same, and what was fused.
-
-        What serves training alone (drop path, freezing, ``with_cp``) is left out.
-
-        Raises:
-            ValueError: where this is the deploy form already, or a subclass, which may compute
-                something else.
-        """
-        if self.deploy:
-            raise ValueError('this RepMLPNet is in deploy form already')
-        if type(self) is not RepMLPNet:
-            raise ValueError(f'{type(self).__name__} needs a deploy_form of its own')
-        with torch.random.fork_rng(devices=[]):  # random weights that are overwritten
-            twin = RepMLPNet(
-                self.arch,
-                in_channels=self.in_channels,
-                out_indices=self.out_indices,
-                grid_mode=self.grid_mode,
-                deploy=True,
-                act_cfg=self.act_cfg,
-            ).to(self.stem.conv.weight)
+    def deploy_form(self) -> tuple[MLPBackbone, tuple[str, ...]]:
+        twin, folded = super().deploy_form()
         twin.cut_once = self.cut_once
-        exact = copy.deepcopy(self).to('cpu', torch.float64)  # so that results are rounded once
-        state = {f'out_norms.{k}': v for k, v in exact.out_norms.state_dict().items()}
-        parts: dict[str, Any] = {'stem': exact.stem}
-        parts |= {f'downsamples.{i}': part for i, part in enumerate(exact.downsamples)}
+        return twin, folded
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        state = {f'out_norms.{k}': v for k, v in self.out_norms.state_dict().items()}
+        parts: dict[str, Any] = {'stem': self.stem}
+        parts |= {f'downsamples.{i}': part for i, part in enumerate(self.downsamples)}
         for name, part in parts.items():
             weight, bias = fuse_norm_after(part.conv.weight, None, *_affine(part.norm))
             state[f'{name}.conv.weight'], state[f'{name}.conv.bias'] = weight, bias
         blocks = [
-            (f'stages.{i}.{j}', b) for i, s in enumerate(exact.stages) for j, b in enumerate(s)
+            (f'stages.{i}.{j}', b) for i, s in enumerate(self.stages) for j, b in enumerate(s)
         ]
         for name, block in blocks:
             state |= {f'{name}.{k}': v for k, v in block.deploy_state().items()}
-        twin.load_state_dict(state)
         branches = len(self.arch.kernels)
-        return twin.eval(), (
+        return state, (
             f'the norms of {len(parts)} embeddings into their convolutions',
             f'{branches} local branches and {branches + 1} norms into the matrices of each of '
             f'{len(blocks)} channel perceptrons',

@@ -141,7 +141,7 @@ class PhaseAwareTokenMixer(nn.Module):
             )  # as torch fills a convolution's weight
 
     def forward(self, x: Tensor) -> Tensor:
-        h, w = phase_mix(
+        h, w, mean = phase_mix(
             self.amplitude_h(x),
             self.phase_h(x),
             self.amplitude_w(x),
@@ -150,11 +150,14 @@ class PhaseAwareTokenMixer(nn.Module):
             self.kernel_w,
         )
         c = self.channel(x)
-        return self.proj(self.blend(h, w, c))
+        pooled = mean[..., None, None] + c.mean(dim=(2, 3), keepdim=True)
+        return self.proj(self.blend(h, w, c, pooled))
 
-    def blend(self, h: Tensor, w: Tensor, c: Tensor) -> Tensor:
-        """Sum three (N, C, H, W) maps with weights per image and channel that add up to one."""
-        pooled = (h + w + c).mean(dim=(2, 3), keepdim=True)
+    def blend(self, h: Tensor, w: Tensor, c: Tensor, pooled: Tensor) -> Tensor:
+        """Sum three (N, C, H, W) maps with weights per image and channel that add up to one.
+
+        ``pooled`` is the mean over the positions of their plain sum, (N, C, 1, 1).
+        """
         # The release lays the three weights of a channel side by side: (N, C * 3, 1, 1).
         weights = self.reweight(pooled).unflatten(1, (-1, 3)).softmax(dim=2)
         weight_h, weight_w, weight_c = weights.unbind(dim=2)

@@ -15,7 +15,9 @@ def phase_mix(
     phase_w: Tensor,
     kernel_h: Tensor,
     kernel_w: Tensor,
-) -> tuple[Tensor, Tensor]:
+    *,
+    split: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Unfold two maps into waves and mix each along one image axis.
 
     With a wave's real part :math:`r_c = a_c \cos\theta_c`, its imaginary part
@@ -38,9 +40,13 @@ def phase_mix(
         kernel_h: (C, 2, 1, K), taps along the width, K odd. Published: K = 7. (The release calls
             the branch that mixes along a row ``h``.)
         kernel_w: (C, 2, K, 1), taps along the height.
+        split: whether the four maps hold the channels 0, 2, 4, .. and then 1, 3, 5, .. instead of
+            one after the other, so that those that are mixed with each other lie in two halves. The
+            results are in the ordinary order. C must be even.
 
     Returns:
-        Two maps (N, C, H, W): mixed along the width, mixed along the height.
+        Two maps (N, C, H, W): mixed along the width, mixed along the height; and (N, C), the mean
+        of their sum over all positions.
 
     Raises:
         ValueError: where the shapes do not fit each other; the message names them.
@@ -66,8 +72,10 @@ def phase_mix(
                 f'{name} has shape {tuple(kernel.shape)}: expected {expected} with an odd '
                 'number of taps'
             )
+    if split and channels % 2:
+        raise ValueError(f'split=True needs an even number of channels, not {channels}')
     tensors = (amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w)
-    return select('phase_mix', _IMPLEMENTATIONS, *tensors)(*tensors)
+    return select('phase_mix', _IMPLEMENTATIONS, *tensors)(*tensors, split=split)
 
 
 __all__ = ['phase_mix', 'phase_mix_reference']

@@ -10,6 +10,11 @@ def unfold_wave(amplitude: Tensor, phase: Tensor) -> Tensor:
     return torch.cat([amplitude * torch.cos(phase), amplitude * torch.sin(phase)], dim=1)
 
 
+def in_order(x: Tensor) -> Tensor:
+    """Channels 0, 2, 4, .., 1, 3, 5, .. of (N, C, H, W) -> 0, 1, 2, 3, .."""
+    return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+
+
 def phase_mix_reference(
     amplitude_h: Tensor,
     phase_h: Tensor,
@@ -17,8 +22,13 @@ def phase_mix_reference(
     phase_w: Tensor,
     kernel_h: Tensor,
     kernel_w: Tensor,
-) -> tuple[Tensor, Tensor]:
+    *,
+    split: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`mmwave.ops.phase_mix`."""
+    if split:
+        maps = (amplitude_h, phase_h, amplitude_w, phase_w)
+        amplitude_h, phase_h, amplitude_w, phase_w = (in_order(x) for x in maps)
     groups = amplitude_h.shape[1]
     reach = kernel_h.shape[-1] // 2
     along_width = F.conv2d(
@@ -27,4 +37,4 @@ def phase_mix_reference(
     along_height = F.conv2d(
         unfold_wave(amplitude_w, phase_w), kernel_w, padding=(reach, 0), groups=groups
     )
-    return along_width, along_height
+    return along_width, along_height, (along_width + along_height).mean(dim=(2, 3))

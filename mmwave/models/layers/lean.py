@@ -1,0 +1,127 @@
+"""Training in less memory: what is cheap is computed again in the backward pass, not kept.
+
+A layer that multiplies by a matrix keeps its input for the gradient of the matrix. Where that input
+is a norm's, an activation's or a gate's output, it can be computed again from what came before it,
+which is kept anyway. ``lean(product, prepare, x)`` is ``product(prepare(x))`` that keeps ``x``
+alone. No gradient is derived by hand: autograd goes through ``prepare`` as it ever does, only
+later, so gradients are the same bit for bit. No product is computed twice, unlike by activation
+checkpointing, which saves more and costs a whole second forward pass.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .norm import batch_statistics_kept
+
+_allowed = True
+
+
+@contextmanager
+def without_lean() -> Iterator[None]:
+    """Inside, :func:`lean` keeps everything: for code that is itself computed again."""
+    global _allowed
+    before, _allowed = _allowed, False
+    try:
+        yield
+    finally:
+        _allowed = before
+
+
+def lean(
+    product: Callable[[Tensor], Any],
+    prepare: Callable[..., Tensor],
+    *inputs: Tensor,
+    modules: Iterable[nn.Module] | None = None,
+) -> Any:
+    """``product(prepare(*inputs))``, keeping for the backward pass the inputs, not what is between.
+
+    Args:
+        product: what is computed once and keeps what ``prepare`` gives, such as a linear layer.
+        prepare: cheap and without random numbers; it is called again in the backward pass.
+        inputs: tensors, the ones that ``prepare`` needs and that are not its parameters.
+        modules: those whose parameters ``prepare`` uses. By default ``prepare`` itself, if it is a
+            module. Batch norms among them update their statistics once.
+    """
+    if modules is None:
+        modules = (prepare,) if isinstance(prepare, nn.Module) else ()
+    modules = tuple(modules)
+    parameters = [p for module in modules for p in module.parameters()]
+    needed = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
+    # A compiler decides for itself what to keep.
+    if not needed or not _allowed or torch.compiler.is_compiling() or inputs[0].is_meta:
+        return product(prepare(*inputs))
+    segment = _Segment(prepare, modules, inputs)
+    prepared = _Prepared.apply(segment, *inputs, *parameters)
+    segment.storage = prepared.untyped_storage().data_ptr()
+    with torch.autograd.graph.saved_tensors_hooks(segment.pack, segment.unpack):
+        return product(prepared)
+
+
+class _Segment:
+    """One call of ``prepare``: how its result is had again, for those who would have kept it."""
+
+    def __init__(
+        self, prepare: Callable[..., Tensor], modules: tuple[nn.Module, ...], inputs: tuple
+    ) -> None:
+        self.prepare, self.modules, self.count = prepare, modules, len(inputs)
+        kind = inputs[0].device.type
+        self.cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        self.storage = 0
+        # Weak: the node holds this segment. It lives as long as those who keep what it computes.
+        self.node: Callable[[], Any]
+        self.again: tuple[tuple[Tensor, ...], Tensor] | None = None
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        prepared = self.prepare(*inputs)
+        # The product would cast it and keep the cast one.
+        narrow = self.cast is not None and prepared.dtype == torch.float32
+        return prepared.to(self.cast) if narrow else prepared
+
+    def rerun(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The inputs, cut off from what came before, and the result with its graph; once."""
+        if self.again is None:
+            tensors = self.node().saved_tensors
+            given = tensors[: self.count]
+            inputs = tuple(t.detach().requires_grad_(t.requires_grad) for t in given)
+            with ExitStack() as stack:
+                stack.enter_context(torch.enable_grad())
+                if self.cast is not None:
+                    kind = inputs[0].device.type
+                    stack.enter_context(torch.autocast(kind, dtype=self.cast))
+                for module in self.modules:
+                    stack.enter_context(batch_statistics_kept(module))
+                self.again = (*inputs, *tensors[self.count :]), self.run(*inputs)
+        return self.again
+
+    def pack(self, tensor: Tensor) -> Any:
+        if tensor.untyped_storage().data_ptr() != self.storage:
+            return tensor
+        return tensor.shape, tensor.stride(), tensor.storage_offset()
+
+    def unpack(self, packed: Any) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        return self.rerun()[1].detach().as_strided(*packed)
+
+
+class _Prepared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, segment: _Segment, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        ctx.segment, segment.node = segment, weakref.ref(ctx)
+        return segment.run(*tensors[: segment.count])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        sources, prepared = ctx.segment.rerun()
+        ctx.segment.again = None
+        wanted = [t for t in sources if t.requires_grad]
+        found = iter(torch.autograd.grad(prepared, wanted, gradient, allow_unused=True))
+        return None, *(next(found) if t.requires_grad else None for t in sources)
