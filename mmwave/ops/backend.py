@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
@@ -54,6 +55,8 @@ def select(
             A function may carry an attribute ``unsupported(*tensors) -> str``: why it cannot run on
             the tensors, or an empty string.
     """
+    if _current == 'auto' and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+        return implementations['reference']  # a graph for others is of plain operations
     if _current != 'auto':
         if _current not in implementations:
             raise RuntimeError(

@@ -31,13 +31,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmwave.models.layers import ChannelMLP, ConvEmbed, build_norm
+from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
+from mmwave.models.layers import Affine, ChannelMLP, ConvEmbed, LinearMLP, affine_of, build_norm
+from mmwave.models.layers.lean import runner
 from mmwave.models.layers.norm import NORMS
 from mmwave.ops import phase_mix
 from mmwave.registry import MODELS
@@ -118,7 +121,11 @@ class PhaseEstimator(nn.Module):
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+        return self.finish(self.conv(x))
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What comes behind the convolution."""
+        return self.act(self.norm(x))
 
 
 class PhaseAwareTokenMixer(nn.Module):
@@ -140,24 +147,27 @@ class PhaseAwareTokenMixer(nn.Module):
                 kernel, a=math.sqrt(5)
             )  # as torch fills a convolution's weight
 
-    def forward(self, x: Tensor) -> Tensor:
-        h, w, mean = phase_mix(
+    def project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """All that is computed of a position by itself: five maps, phases not finished yet."""
+        return (
             self.amplitude_h(x),
-            self.phase_h(x),
+            self.phase_h.conv(x),
             self.amplitude_w(x),
-            self.phase_w(x),
+            self.phase_w.conv(x),
+            self.channel(x),
+        )
+
+    def mix(self, a_h: Tensor, p_h: Tensor, a_w: Tensor, p_w: Tensor, c: Tensor) -> Tensor:
+        """The five maps as waves, mixed and summed up: (N, C, H, W)."""
+        h, w, mean = phase_mix(
+            a_h,
+            self.phase_h.finish(p_h),
+            a_w,
+            self.phase_w.finish(p_w),
             self.kernel_h,
             self.kernel_w,
         )
-        c = self.channel(x)
         pooled = mean[..., None, None] + c.mean(dim=(2, 3), keepdim=True)
-        return self.proj(self.blend(h, w, c, pooled))
-
-    def blend(self, h: Tensor, w: Tensor, c: Tensor, pooled: Tensor) -> Tensor:
-        """Sum three (N, C, H, W) maps with weights per image and channel that add up to one.
-
-        ``pooled`` is the mean over the positions of their plain sum, (N, C, 1, 1).
-        """
         # The release lays the three weights of a channel side by side: (N, C * 3, 1, 1).
         weights = self.reweight(pooled).unflatten(1, (-1, 3)).softmax(dim=2)
         weight_h, weight_w, weight_c = weights.unbind(dim=2)
@@ -168,9 +178,17 @@ class WaveBlock(nn.Module):
     """Token mixing and channel mixing, each behind a norm and beside a shortcut."""
 
     def __init__(
-        self, channels: int, mlp_ratio: int, arch: WaveMLPArch, drop_path: float, act_cfg: dict
+        self,
+        channels: int,
+        mlp_ratio: int,
+        arch: WaveMLPArch,
+        *,
+        drop_path: float,
+        act_cfg: dict,
+        lean: bool,
     ) -> None:
         super().__init__()
+        self.run = runner(lean)
         self.norm1 = build_norm(arch.norm, channels)
         self.mixer = PhaseAwareTokenMixer(channels, arch.phase, act_cfg)
         self.norm2 = build_norm(arch.norm, channels)
@@ -178,8 +196,126 @@ class WaveBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.mixer(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        run, mixer, mlp = self.run, self.mixer, self.mlp
+        maps = run(mixer.project, self.norm1, x)
+        x = x + self.drop_path(run(mixer.proj, mixer.mix, *maps, modules=[mixer]))
+        return x + self.drop_path(run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x)))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`FusedWaveBlock` that compute the same."""
+        mixer, mlp = self.mixer, self.mlp
+        before, matrices, offsets = affine_of(self.norm1), [], []
+        halves = torch.cat([torch.arange(k, len(before[0]), 2) for k in (0, 1)])
+        state = {'mixer.kernel_h': mixer.kernel_h, 'mixer.kernel_w': mixer.kernel_w}
+        in_matrix = mixer.phase_h.conv.groups == 1
+        for name in ('h', 'w'):
+            phase = getattr(mixer, f'phase_{name}')
+            weight, bias = fuse_norm_after(
+                phase.conv.weight, phase.conv.bias, *affine_of(phase.norm)
+            )
+            if in_matrix:
+                matrices.append(weight[halves])
+                offsets.append(bias[halves])
+            else:
+                state[f'mixer.phase_{name}.weight'] = weight[halves]
+                state[f'mixer.phase_{name}.bias'] = bias[halves]
+        plain = mixer.amplitude_h.weight[halves], mixer.amplitude_w.weight[halves]
+        matrices += [*plain, mixer.channel.weight]
+        offsets += [torch.zeros_like(before[1])] * 3
+        weight, bias = torch.cat(matrices).flatten(1), torch.cat(offsets)
+        if in_matrix:
+            weight, bias = fuse_norm_before(weight, bias, *before)
+        else:
+            # Zeros that pad a map lie behind the norm: it cannot be folded into 3 x 3 kernels, so
+            # all that follows takes what it gives, in its order of channels.
+            state['affine1.weight'], state['affine1.bias'] = before
+        state['mixer.merged.weight'], state['mixer.merged.bias'] = weight, bias
+        hidden, weights = mixer.reweight.fc1, mixer.reweight.fc2
+        state['mixer.reweight.fc1.weight'] = hidden.weight.flatten(1)
+        state['mixer.reweight.fc1.bias'] = hidden.bias
+        # (C * 3, ..) -> (3 * C, ..)
+        for key, tensor in (('weight', weights.weight.flatten(1)), ('bias', weights.bias)):
+            state[f'mixer.reweight.fc2.{key}'] = (
+                tensor.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
+            )
+        state['mixer.proj.weight'] = mixer.proj.weight.flatten(1)
+        state['mixer.proj.bias'] = mixer.proj.bias
+        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
+            mlp.fc1.weight.flatten(1), mlp.fc1.bias, *affine_of(self.norm2)
+        )
+        state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
+        return state
+
+
+class FusedTokenMixer(nn.Module):
+    """The mixer's deploy form: (N, H, W, C) -> (N, H, W, C).
+
+    One matrix gives phases, amplitudes and the third map. The channels of all but the third map are
+    split, see :func:`mmwave.ops.phase_mix`.
+    """
+
+    def __init__(self, channels: int, phase: str, act_cfg: dict) -> None:
+        super().__init__()
+        self.merged = nn.Linear(channels, (5 if phase == 'fc' else 3) * channels)
+        if phase == 'dw':
+            self.phase_h, self.phase_w = (
+                nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2)
+            )
+            halves = torch.cat([torch.arange(k, channels, 2) for k in (0, 1)])
+            self.register_buffer('halves', halves, persistent=False)
+        self.kernel_h = nn.Parameter(torch.empty(channels, 2, 1, TAPS))
+        self.kernel_w = nn.Parameter(torch.empty(channels, 2, TAPS, 1))
+        self.reweight = LinearMLP(channels, channels // 4, 3 * channels, act_cfg)
+        self.proj = nn.Linear(channels, channels)
+        self.phase = phase
+
+    def forward(self, x: Tensor) -> Tensor:
+        *maps, c = self.merged(x).split(x.shape[3], dim=3)
+        c_first = [m.permute(0, 3, 1, 2) for m in maps]
+        if self.phase == 'dw':
+            split = x[..., self.halves].permute(0, 3, 1, 2)
+            c_first = [self.phase_h(split), self.phase_w(split), *c_first]
+        relu = torch.relu if torch.is_grad_enabled() else torch.relu_
+        p_h, p_w, a_h, a_w = relu(c_first[0]), relu(c_first[1]), *c_first[2:]
+        h, w, mean = phase_mix(a_h, p_h, a_w, p_w, self.kernel_h, self.kernel_w, split=True)
+        logits = self.reweight(mean + c.mean(dim=(1, 2))).unflatten(1, (3, 1, 1, -1))
+        weights = logits.softmax(dim=1).unbind(dim=1)
+        return self.proj(_weighted([h.permute(0, 2, 3, 1), w.permute(0, 2, 3, 1), c], weights))
+
+
+def _weighted(maps: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """The sum of maps with a weight each, in the memory of the first where no gradient needs it."""
+    keep = torch.is_grad_enabled()
+    total = maps[0] * weights[0] if keep else maps[0].mul_(weights[0])
+    for x, weight in zip(maps[1:], weights[1:], strict=True):
+        total = torch.addcmul(total, x, weight) if keep else total.addcmul_(x, weight)
+    return total
+
+
+class FusedWaveBlock(nn.Module):
+    """The block's deploy form, norms folded away: (N, H, W, C) -> (N, H, W, C)."""
+
+    def __init__(self, channels: int, mlp_ratio: int, arch: WaveMLPArch, act_cfg: dict) -> None:
+        super().__init__()
+        self.norm1 = self._norm(channels, arch)
+        self.affine1 = Affine(channels, channels_last=True) if arch.phase == 'dw' else nn.Identity()
+        self.mixer = FusedTokenMixer(channels, arch.phase, act_cfg)
+        self.norm2 = self._norm(channels, arch)
+        self.mlp = LinearMLP(channels, mlp_ratio * channels, channels, act_cfg)
+
+    @staticmethod
+    def _norm(channels: int, arch: WaveMLPArch) -> nn.Module:
+        """What is left of a norm whose scale and shift are folded: nothing of a batch norm."""
+        return nn.Identity() if arch.norm == 'BN' else nn.GroupNorm(1, channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mixer(self.affine1(_channels_first(self.norm1, x)))
+        return x + self.mlp(_channels_first(self.norm2, x))
+
+
+def _channels_first(module: nn.Module, x: Tensor) -> Tensor:
+    """Run a module for (N, C, H, W) on a map (N, H, W, C)."""
+    return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 @MODELS.register_module()
@@ -200,6 +336,11 @@ class WaveMLP(MLPBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm in eval mode during training.
         with_cp: compute activations again in the backward pass instead of storing them.
+        lean: compute norms, activations, waves and their mixing again in the backward pass; see
+            :class:`MLPBackbone`.
+        deploy: build the deploy form: norms folded, the five projections of a block merged into
+            one, channels last in memory. It is for inference and takes the weights that
+            :func:`mmwave.deploy.to_deploy` makes.
         act_cfg: activation of the channel MLPs and the blend. Published: GELU; weights converted
             from MindSpore need ``dict(type='GELU', approximate='tanh')``.
         init_cfg: mmengine init config; see :class:`MLPBackbone`.
@@ -212,6 +353,7 @@ class WaveMLP(MLPBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    form_marks = ('.mixer.proj.weight', '.mixer.channel.weight')
 
     def __init__(
         self,
@@ -223,6 +365,8 @@ class WaveMLP(MLPBackbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        lean: bool = True,
+        deploy: bool = False,
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -234,6 +378,8 @@ class WaveMLP(MLPBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            lean=lean,
+            deploy=deploy,
             init_cfg=init_cfg,
         )
         self.arch = sizes
@@ -242,8 +388,16 @@ class WaveMLP(MLPBackbone):
 
         def embed(i: int, **conv: int) -> ConvEmbed:
             channels = sizes.dims[i - 1] if i else in_channels
-            norm = build_norm(sizes.norm, sizes.dims[i]) if sizes.stem_norm else None
+            norm = None if not sizes.stem_norm else build_norm(sizes.norm, sizes.dims[i])
+            if deploy and sizes.norm == 'BN':
+                norm = None
             return ConvEmbed(channels, sizes.dims[i], norm=norm, **conv)
+
+        def block(i: int, drop_path: float) -> nn.Module:
+            sides = sizes.dims[i], sizes.mlp_ratios[i], sizes
+            if deploy:
+                return FusedWaveBlock(*sides, act_cfg=self.act_cfg)
+            return WaveBlock(*sides, drop_path=drop_path, act_cfg=self.act_cfg, lean=lean)
 
         rates = drop_path_rates(drop_path_rate, sizes.depths)
         stages = range(self.num_stages)
@@ -252,15 +406,48 @@ class WaveMLP(MLPBackbone):
             embed(i, kernel_size=3, stride=2, padding=1) for i in stages[1:]
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    WaveBlock(sizes.dims[i], sizes.mlp_ratios[i], sizes, rate, self.act_cfg)
-                    for rate in rates[i]
-                )
-            )
-            for i in stages
+            nn.Sequential(*(block(i, rate) for rate in rates[i])) for i in stages
         )
         self.out_norms = nn.ModuleDict(
             {str(i): build_norm(sizes.norm, sizes.dims[i]) for i in self.out_indices}
         )
         self.freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
+        return super().forward(
+            x.contiguous(memory_format=torch.channels_last) if self.deploy else x
+        )
+
+    def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
+        if not self.deploy:
+            return super().run_blocks(index, x)
+        return super().run_blocks(index, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        state = {f'out_norms.{k}': v for k, v in self.out_norms.state_dict().items()}
+        parts: dict[str, nn.Module] = {'stem': self.stem}
+        parts |= {f'downsamples.{i}': part for i, part in enumerate(self.downsamples)}
+        folded = 0
+        for name, part in parts.items():
+            weight, bias = part.conv.weight, part.conv.bias
+            if isinstance(part.norm, _BatchNorm):
+                weight, bias = fuse_norm_after(weight, bias, *affine_of(part.norm))
+                folded += 1
+            elif self.arch.stem_norm:
+                state |= {f'{name}.norm.{k}': v for k, v in part.norm.state_dict().items()}
+            state[f'{name}.conv.weight'], state[f'{name}.conv.bias'] = weight, bias
+        blocks = [
+            (f'stages.{i}.{j}', b) for i, s in enumerate(self.stages) for j, b in enumerate(s)
+        ]
+        for name, block in blocks:
+            state |= {f'{name}.{k}': v for k, v in block.deploy_state().items()}
+        merged = 5 if self.arch.phase == 'fc' else 3
+        lines = (
+            f'{merged} projections of each of {len(blocks)} token mixers into one, with its norms',
+            f'the norms in front of {len(blocks)} channel MLPs into their first layers',
+        )
+        return state, lines if not folded else (
+            f'the norms of {folded} embeddings into their convolutions',
+            *lines,
+        )

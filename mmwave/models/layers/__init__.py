@@ -3,7 +3,7 @@
 from .affine import Affine
 from .channel_mlp import ChannelMLP, LinearMLP
 from .conv_embed import ConvEmbed
-from .norm import batch_norms, batch_statistics_kept, build_norm
+from .norm import affine_of, batch_norms, batch_statistics_kept, build_norm
 from .token_linear import TokenLinear
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     'ConvEmbed',
     'LinearMLP',
     'TokenLinear',
+    'affine_of',
     'batch_norms',
     'batch_statistics_kept',
     'build_norm',

@@ -63,6 +63,21 @@ def lean(
         return product(prepared)
 
 
+def keep(
+    product: Callable[[Tensor], Any],
+    prepare: Callable[..., Tensor],
+    *inputs: Tensor,
+    modules: Iterable[nn.Module] | None = None,
+) -> Any:
+    """What :func:`lean` computes, keeping everything as autograd does."""
+    return product(prepare(*inputs))
+
+
+def runner(is_lean: bool) -> Callable[..., Any]:
+    """:func:`lean` or :func:`keep`: how a block runs its parts."""
+    return lean if is_lean else keep
+
+
 class _Segment:
     """One call of ``prepare``: how its result is had again, for those who would have kept it."""
 

@@ -7,6 +7,8 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmwave.deploy.fuse import norm_affine
+
 NORMS = {
     'BN': dict(type='BN'),
     # One group: over all channels and positions of an image, the papers' "LayerNorm" on maps.
@@ -24,6 +26,16 @@ class LayerNorm2d(nn.LayerNorm):
 def build_norm(name: str, channels: int) -> nn.Module:
     """The norm called ``name``, a key of :data:`NORMS`, for (N, C, H, W) maps."""
     return build_norm_layer(NORMS[name], channels)[1]
+
+
+def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Scale and shift per channel, (C,) each, that a deploy form can fold into layers beside.
+
+    Those of a batch norm in eval mode are all it does; a layer or group norm has normed before.
+    """
+    if getattr(norm, 'running_mean', None) is None:
+        return norm.weight, norm.bias
+    return norm_affine(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:

@@ -3,9 +3,15 @@
 from torch import Tensor
 
 from ..backend import select
+from .cpp import phase_mix_cpp
+from .halves import phase_mix_halves
 from .reference import phase_mix_reference
 
-_IMPLEMENTATIONS = {'reference': phase_mix_reference}
+_IMPLEMENTATIONS = {
+    'cpp': phase_mix_cpp,
+    'torch': phase_mix_halves,
+    'reference': phase_mix_reference,
+}
 
 
 def phase_mix(

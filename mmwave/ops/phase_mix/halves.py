@@ -1,0 +1,52 @@
+"""``phase_mix`` by depthwise convolutions: plain PyTorch, and quick where grouped ones are slow.
+
+The definition convolves with groups of two channels in and one out, for which libraries have no
+kernel of their own. The first channels of all groups and the second ones are a map each; a group's
+output is the sum of one depthwise convolution of either.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def phase_mix_halves(
+    amplitude_h: Tensor,
+    phase_h: Tensor,
+    amplitude_w: Tensor,
+    phase_w: Tensor,
+    kernel_h: Tensor,
+    kernel_w: Tensor,
+    *,
+    split: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`mmwave.ops.phase_mix`."""
+    along_width = _mixed(amplitude_h, phase_h, kernel_h, split)
+    along_height = _mixed(amplitude_w, phase_w, kernel_w, split)
+    mean = along_width.mean(dim=(2, 3)) + along_height.mean(dim=(2, 3))
+    return along_width, along_height, mean
+
+
+def _mixed(amplitude: Tensor, phase: Tensor, kernel: Tensor, split: bool) -> Tensor:
+    channels = amplitude.shape[1]
+    padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
+    parts = amplitude * phase.cos(), amplitude * phase.sin()
+    first, second = (
+        torch.cat([_half(part, number, split) for part in parts], dim=1) for number in (0, 1)
+    )
+    return F.conv2d(first, kernel[:, :1], padding=padding, groups=channels) + F.conv2d(
+        second, kernel[:, 1:], padding=padding, groups=channels
+    )
+
+
+def _half(x: Tensor, number: int, split: bool) -> Tensor:
+    half = x.shape[1] // 2
+    return x.narrow(1, number * half, half) if split else x[:, number::2]
+
+
+def _unsupported(amplitude_h: Tensor, *others: Tensor) -> str:
+    channels = amplitude_h.shape[1]
+    return f'{channels} channels cannot be halved' if channels % 2 else ''
+
+
+phase_mix_halves.unsupported = _unsupported  # type: ignore[attr-defined]

@@ -1,0 +1,192 @@
+// phase_mix for the CPU: one pass over each map, cosine and sine of a phase once, sums beside it.
+//
+// Maps have the channels of a position side by side; see phase_mix in __init__.py for what is computed
+// and for the two orders of channels. Everything is computed in float32, sums of many in float64. The
+// loops over channels are left to the compiler to vectorise.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using at::BFloat16;
+using at::Tensor;
+
+inline float widen(float x) { return x; }
+inline float widen(BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.x) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
+inline void narrow(float x, float& out) { out = x; }
+inline void narrow(float x, BFloat16& out) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  // To the nearest, ties to even; what is no number stays none.
+  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  out.x = static_cast<uint16_t>(x == x ? rounded : 0x7FC0u);
+}
+
+// Cosine and sine together: reduced to +-pi/4 in three steps (Cody and Waite), then polynomials. Good
+// to a rounding or two for |x| below 8192. The constants are those of Cephes' sinf and cosf.
+inline void cos_sin(float x, float& c, float& s) {
+  const float turns = x * 0.636619772f;  // quarters of a turn
+  const float magic = 12582912.0f;       // 1.5 * 2^23: adding it rounds to a whole number
+  const float q = (turns + magic) - magic;
+  float r = std::fma(q, -1.5703125f, x);
+  r = std::fma(q, -4.837512969970703125e-4f, r);
+  r = std::fma(q, -7.549789948768648e-8f, r);
+  const float r2 = r * r;
+  const float sine =
+      std::fma(r2 * r, std::fma(r2, std::fma(r2, -1.9515295891e-4f, 8.3321608736e-3f), -1.6666654611e-1f), r);
+  const float cosine = std::fma(
+      r2 * r2, std::fma(r2, std::fma(r2, 2.443315711809948e-5f, -1.388731625493765e-3f), 4.166664568298827e-2f),
+      std::fma(r2, -0.5f, 1.0f));
+  const int32_t quarter = static_cast<int32_t>(q);
+  const bool swapped = quarter & 1;
+  const float a = swapped ? sine : cosine;
+  const float b = swapped ? cosine : sine;
+  c = ((quarter + 1) & 2) ? -a : a;
+  s = (quarter & 2) ? -b : b;
+}
+
+// Real and imaginary parts of one position, C of each: those of even channels, then those of odd ones.
+// In the amplitudes and phases a half begins `start` behind the other, and goes on in steps of `step`.
+template <typename T, int64_t step>
+inline void unfold(const T* amplitude, const T* phase, int64_t start, float* real, float* imag, int64_t channels) {
+  const int64_t half = channels / 2;
+  for (int64_t second = 0; second < 2; ++second) {
+    const T* a = amplitude + second * start;
+    const T* p = phase + second * start;
+    for (int64_t g = 0; g < half; ++g) {
+      float cosine, sine;
+      cos_sin(widen(p[g * step]), cosine, sine);
+      const float wide = widen(a[g * step]);
+      real[second * half + g] = wide * cosine;
+      imag[second * half + g] = wide * sine;
+    }
+  }
+}
+
+// Output channel g of one position: kernel taps of two neighbours of one part, over K positions.
+// waves[t] are the 2C parts of position t, or null outside the map; kernel is [K][2][C].
+template <typename T>
+inline void mix(const float* const* waves, const float* kernel, int64_t taps, int64_t channels, float* sum, T* out,
+                double* total) {
+  const int64_t half = channels / 2;
+  for (int64_t g = 0; g < channels; ++g) sum[g] = 0;
+  for (int64_t t = 0; t < taps; ++t) {
+    const float* wave = waves[t];
+    if (!wave) continue;
+    const float* k0 = kernel + t * 2 * channels;
+    const float* k1 = k0 + channels;
+    for (int64_t part = 0; part < 2; ++part) {
+      const float* even = wave + part * channels;
+      const float* odd = even + half;
+      float* into = sum + part * half;
+      const float* a = k0 + part * half;
+      const float* b = k1 + part * half;
+      for (int64_t g = 0; g < half; ++g) into[g] += a[g] * even[g] + b[g] * odd[g];
+    }
+  }
+  for (int64_t g = 0; g < channels; ++g) {
+    narrow(sum[g], out[g]);
+    total[g] += sum[g];
+  }
+}
+
+struct Map {
+  int64_t n, c, h, w;
+  int64_t at(const Tensor& x, int64_t i, int64_t y, int64_t z) const {
+    return i * x.stride(0) + y * x.stride(2) + z * x.stride(3);
+  }
+};
+
+// Along an axis of `length` positions `step` apart, for `lines` lines that lie side by side.
+// One task is a line of an image: the whole of it is unfolded, then mixed.
+template <typename T>
+void along(const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split, Tensor& out,
+           Tensor& partial, bool along_width) {
+  const Map m{amplitude.size(0), amplitude.size(1), amplitude.size(2), amplitude.size(3)};
+  const int64_t taps = kernel.size(0), reach = taps / 2;
+  const int64_t length = along_width ? m.w : m.h, lines = along_width ? m.h : m.w;
+  const T* a = amplitude.const_data_ptr<T>();
+  const T* p = phase.const_data_ptr<T>();
+  const float* k = kernel.const_data_ptr<float>();
+  T* o = out.mutable_data_ptr<T>();
+  double* totals = partial.mutable_data_ptr<double>();
+  at::parallel_for(0, m.n * lines, 1, [&](int64_t begin, int64_t end) {
+    // A ring of the last K positions' parts.
+    std::vector<float> ring(taps * 2 * m.c), sum(m.c);
+    std::vector<const float*> waves(taps);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t i = task / lines, line = task % lines;
+      double* total = totals + task * m.c;
+      auto offset = [&](const Tensor& x, int64_t z) { return along_width ? m.at(x, i, line, z) : m.at(x, i, z, line); };
+      for (int64_t z = 0; z < length + reach; ++z) {
+        if (z < length) {
+          float* slot = ring.data() + (z % taps) * 2 * m.c;
+          const T* from_a = a + offset(amplitude, z);
+          const T* from_p = p + offset(phase, z);
+          if (split) {
+            unfold<T, 1>(from_a, from_p, m.c / 2, slot, slot + m.c, m.c);
+          } else {
+            unfold<T, 2>(from_a, from_p, 1, slot, slot + m.c, m.c);
+          }
+        }
+        const int64_t centre = z - reach;
+        if (centre < 0) continue;
+        for (int64_t t = 0; t < taps; ++t) {
+          const int64_t from = centre + t - reach;
+          waves[t] = from >= 0 && from < length ? ring.data() + (from % taps) * 2 * m.c : nullptr;
+        }
+        mix(waves.data(), k, taps, m.c, sum.data(), o + offset(out, centre), total);
+      }
+    }
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Tensor& phase_h, const Tensor& amplitude_w,
+                                             const Tensor& phase_w, const Tensor& kernel_h, const Tensor& kernel_w,
+                                             bool split) {
+  const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
+  // (C, 2, taps) -> (taps, 2, C), where a tap's weights of all channels lie side by side.
+  auto laid = [&](const Tensor& kernel) {
+    return kernel.reshape({c, 2, -1}).permute({2, 1, 0}).to(at::kFloat).contiguous();
+  };
+  auto fresh = [&] { return at::empty({n, h, w, c}, amplitude_h.options()).permute({0, 3, 1, 2}); };
+  Tensor out_h = fresh(), out_w = fresh();
+  const auto wide = amplitude_h.options().dtype(at::kDouble);
+  Tensor totals_h = at::zeros({n, h, c}, wide), totals_w = at::zeros({n, w, c}, wide);
+  const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
+  auto run = [&](auto zero) {
+    using T = decltype(zero);
+    along<T>(amplitude_h, phase_h, k_h, split, out_h, totals_h, true);
+    along<T>(amplitude_w, phase_w, k_w, split, out_w, totals_w, false);
+  };
+  if (amplitude_h.scalar_type() == at::kFloat) {
+    run(float{});
+  } else {
+    run(BFloat16{});
+  }
+  Tensor mean = (totals_h.sum(1) + totals_w.sum(1)) / static_cast<double>(h * w);
+  return {out_h, out_w, mean.to(amplitude_h.scalar_type())};
+}
+
+}  // namespace
+
+TORCH_LIBRARY(mmwave_cpp, library) {
+  library.def(
+      "phase_mix(Tensor amplitude_h, Tensor phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor "
+      "kernel_w, bool split) -> (Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) { library.impl("phase_mix", &phase_mix); }
