@@ -25,12 +25,23 @@ lint: env
 	$(VENV)/codespell
 	bash -n tools/*.sh projects/*/*.sh .ci/run
 
-# Each of our models beside the published structure; some minutes. More: tools/benchmark.py --help
+# Each family beside its peer, about half an hour on two idle cores; the files that the README's plot
+# and tables are rendered from. It stops where a form computes something else. More: --help
 BENCH := $(VENV)/python tools/benchmark.py
+SPEED := docs/speed
+WAVE := wavemlp-t wavemlp-s wavemlp-m
+TWO := --dtype float32 bfloat16
 bench: env
-	$(BENCH) repmlpnet-t224 repmlpnet-b224 --size 224x224 --batch 8 --dtype float32 bfloat16
-	$(BENCH) repmlpnet-t224 repmlpnet-b224 --size 448x672 --batch 1 --dtype float32 bfloat16
-	$(BENCH) repmlpnet-t224 --size 448x672 --batch 2 --mode train
+	mkdir -p $(SPEED)
+	$(BENCH) $(WAVE) repmlpnet-t224 repmlpnet-b224 posmlp-t vip-s7 eamlp-7 gmlp-s16 resmlp-s12 mlp_mixer-s16 \
+		--size 224x224@8 $(TWO) --csv $(SPEED)/inference_224.csv
+	$(BENCH) $(WAVE) repmlpnet-t256 --size 512x512@1 $(TWO) --csv $(SPEED)/inference_512.csv
+	$(BENCH) wavemlp-t --size 800x1344@1 $(TWO) --csv $(SPEED)/inference_800.csv
+	$(BENCH) wavemlp-t --size 224x224@8 512x512@1 $(TWO) --contenders --csv $(SPEED)/contenders.csv
+	$(BENCH) wavemlp-t posmlp-t vip-s7 gmlp-s16 --size 224x224@8 --compile --repeats 5 --csv $(SPEED)/compiled.csv
+	$(BENCH) wavemlp-t wavemlp-s repmlpnet-t224 posmlp-t vip-s7 gmlp-s16 --size 224x224@4 --mode train --repeats 5 \
+		--csv $(SPEED)/train_224.csv
+	$(VENV)/python tools/plot_speed.py $(SPEED)/*.csv $(SPEED)/speed.png
 
 zoo: env
 	$(VENV)/python tools/update_zoo.py

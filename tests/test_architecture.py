@@ -22,7 +22,7 @@ DOORS = {
     'models': {'errors', 'structures', 'registry', 'checkpoint', 'ops', 'deploy'},
     'engine': {'errors', 'registry', 'checkpoint'},
     'apis': {'errors', 'structures', 'registry', 'checkpoint', 'models', 'engine', 'deploy'},
-    'analysis': {'errors', 'structures', 'models', 'deploy'},
+    'analysis': {'errors', 'structures', 'ops', 'models', 'engine', 'deploy', 'apis'},
     'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis'},
 }
 # Version only: the converter writes it into its files.

@@ -10,8 +10,10 @@ from typing import NoReturn
 
 import torch
 
-from mmwave.analysis.benchmark import MODES, WIDER, Case, Row, cases, models, run
+from mmwave.analysis.benchmark import run
+from mmwave.analysis.cases import MODES, WIDER, Case, Result, cases, models
 from mmwave.analysis.equality import Unequal
+from mmwave.analysis.peers import CONTENDERS
 from mmwave.analysis.report import records, table
 from mmwave.analysis.timing import machine
 from mmwave.errors import UserError
@@ -24,11 +26,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f'error: {message}\n')
 
 
-def size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r'(\d+)x(\d+)', text)
+def size(text: str) -> tuple[int, int, int | None]:
+    found = re.fullmatch(r'(\d+)x(\d+)(?:@(\d+))?', text)
     if not found:
-        raise argparse.ArgumentTypeError(f'{text!r} is no HEIGHTxWIDTH, such as 448x672')
-    return int(found[1]), int(found[2])
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no HEIGHTxWIDTH or HEIGHTxWIDTH@BATCH, such as 448x672@8'
+        )
+    return int(found[1]), int(found[2]), int(found[3]) if found[3] else None
 
 
 def positive(text: str) -> int:
@@ -39,20 +43,41 @@ def positive(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     given = Parser(description=__doc__)
-    given.add_argument('models', nargs='*', metavar='MODEL', help=f'any of {", ".join(models())}')
-    given.add_argument('--size', nargs='+', type=size, default=[(224, 224)], help='HEIGHTxWIDTH')
-    given.add_argument('--batch', type=positive, default=1, help='images of one call')
-    given.add_argument('--dtype', nargs='+', choices=list(WIDER), default=['float32'])
-    given.add_argument('--mode', nargs='+', choices=MODES, default=['inference'])
-    given.add_argument('--repeats', type=positive, default=7, help='rounds, at least 2')
-    given.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    given.add_argument('--threads', type=positive, help="torch's threads (default: its own choice)")
-    given.add_argument('--csv', type=Path, metavar='FILE', help='write the rows here as well')
+    add = given.add_argument
+    add('models', nargs='*', metavar='MODEL', help=f'any of {", ".join(models())}')
+    add(
+        '--size',
+        nargs='+',
+        type=size,
+        default=[(224, 224, None)],
+        metavar='SIZE',
+        help='HEIGHTxWIDTH or HEIGHTxWIDTH@BATCH (default: 224x224)',
+    )
+    add('--batch', type=positive, default=1, help='images of one call where a size names none')
+    add('--dtype', nargs='+', choices=list(WIDER), default=['float32'])
+    add('--mode', nargs='+', choices=MODES, default=['inference'])
+    add(
+        '--compile',
+        dest='compiler',
+        action='store_const',
+        const='inductor',
+        help='measure every form compiled by torch.compile as well; minutes for each',
+    )
+    add(
+        '--contenders',
+        action='store_true',
+        help=f'time {", ".join(CONTENDERS)} beside, which compute something else',
+    )
+    add('--repeats', type=positive, default=7, help='rounds, at least 2')
+    add('--device', choices=('cpu', 'cuda'), default='cpu')
+    add('--threads', type=positive, help="torch's threads (default: its own choice)")
+    add('--csv', type=Path, metavar='FILE', help='write the rows here as well')
     return given
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    refused: list[str] = []
     try:
         if not args.models:
             raise UserError(f'no model named: expected some of {", ".join(models())}')
@@ -62,33 +87,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.backends.cudnn.allow_tf32 = False
         if args.threads:
             torch.set_num_threads(args.threads)
-        todo = cases(
-            args.models, sizes=args.size, batch=args.batch, dtypes=args.dtype, modes=args.mode
-        )
+        sizes = [(h, w, args.batch if n is None else n) for h, w, n in args.size]
+        todo = cases(args.models, sizes=sizes, dtypes=args.dtype, modes=args.mode)
         if args.csv and not args.csv.parent.is_dir():
             raise UserError(f'no folder {str(args.csv.parent)!r} to write {args.csv.name!r} into')
         here = machine(args.device)
         print(here, flush=True)
-        rows: list[Row] = []
-        for line in table(measured(todo, args, rows), repeats=args.repeats):
+        for line in table(measured(todo, args, refused), repeats=args.repeats):
             print(line, flush=True)
-        if args.csv:
-            args.csv.write_text(records(rows, here))
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    except Unequal as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
+    return 1 if refused else 0
 
 
-def measured(todo: list[Case], args: argparse.Namespace, rows: list[Row]) -> Iterator[Row]:
-    """Measure case by case; every row goes into ``rows`` as well."""
+def measured(todo: list[Case], args: argparse.Namespace, refused: list[str]) -> Iterator[Result]:
+    """Measure case by case, writing the file anew after each; what is unequal into ``refused``."""
+    results: list[Result] = []
     for case in todo:
-        for row in run(case, repeats=args.repeats, device=args.device):
-            rows.append(row)
-            yield row
+        try:
+            result = run(
+                case,
+                repeats=args.repeats,
+                device=args.device,
+                compiler=args.compiler,
+                contenders=tuple(CONTENDERS) if args.contenders else (),
+            )
+        except Unequal as error:
+            refused.append(case.model)
+            print(f'error: {case.model}: nothing is timed: {error}', file=sys.stderr)
+            continue
+        if not result.sound:
+            refused.append(case.model)
+        results.append(result)
+        if args.csv:
+            args.csv.write_text(records(results, machine(args.device)))
+        yield result
 
 
 if __name__ == '__main__':

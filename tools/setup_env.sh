@@ -47,7 +47,7 @@ fi
 heartbeat=$!
 trap 'kill $heartbeat 2>/dev/null' EXIT
 MAX_JOBS=${MAX_JOBS:-$(getconf _NPROCESSORS_ONLN)} "$uv" pip install --python .venv/bin/python \
-    --constraints constraints.txt --build-constraints constraints.txt --editable '.[all,dev,track]'
+    --constraints constraints.txt --build-constraints constraints.txt --editable '.[all,dev,track,kernels]'
 
 # An mmcv that was built without torch installs without complaint and fails at the first detector.
 .venv/bin/python -c 'import mmcv._ext' || fail "mmcv came without its compiled ops. Remove the cached build and try again: $uv cache clean onedl-mmcv && rm -rf .venv && make env"

@@ -1,9 +1,11 @@
 """Our backbones against the published structure: equal outputs first, then times and memory."""
 
 import copy
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import product
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -14,176 +16,225 @@ from mmwave.deploy import to_deploy
 from mmwave.errors import UserError
 from mmwave.models import MLPBackbone
 
-from .equality import check_equal, relative_error
-from .forms import LAYOUTS, Form, Memory
-from .peers import PEERS, Peer
-from .timing import Ratio, Timing, alternate
+from .cases import WIDER, Case, Measured, Result, Row, check_one_of, refusal
+from .equality import COARSE, Unequal, check_phase_mix, inequality, relative_error
+from .forms import LAYOUTS, Form, Label
+from .peers import CONTENDERS
+from .roofline import STEP, forward_macs, gemm, gemm_peak
+from .timing import alternate
 
-MODES = ('inference', 'train')
-WIDER = {'float32': torch.float64, 'bfloat16': torch.float32}
-"""Dtypes to measure -> the dtype in which the truth is computed for them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What to measure.
-
-    Attributes:
-        model: ``FAMILY-ARCH``.
-        size: height and width of the images in pixels.
-        batch: images of one call.
-        dtype: a key of :data:`WIDER`; weights and images are of it.
-        mode: ``'inference'``, or ``'train'``: a forward and a backward pass.
-    """
-
-    model: str
-    size: tuple[int, int]
-    batch: int
-    dtype: str
-    mode: str
-
-    def __post_init__(self) -> None:
-        _one_of('model', self.model, models())
-        _one_of('dtype', self.dtype, WIDER)
-        _one_of('mode', self.mode, MODES)
-        if self.batch < 1:
-            raise UserError(f'batch={self.batch} must be at least 1')
-        try:
-            self.peer.sizes(self.arch).check(*self.size)
-        except ValueError as error:
-            raise UserError(f'{self.model}: {error}') from None
-
-    @property
-    def peer(self) -> Peer:
-        return PEERS[self.model.partition('-')[0]]
-
-    @property
-    def arch(self) -> Any:
-        return self.peer.backbone.archs[self.model.partition('-')[2]]
+FORMS_IN_TRAINING: Mapping[str, Mapping[str, bool]] = MappingProxyType(
+    {'lean': {'lean': True}, 'with_cp': {'with_cp': True}, 'not lean': {'lean': False}}
+)
+"""Our forms in training -> settings. The last is the standard where the peer takes no such size."""
+MACHINE = Label(role='machine', name='GEMM')
+SAME_COMPILED = ('not lean', 'with_cp')
+"""Forms that are not compiled: the first is the lean one then, the second leaves the graph."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One form of one model.
-
-    Attributes:
-        form: which one; of the peer, its memory layout.
-        time: of one call.
-        error: relative error to the peer's outputs in a wider dtype; of a training step, also of
-            the gradients of all parameters.
-        memory: of a training step.
-    """
-
-    form: str
-    time: Timing
-    error: float
-    memory: Memory | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A form of ours beside the published one."""
-
-    case: Case
-    ours: Measured
-    peer: Measured
-
-    @property
-    def ratio(self) -> Ratio:
-        """How many times as fast ours is, by the clock."""
-        return Ratio.of(self.peer.time.wall, self.ours.time.wall)
-
-    @property
-    def cpu_ratio(self) -> float:
-        """How many times less processor time ours takes."""
-        return Ratio.of(self.peer.time.cpu, self.ours.time.cpu).median
-
-
-def models() -> list[str]:
-    """The models that have a peer."""
-    return [f'{family}-{arch}' for family, peer in PEERS.items() for arch in peer.backbone.archs]
-
-
-def cases(
-    models: Iterable[str],
+def run(
+    case: Case,
     *,
-    sizes: Iterable[tuple[int, int]],
-    batch: int,
-    dtypes: Iterable[str],
-    modes: Iterable[str],
-) -> list[Case]:
-    """Every combination; see :class:`Case`.
+    repeats: int = 7,
+    device: str = 'cpu',
+    compiler: str | None = None,
+    contenders: Sequence[str] = (),
+) -> Result:
+    """Measure every form for ``case`` with random weights and norms, all in turns.
+
+    Args:
+        case: what to measure.
+        repeats: rounds that count.
+        device: where.
+        compiler: a backend of torch.compile to measure every form with as well; None: none.
+        contenders: other models to time beside, keys of :data:`~.peers.CONTENDERS`.
 
     Raises:
-        UserError: naming the first value that is not accepted, and the accepted ones.
-    """
-    return [
-        Case(model=model, size=size, batch=batch, dtype=dtype, mode=mode)
-        for mode, model, size, dtype in product(modes, models, sizes, dtypes)
-    ]
-
-
-def run(case: Case, *, repeats: int = 7, device: str = 'cpu') -> list[Row]:
-    """Measure ``case`` with random weights and norms: one row per form of ours.
-
-    Raises:
-        UserError: for less than two repeats.
-        Unequal: where a form does not compute what the peer computes; nothing is timed then.
+        UserError: for less than two repeats, and for an unknown contender.
+        Unequal: where an op's backends do not compute the same; nothing is timed then.
     """
     if repeats < 2:
         raise UserError(f'repeats={repeats} must be at least 2, to tell how times spread')
-    torch.manual_seed(0)
-    build: Callable[..., MLPBackbone] = case.peer.backbone
-    model = build(case.arch).eval()
+    for name in contenders:
+        check_one_of('contender', name, CONTENDERS)
+    dtype = getattr(torch, case.dtype)
+    if case.family == 'wavemlp':
+        check_phase_mix(dtype, device)
+    with _fresh_compiler() if compiler else nullcontext():
+        measured, peak = _measure(case, repeats, device, compiler, contenders)
+    eager, compiled = (
+        min(
+            (m for m in measured if m.time and m.label.role == 'peer' and m.label.compiled == c),
+            key=lambda m: m.time.median if m.time else 0,
+            default=None,
+        )
+        for c in (False, True)
+    )
+    rows = [Row(case=case, form=m, peer=eager, compiled=compiled, gemm=peak) for m in measured]
+    return Result(case=case, rows=tuple(rows), note=_absent(case, measured))
+
+
+def _absent(case: Case, measured: list[Measured]) -> str:
+    """Who takes no images of this size; empty where all do."""
+    found = {m.label.name for m in measured}
+    others = case.peer.others if case.mode == 'inference' else ()
+    notes = [f'{name} takes no images of this size' for name in others if name not in found]
+    if case.refusal:
+        notes.insert(0, f'not timed for {case.peer.name}: {case.refusal}')
+    return '; '.join(notes)
+
+
+def _measure(
+    case: Case, repeats: int, device: str, compiler: str | None, contenders: Sequence[str]
+) -> tuple[list[Measured], float]:
+    """Check all forms, then time in turns those that compute the same, and matrix products."""
+    dtype, wider = getattr(torch, case.dtype), WIDER[case.dtype]
+    generator = torch.Generator().manual_seed(0)
+    model = _model(case)
     randomise_norms(model)
     model.to(device)
-    dtype, wider = getattr(torch, case.dtype), WIDER[case.dtype]
-    images, gradients = _inputs(case, model)
-    modules, peer = _modules(case, model)
-    truth = Form(copy.deepcopy(peer), images, gradients, wider).answer()
-    ours = {name: Form(module, images, gradients, dtype) for name, module in modules.items()}
-    theirs = {
-        layout: Form(copy.deepcopy(peer), images, gradients, dtype, layout) for layout in LAYOUTS
+    images = torch.randn(case.batch, model.in_channels, *case.size, generator=generator).to(device)
+    gradients = _gradients(case, model, images)
+    modules, standard = _modules(case, model)
+    exact = Form(copy.deepcopy(modules[standard]), images, gradients, wider)
+    truth, macs = exact.answer(), forward_macs(exact.module, exact.images)
+    del exact
+    forms = {
+        label: Form(module, images, gradients, dtype, label.layout, _levels(case, label))
+        for label, module in modules.items()
     }
-    forms = ours | theirs
-    errors = {name: relative_error(form.answer(), truth) for name, form in forms.items()}
-    # Torch's batch norms are less exact in NHWC: the bar is the peer in the layout that ours has.
-    check_equal({name: errors[name] for name in ours}, errors['NCHW'], dtype)
+    costs = dict.fromkeys(forms, macs)
+    for name in contenders:
+        for layout in LAYOUTS:
+            label, module = Label(role='contender', name=name, layout=layout), CONTENDERS[name]()
+            module.eval().to(device)
+            asked = _gradients(case, module, images)
+            costs[label] = forward_macs(module, images)
+            module.train(case.mode == 'train')
+            forms[label] = Form(module, images, asked, dtype, layout)
+    if compiler:
+        for label, form in list(forms.items()):
+            if label.name not in SAME_COMPILED:
+                twin = replace(label, compiled=True)
+                forms[twin], costs[twin] = form.compiled(compiler), costs[label]
+    found = _found(forms, truth, standard, dtype)
     del truth
-    memory = {name: form.memory() if gradients else None for name, form in forms.items()}
-    steps = {name: form.step for name, form in forms.items()}
+    sound = {label: form for label, form in forms.items() if not found[label][1]}
+    memory = {label: form.memory() for label, form in sound.items() if form.gradients}
+    steps: dict[Label, Callable[[], object]] = {label: f.step for label, f in sound.items()}
+    steps[MACHINE] = gemm(dtype, device)
     times = alternate(steps, repeats=repeats, device=images.device)
-    measured = {
-        name: Measured(form=name, time=times[name], error=errors[name], memory=memory[name])
-        for name in forms
-    }
-    best = min(theirs, key=lambda name: times[name].median)
-    return [Row(case=case, ours=measured[name], peer=measured[best]) for name in ours]
+    peak = gemm_peak(times[MACHINE].wall)
+    passes = STEP if case.mode == 'train' else 1
+    return [
+        Measured(
+            label=label,
+            macs=passes * costs[label],
+            time=times.get(label),
+            error=error,
+            memory=memory.get(label),
+            problem=problem,
+        )
+        for label, (error, problem) in found.items()
+    ], peak
 
 
-def _inputs(case: Case, model: MLPBackbone) -> tuple[Tensor, list[Tensor] | None]:
-    """Images, and in training gradients of the outputs.
+def _model(case: Case, **settings: Any) -> MLPBackbone:
+    """Ours in train form and eval mode, of the same random weights every time."""
+    peer = case.peer
+    torch.manual_seed(0)
+    backbone: Any = peer.backbone
+    model: MLPBackbone = backbone(
+        case.arch, out_indices=peer.out_indices, **peer.settings, **settings
+    )
+    return model.eval()
+
+
+def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], Label]:
+    """All forms that compute what ``model`` computes, and which of them is the standard."""
+    peer, modules = case.peer, dict[Label, nn.Module]()
+    builders: dict[tuple[str, str], Callable[[Any], nn.Module]] = {}
+    if case.mode == 'inference':
+        modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
+        standard = Label(role='ours', name='train form')
+        modules[standard] = model
+        builders[('peer', peer.name)] = peer.inference
+        builders |= {('other', name): other.build for name, other in peer.others.items()}
+    else:
+        for name, settings in FORMS_IN_TRAINING.items():
+            standard = Label(role='ours', name=name)
+            modules[standard] = _model(case, **settings).to(next(model.parameters()))
+            modules[standard].load_state_dict(model.state_dict())
+            modules[standard].train()
+        model.train()
+        builders[('peer', peer.name)] = peer.training
+    if case.refusal:
+        return modules, standard
+    for (role, name), build in builders.items():
+        for layout in LAYOUTS:
+            module: Any = build(model)
+            if role == 'peer' or not refusal(module.sizes, case.size):
+                modules[Label(role=role, name=name, layout=layout)] = module
+    return modules, Label(role='peer', name=peer.name, layout='NCHW')
+
+
+def _levels(case: Case, label: Label) -> Sequence[int] | None:
+    """Which outputs a form gives, counted among those of ours; None for all."""
+    return case.peer.others[label.name].levels if label.role == 'other' else None
+
+
+@torch.no_grad()
+def _gradients(case: Case, module: nn.Module, images: Tensor) -> list[Tensor] | None:
+    """Of the outputs of a module in eval mode, in training.
 
     Random ones: where all are the same, as those of a mean, nothing gets through a batch norm.
     """
-    (height, width), device = case.size, next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(model.in_channels, height, width)]
-    shapes += [(s.channels, height // s.stride, width // s.stride) for s in model.stage_info]
-    images, *gradients = (
-        torch.randn(case.batch, *shape, generator=generator).to(device) for shape in shapes
-    )
-    return images, gradients if case.mode == 'train' else None
-
-
-def _modules(case: Case, model: MLPBackbone) -> tuple[dict[str, nn.Module], nn.Module]:
-    """Our forms by name, and the published one."""
     if case.mode == 'inference':
-        forms: dict[str, nn.Module] = {'deploy': to_deploy(model)[0], 'train form': model}
-        return forms, case.peer.inference(model)
-    checkpointed = copy.deepcopy(model.train())
-    checkpointed.with_cp = True
-    return {'train form': model, 'with_cp': checkpointed}, case.peer.training(model)
+        return None
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(x.shape, generator=generator).to(x) for x in module(images)]
+
+
+def _found(
+    forms: Mapping[Label, Form], truth: Mapping[str, Tensor], standard: Label, dtype: torch.dtype
+) -> dict[Label, tuple[float | None, str]]:
+    """The error of every form, and what speaks against timing it."""
+    found: dict[Label, tuple[float | None, str]] = {}
+    for label, form in forms.items():
+        try:
+            got = form.answer()
+        except Exception as failure:
+            # A compiler may fail in many ways, which is a result about the form, not the end.
+            if not label.compiled:
+                raise
+            reason = ' '.join(str(failure).split('\n')[:2])
+            found[label] = None, f'not compiled: {type(failure).__name__}: {reason}'
+            continue
+        if label.role == 'contender':
+            found[label] = None, ''
+            continue
+        wanted = {n: truth[n] for n in got} if label.role == 'other' else truth
+        try:
+            found[label] = relative_error(got, wanted), ''
+        except Unequal as wrong:
+            found[label] = math.nan, str(wrong)
+    bar = found[standard][0]
+    assert bar is not None
+    for label, (error, problem) in found.items():
+        if error is not None and not problem:
+            least = 0.0 if label.role == 'ours' else COARSE
+            found[label] = error, inequality(error, bar, dtype, at_least=least)
+    return found
+
+
+@contextmanager
+def _fresh_compiler() -> Iterator[None]:
+    """Nothing compiled before counts, and falling back to eager in silence is an error."""
+    from torch._dynamo import config
+
+    torch.compiler.reset()
+    with config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
+        yield
 
 
 def randomise_norms(model: nn.Module) -> None:
@@ -198,8 +249,3 @@ def randomise_norms(model: nn.Module) -> None:
             ('bias', -0.5, 0.5),
         ):
             state[name].uniform_(low, high, generator=generator)
-
-
-def _one_of(name: str, value: str, accepted: Iterable[str]) -> None:
-    if value not in accepted:
-        raise UserError(f'unknown {name} {value!r}: expected one of {", ".join(accepted)}')

@@ -1,13 +1,42 @@
 """One form of a model, ready to be called, compared and measured."""
 
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .memory import peak_bytes, saved_bytes
+from .memory import held_bytes, peak_bytes
 
 LAYOUTS = {'NCHW': torch.contiguous_format, 'NHWC': torch.channels_last}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """Which form of which model.
+
+    Attributes:
+        role: ``'ours'``; ``'peer'``, the same function by the published operations; ``'other'``, by
+            another library; ``'contender'``, another model.
+        name: of ours the form, else whose it is.
+        layout: memory layout of images and weights, a key of :data:`LAYOUTS`; of ours empty: it
+            takes images as they come and chooses its layout itself.
+        compiled: whether torch.compile made it.
+    """
+
+    role: str
+    name: str
+    layout: str = ''
+    compiled: bool = False
+
+    @property
+    def execution(self) -> str:
+        return 'compiled' if self.compiled else 'eager'
+
+    def __str__(self) -> str:
+        return ' '.join(filter(None, (self.name, self.layout, 'compiled' * self.compiled)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +44,7 @@ class Memory:
     """Bytes of one training step.
 
     Attributes:
-        saved: kept from the forward pass for the backward pass; parameters do not count.
+        saved: kept from the forward pass for the backward pass, its outputs included.
         peak: most that is held at once, the gradients of the parameters included.
     """
 
@@ -31,48 +60,68 @@ class Form:
         images: (N, C, H, W).
         gradients: of the outputs, for a training step; None for inference.
         dtype: floating-point type of everything.
-        layout: a key of :data:`LAYOUTS`.
+        layout: a key of :data:`LAYOUTS`; empty leaves the weights as they lie.
+        levels: which of the outputs of the form it is compared with the module gives; by default
+            all.
     """
 
     def __init__(
         self,
         module: nn.Module,
         images: Tensor,
-        gradients: list[Tensor] | None,
+        gradients: Sequence[Tensor] | None,
         dtype: torch.dtype,
-        layout: str = 'NCHW',
+        layout: str = '',
+        levels: Sequence[int] | None = None,
     ) -> None:
-        memory = LAYOUTS[layout]
-        self.module = module.to(dtype).to(memory_format=memory)  # type: ignore[call-overload]
-        self.images = images.to(dtype, memory_format=memory)
-        self.gradients = gradients and [g.to(dtype, memory_format=memory) for g in gradients]
+        self.module = module.to(dtype)
+        self.images = images.to(dtype)
+        self.gradients = gradients and [g.to(dtype) for g in gradients]
+        self.levels = levels
+        if layout:
+            memory = LAYOUTS[layout]
+            self.module.to(memory_format=memory)  # type: ignore[call-overload]
+            self.images = self.images.to(memory_format=memory)
+            if self.gradients:
+                self.gradients = [g.to(memory_format=memory) for g in self.gradients]
+        self.call: Callable[..., Any] = self.module
+
+    def compiled(self, backend: str) -> 'Form':
+        """The same module and images, called through torch.compile."""
+        other = copy.copy(self)
+        # One graph for these images, as for any backbone that sees one size.
+        other.call = torch.compile(self.module, backend=backend, dynamic=False)
+        return other
 
     def step(self) -> None:
         """What is timed: a forward pass, and in training a backward pass from given gradients."""
         if self.gradients is None:
             with torch.inference_mode():
-                self.module(self.images)
+                self.call(self.images)
         else:
-            torch.autograd.backward(self.module(self.images), self.gradients)
+            torch.autograd.backward(self.call(self.images), self.gradients)
             self.module.zero_grad()
 
     def answer(self) -> dict[str, Tensor]:
         """The outputs, and in training the gradients of all parameters as one vector."""
         if self.gradients is None:
             with torch.inference_mode():
-                return {f'output {i}': x for i, x in enumerate(self.module(self.images))}
-        outputs = self.module(self.images)
+                return self._named(self.call(self.images))
+        outputs = self.call(self.images)
         torch.autograd.backward(outputs, self.gradients)
         # By name: the published form holds some in another order.
         parameters = sorted(self.module.named_parameters())
         vector = torch.cat([p.grad.flatten() for _, p in parameters if p.grad is not None])
         self.module.zero_grad()
-        return {f'output {i}': x.detach() for i, x in enumerate(outputs)} | {'gradients': vector}
+        return self._named([x.detach() for x in outputs]) | {'gradients': vector}
 
     def memory(self) -> Memory:
         """Of one training step, caches filled by earlier ones."""
-        tensors = [*self.module.parameters(), *self.module.buffers()]
         return Memory(
-            saved=saved_bytes(lambda: self.module(self.images), apart_from=tensors),
+            saved=held_bytes(lambda: self.call(self.images), self.images.device),
             peak=peak_bytes(self.step, self.images.device),
         )
+
+    def _named(self, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        levels = range(len(outputs)) if self.levels is None else self.levels
+        return {f'output {i}': x for i, x in zip(levels, outputs, strict=True)}

@@ -1,7 +1,9 @@
 """What a training step holds in memory: counted tensor by tensor, not guessed from the process."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -9,6 +11,9 @@ from torch import Tensor
 
 def saved_bytes(forward: Callable[[], object], *, apart_from: Iterable[Tensor] = ()) -> int:
     """Bytes that a forward pass keeps for its backward pass, every storage counted once.
+
+    Autograd tells the innermost listener alone: what is kept under hooks of the code itself, such
+    as those of ``lean``, goes by unseen. :func:`held_bytes` sees all.
 
     Args:
         forward: runs the forward pass.
@@ -29,6 +34,33 @@ def saved_bytes(forward: Callable[[], object], *, apart_from: Iterable[Tensor] =
     return sum(storage.nbytes() for storage in storages.values())
 
 
+def held_bytes(forward: Callable[[], object], device: torch.device | str = 'cpu') -> int:
+    """Bytes that are allocated during a forward pass and still are behind it, outputs included."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        outputs = forward()
+        held = int(torch.cuda.memory_allocated(device) - before)
+    else:
+        with _allocations() as changes:
+            outputs = forward()
+        held = sum(changes)
+    del outputs
+    return held
+
+
+@contextmanager
+def _allocations() -> Iterator[list[int]]:
+    """A list that holds, once left, the bytes allocated and freed (below 0), in order."""
+    # The profiler reports its own comings and goings up to this level.
+    os.environ.setdefault('KINETO_LOG_LEVEL', '6')
+    changes: list[int] = []
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        yield changes
+    events = [e for e in profile.kineto_results.events() if e.name() == '[memory]']
+    changes += [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+
+
 def peak_bytes(step: Callable[[], object], device: torch.device | str = 'cpu') -> int:
     """Largest number of bytes that ``step`` holds at once beyond what was there before it.
 
@@ -42,13 +74,6 @@ def peak_bytes(step: Callable[[], object], device: torch.device | str = 'cpu') -
         step()
         torch.cuda.synchronize(device)
         return int(torch.cuda.max_memory_allocated(device) - before)
-    # The profiler reports its own comings and goings up to this level.
-    os.environ.setdefault('KINETO_LOG_LEVEL', '6')
-    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+    with _allocations() as changes:
         step()
-    events = [e for e in profile.kineto_results.events() if e.name() == '[memory]']
-    held = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    return max(accumulate(changes, initial=0))

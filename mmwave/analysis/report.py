@@ -4,76 +4,110 @@ import csv
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 
-from .benchmark import Measured, Row
-from .timing import Timing
+from .cases import Result, Row
+from .timing import Ratio
 
 Column = tuple[str, int, Callable[[Row], str]]
 
 
-def _ms(time: Timing) -> str:
-    return f'{1e3 * time.median:.1f}'
+def _ms(row: Row) -> str:
+    return f'{1e3 * row.form.time.median:.1f}' if row.form.time else ''
 
 
-def _mb(form: Measured, what: str) -> str:
-    return f'{getattr(form.memory, what) / 1e6:.0f}'
+def _number(value: float | None, pattern: str) -> str:
+    return '' if value is None else format(value, pattern)
 
 
-def _share(row: Row, what: str) -> str:
-    return f'{getattr(row.ours.memory, what) / getattr(row.peer.memory, what):.2f}'
+def _speed_up(row: Row) -> str:
+    if row.form.problem:
+        return 'unequal' if row.form.error is not None else 'failed'
+    return _median(row.ratio)
+
+
+def _median(ratio: Ratio | None) -> str:
+    return f'{ratio.median:.2f}' if ratio else ''
+
+
+def _quartiles(ratio: Ratio | None) -> str:
+    return f'{ratio.low:.2f} - {ratio.high:.2f}' if ratio else ''
+
+
+def _mb(row: Row, what: str) -> str:
+    return f'{getattr(row.form.memory, what) / 1e6:.0f}' if row.form.memory else ''
+
+
+def _part(row: Row, what: str) -> str:
+    """Of what the peer holds; of the compiled one for a compiled form."""
+    peer = row.compiled if row.form.label.compiled else row.peer
+    if not (row.form.memory and peer and peer.memory):
+        return ''
+    return f'{getattr(row.form.memory, what) / getattr(peer.memory, what):.2f}'
 
 
 COLUMNS: tuple[Column, ...] = (
     ('model', 14, lambda r: r.case.model),
-    ('size', 7, lambda r: f'{r.case.size[0]}x{r.case.size[1]}'),
+    ('size', 8, lambda r: f'{r.case.size[0]}x{r.case.size[1]}'),
     ('batch', 5, lambda r: str(r.case.batch)),
     ('dtype', 8, lambda r: r.case.dtype),
-    ('form', 10, lambda r: r.ours.form),
-    ('ours ms', 8, lambda r: _ms(r.ours.time)),
-    ('peer ms', 8, lambda r: _ms(r.peer.time)),
-    ('layout', 6, lambda r: r.peer.form),
-    ('speed-up', 8, lambda r: f'{r.ratio.median:.2f}'),
-    ('quartiles', 11, lambda r: f'{r.ratio.low:.2f} - {r.ratio.high:.2f}'),
-    ('cpu', 5, lambda r: f'{r.cpu_ratio:.2f}'),
-    ('error', 7, lambda r: f'{r.ours.error:.1e}'),
-    ("peer's", 7, lambda r: f'{r.peer.error:.1e}'),
+    ('form', 10, lambda r: r.form.label.name),
+    ('layout', 6, lambda r: r.form.label.layout),
+    ('run', 8, lambda r: r.form.label.execution),
+    ('ms', 8, _ms),
+    ('speed-up', 8, _speed_up),
+    ('quartiles', 11, lambda r: _quartiles(r.ratio)),
+    ('cpu', 5, lambda r: _number(r.cpu_ratio, '.2f')),
+    ('compiled', 8, lambda r: _median(r.compiled_ratio)),
+    ('roofline', 8, lambda r: _number(r.share, '.0%')),
+    ('error', 7, lambda r: _number(r.form.error, '.1e')),
 )
 MEMORY_COLUMNS: tuple[Column, ...] = (
-    ('peak MB', 7, lambda r: _mb(r.ours, 'peak')),
-    ("peer's", 6, lambda r: _mb(r.peer, 'peak')),
-    ('ratio', 5, lambda r: _share(r, 'peak')),
-    ('saved MB', 8, lambda r: _mb(r.ours, 'saved')),
-    ("peer's", 6, lambda r: _mb(r.peer, 'saved')),
-    ('ratio', 5, lambda r: _share(r, 'saved')),
+    ('peak MB', 7, lambda r: _mb(r, 'peak')),
+    ('ratio', 5, lambda r: _part(r, 'peak')),
+    ('saved MB', 8, lambda r: _mb(r, 'saved')),
+    ('ratio', 5, lambda r: _part(r, 'saved')),
 )
 LEGEND = """\
-Medians of {repeats} rounds in which all forms take turns in one process; weights are random.
-peer: the published structure with the same weights, in the memory layout that is faster for it.
-speed-up: peer's time over ours, median and quartiles of the rounds; cpu: of their processor time.
-error: relative, ours and the peer's own, to the peer in a wider dtype; checked before timing."""
+Medians of {repeats} rounds in which all forms of a case take turns in one process; random weights.
+speed-up: over the published structure (or timm's) with the same weights, eager, in the memory
+layout that is faster for it; median and quartiles of the rounds; cpu: of processor time;
+compiled: speed-up of a compiled form over the compiled peer in its faster layout.
+roofline: multiply-adds a second of the peer's function, over those of the fastest product of
+two matrices of 2048 x 2048 in the same rounds.
+error: relative, to the peer in a wider dtype; checked before timing."""
 MEMORY_LEGEND = """\
 A step is a forward and a backward pass of the backbone, from random gradients of its outputs.
-peak: most memory that a step holds at once; saved: what its forward pass keeps; ratio: ours over
-the peer's."""
+peak: most memory that a step holds at once; saved: what its forward pass keeps; ratio: over the
+peer's, of the same run."""
 
 
-def table(rows: Iterable[Row], *, repeats: int) -> Iterator[str]:
-    """Lines of one table for every run of rows of one mode, each as soon as its row is there."""
+def table(results: Iterable[Result], *, repeats: int) -> Iterator[str]:
+    """Lines of one table for every run of results of one mode, each as soon as its case is done."""
     mode = None
-    for row in rows:
-        columns = COLUMNS + (MEMORY_COLUMNS if row.ours.memory else ())
-        if row.case.mode != mode:
-            mode = row.case.mode
+    for result in results:
+        training = result.case.mode == 'train'
+        columns = COLUMNS + (MEMORY_COLUMNS if training else ())
+        if result.case.mode != mode:
+            mode = result.case.mode
             yield f'\n{mode}'
             yield LEGEND.format(repeats=repeats)
-            if row.ours.memory:
+            if training:
                 yield MEMORY_LEGEND
             yield '  '.join(title.ljust(width) for title, width, _ in columns).rstrip()
-        yield '  '.join(text(row).ljust(width) for _, width, text in columns).rstrip()
+        for row in result.rows:
+            yield '  '.join(text(row).ljust(width) for _, width, text in columns).rstrip()
+            if row.form.problem:
+                yield f'# {row.form.label}: {row.form.problem}'
+        if result.note:
+            yield f'# {result.case.model}: {result.note}'
 
 
-def records(rows: Iterable[Row], machine: str) -> str:
-    """The rows as CSV with a header: full precision, seconds and bytes."""
-    listed = [_record(row, machine) for row in rows]
+def records(results: Iterable[Result], machine: str) -> str:
+    """The rows as CSV with a header: full precision, seconds and bytes; empty where there is none.
+
+    ``speedup_*`` are over the eager peer, ``compiled_speedup_*`` of compiled forms over the
+    compiled peer.
+    """
+    listed = [_record(row, machine) for result in results for row in result.rows]
     out = StringIO()
     writer = csv.DictWriter(out, fieldnames=list(listed[0]), lineterminator='\n')
     writer.writeheader()
@@ -82,29 +116,40 @@ def records(rows: Iterable[Row], machine: str) -> str:
 
 
 def _record(row: Row, machine: str) -> dict[str, object]:
-    case, ratio = row.case, row.ratio
-    record: dict[str, object] = {
+    case, form = row.case, row.form
+    label, time, memory = form.label, form.time, form.memory
+    return {
         'model': case.model,
         'mode': case.mode,
         'height': case.size[0],
         'width': case.size[1],
         'batch': case.batch,
         'dtype': case.dtype,
-        'form': row.ours.form,
-        'peer_layout': row.peer.form,
-        'speedup_quartile1': ratio.low,
-        'speedup_median': ratio.median,
-        'speedup_quartile3': ratio.high,
-        'rounds': len(row.ours.time.wall),
+        'role': label.role,
+        'form': label.name,
+        'layout': label.layout,
+        'run': label.execution,
+        'peer': str(row.peer.label) if row.peer else None,
+        **_quartile_fields('speedup', row.ratio),
+        'cpu_speedup_median': row.cpu_ratio,
+        'compiled_peer': str(row.compiled.label) if row.compiled else None,
+        **_quartile_fields('compiled_speedup', row.compiled_ratio),
+        'rounds': len(time.wall) if time else None,
+        'wall_median_s': time and time.median,
+        'wall_iqr_s': time and time.iqr,
+        'cpu_median_s': time and time.cpu_median,
+        'macs': form.macs,
+        'gemm_flops': row.gemm,
+        'roofline_share': row.share,
+        'error': form.error,
+        'peak_bytes': memory and memory.peak,
+        'saved_bytes': memory and memory.saved,
+        'problem': form.problem,
+        'machine': machine,
     }
-    for whose, form in (('ours', row.ours), ('peer', row.peer)):
-        memory = form.memory
-        record |= {
-            f'{whose}_wall_median_s': form.time.median,
-            f'{whose}_wall_iqr_s': form.time.iqr,
-            f'{whose}_cpu_median_s': form.time.cpu_median,
-            f'{whose}_error': form.error,
-            f'{whose}_peak_bytes': memory.peak if memory else '',
-            f'{whose}_saved_bytes': memory.saved if memory else '',
-        }
-    return record | {'machine': machine}
+
+
+def _quartile_fields(name: str, ratio: Ratio | None) -> dict[str, float | None]:
+    values = (ratio.low, ratio.median, ratio.high) if ratio else (None, None, None)
+    names = (f'{name}_quartile1', f'{name}_median', f'{name}_quartile3')
+    return dict(zip(names, values, strict=True))

@@ -5,11 +5,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar('Name', bound=Hashable)
 
 ALLOCATOR = ('THP_MEM_ALLOC_ENABLE', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_')
 """Environment variables that change how long large tensors take to allocate, for every form."""
@@ -63,12 +66,12 @@ class Ratio:
 
 
 def alternate(
-    candidates: Mapping[str, Callable[[], object]],
+    candidates: Mapping[Name, Callable[[], object]],
     *,
     repeats: int,
     warmup: int = 1,
     device: torch.device | str = 'cpu',
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
     """Time every candidate in every round, the order turned round from one to the next.
 
     Args:
@@ -84,7 +87,7 @@ def alternate(
             torch.cuda.synchronize(device)
         return time.perf_counter(), time.process_time()
 
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    seconds: dict[Name, list[tuple[float, float]]] = {name: [] for name in candidates}
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -103,7 +103,9 @@ def deploy_checkpoint(
     parts = _switch(cfg, report)
     _hold_against(new, _build(cfg))
     meta = content.get('meta') if isinstance(content, Mapping) else None
-    write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, parts[0]))
+    published = new.get_submodule(next(iter(report.fused))).published
+    settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
+    write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
     options = tuple('.'.join(filter(None, ('model', name, 'deploy=True'))) for name in report.fused)
     return DeployedFile(report, exact, stored, options)
 
@@ -121,8 +123,9 @@ def _difference(model: nn.Module, new: nn.Module, report: DeployReport) -> float
     for name in report.fused:
         train, deployed = model.get_submodule(name), new.get_submodule(name)
         kind = next(deployed.parameters()).dtype
-        for size in _SIZES:
-            steps = train.size_constraint.divisors
+        accepted = train.size_constraint
+        for size in (accepted.only,) if accepted.only else _SIZES:
+            steps = accepted.divisors
             sides = (-(-s // step) * step for s, step in zip(size, steps, strict=True))
             x = torch.randn(1, train.in_channels, *sides, generator=generator).double()
             for wanted, got in zip(train(x), deployed(x.to(kind)), strict=True):
@@ -155,9 +158,8 @@ def _hold_against(new: nn.Module, wanted: nn.Module) -> None:
         )
 
 
-def _meta(given: Mapping[str, Any], source: Path, backbone: dict[str, Any]) -> dict[str, Any]:
+def _meta(given: Mapping[str, Any], source: Path, settings: dict[str, Any]) -> dict[str, Any]:
     kept = {k: given[k] for k in ('dataset_meta', 'family', 'arch', 'licence') if k in given}
-    settings = {k: backbone[k] for k in ('type', 'arch', 'act_cfg', 'deploy') if k in backbone}
     return {
         **kept,
         'source': source.name,

@@ -9,6 +9,7 @@ data sets (missing single images, bad label maps) is the work of ``DataCheckHook
 import inspect
 import os
 import os.path as osp
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -50,8 +51,8 @@ def preflight(
         num_procs: processes to start on this machine; None when somebody else starts them.
 
     Raises:
-        PreflightError: a folder, an annotation file, class names or the settings of a backbone of
-            ours do not fit, or there are more processes than GPUs.
+        PreflightError: a folder, an annotation file, class names, the settings of a backbone of
+            ours or options of ``compile`` do not fit, or there are more processes than GPUs.
         ValueError: a split has another name.
     """
     unknown = sorted(set(splits) - set(LOADERS))
@@ -60,6 +61,7 @@ def preflight(
     if num_procs is not None:
         _check_num_procs(num_procs)
     _check_backbone(cfg)
+    _check_compile(cfg)
     loaders = list(dict.fromkeys(name for split in splits for name in LOADERS[split]))
     places = [place for name in loaders for place in _places(cfg, name, needed=name in splits)]
     _check_roots(places)
@@ -97,6 +99,22 @@ def _check_backbone(cfg: Config) -> None:
             MODELS.build({k: v for k, v in settings.items() if k != 'init_cfg'})
     except (KeyError, TypeError, ValueError) as error:
         raise PreflightError(f'model.backbone: {error.args[0]}') from error
+
+
+def _check_compile(cfg: Config) -> None:
+    """Have torch look at the options of ``compile``, which it does before it compiles anything."""
+    settings = cfg.get('compile')
+    if settings is None or isinstance(settings, bool):
+        return
+    if not isinstance(settings, Mapping):
+        raise PreflightError(
+            f'compile={settings!r} must be True, False or a dict of options of torch.compile'
+        )
+    try:
+        torch.compile(torch.nn.Identity(), **settings)
+    except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
+        reason = textwrap.shorten(str(error), 300, placeholder=' ...')
+        raise PreflightError(f'compile: {reason}') from error
 
 
 def _places(cfg: Config, name: str, *, needed: bool) -> Iterator[_Place]:

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
@@ -201,7 +202,24 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: floa
     runner = Runner.from_cfg(cfg)
     if note:
         print_log(note, logger='current')
+    _compile_backbone(runner)
     return runner
+
+
+def _compile_backbone(runner: Runner) -> None:
+    """Carry out ``compile`` of the config on the backbone, in place: names of weights stay.
+
+    mmengine would compile all of a step. torch cannot trace its optimizers, and preprocessors and
+    heads break the graph at every image's annotations; a backbone is one graph.
+    """
+    settings = runner.cfg.pop('compile', None)  # the copy in the work directory keeps it
+    if settings is None or settings is False:
+        return
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not hasattr(model, 'backbone'):
+        raise UsageError(f'compile: a {type(model).__name__} has no backbone to compile')
+    model.backbone.compile(**({} if settings is True else settings))
+    print_log('the backbone is compiled when it meets images, which takes a while', 'current')
 
 
 def _check_ops(cfg: Config) -> None:

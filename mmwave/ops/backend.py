@@ -44,6 +44,11 @@ def use_backend(name: str) -> Iterator[None]:
         _current = previous
 
 
+def is_recording() -> bool:
+    """Whether a graph of plain operations is being recorded, to be run by others."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore
+
+
 def select(
     op: str, implementations: Mapping[str, Callable[..., Any]], *tensors: Tensor
 ) -> Callable[..., Any]:
@@ -55,7 +60,7 @@ def select(
             A function may carry an attribute ``unsupported(*tensors) -> str``: why it cannot run on
             the tensors, or an empty string.
     """
-    if _current == 'auto' and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+    if _current == 'auto' and is_recording():
         return implementations['reference']  # a graph for others is of plain operations
     if _current != 'auto':
         if _current not in implementations:

@@ -1,143 +1,308 @@
 """The benchmark: nothing is timed before it is equal; rows, tables, files, and bad use."""
 
-import csv
-import importlib.util
-import re
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from mmwave.analysis import benchmark
-from mmwave.analysis.benchmark import (
-    MODES,
-    WIDER,
-    Measured,
-    Row,
-    cases,
-    models,
-    randomise_norms,
-    run,
-)
-from mmwave.analysis.equality import SLACK, Unequal, check_equal, relative_error
-from mmwave.analysis.forms import Form, Memory
+from mmwave.analysis import benchmark, cases
+from mmwave.analysis.benchmark import randomise_norms, run
+from mmwave.analysis.cases import MODES, WIDER, models
+from mmwave.analysis.equality import COARSE, Unequal
+from mmwave.analysis.forms import Form
+from mmwave.analysis.peers import PEERS, Other
 from mmwave.analysis.report import table
-from mmwave.analysis.timing import Timing, machine
+from mmwave.analysis.roofline import SIDE
+from mmwave.analysis.timing import Timing
 from mmwave.errors import UserError
 from mmwave.models import RepMLPNet
 from mmwave.models.backbones.repmlpnet import ARCHS
+from tests.analysis.tiny import OURS, PEER, TINY, Toy, case
 
-TINY = replace(
-    ARCHS['t224'],
-    depths=(4, 2, 1, 1),
-    dims=(8, 8, 16, 16),
-    windows=(16, 8, 4, 2),
-    share_sets=(1, 2, 4, 16),
-)
-FORMS = {'inference': ['deploy', 'train form'], 'train': ['train form', 'with_cp']}
+pytestmark = pytest.mark.usefixtures('tiny')
 
 
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch):
-    """Adds ``repmlpnet-tiny``, of windows of 64 pixels."""
-    monkeypatch.setattr(RepMLPNet, 'archs', {**ARCHS, 'tiny': TINY})
-
-
-def case(mode='inference', dtype='float32', size=(64, 128)):
-    (only,) = cases(['repmlpnet-tiny'], sizes=[size], batch=4, dtypes=[dtype], modes=[mode])
-    return only
+def of(result, *roles):
+    return [row for row in result.rows if row.form.label.role in roles]
 
 
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('dtype', WIDER)
-def test_one_row_for_each_form_of_ours(mode, dtype):
-    rows = run(case(mode, dtype), repeats=3)
-    assert [row.ours.form for row in rows] == FORMS[mode]
+def test_one_row_for_each_form(mode, dtype):
+    result = run(case(mode, dtype), repeats=3)
+    assert [str(row.form.label) for row in result.rows] == OURS[mode] + PEER
+    assert result.sound
+    assert result.note == ''
     eps = torch.finfo(getattr(torch, dtype)).eps
-    for row in rows:
-        assert row.peer is rows[0].peer
-        assert row.peer.form in ('NCHW', 'NHWC')
-        for form in (row.ours, row.peer):
-            # What float32 may have is below what bfloat16 may.
-            assert eps / 32 < form.error < 512 * eps
-            assert len(form.time.wall) == len(form.time.cpu) == 3
-            assert form.time.median > 0
-            assert (form.memory is None) == (mode == 'inference')
+    for row in result.rows:
+        assert row.peer is result.rows[0].peer
+        assert row.peer.label.role == 'peer'
+        assert row.compiled is row.compiled_ratio is None
+        form = row.form
+        # What float32 may have is below what bfloat16 may.
+        assert eps / 32 < form.error < 512 * eps
+        assert len(form.time.wall) == len(form.time.cpu) == 3
+        assert row.ratio.median > 0
+        assert row.share == pytest.approx(2 * form.macs / form.time.median / row.gemm)
+        assert (form.memory is None) == (mode == 'inference')
 
 
 def test_memory_of_checkpointing_of_ours_and_of_the_published():
-    plain, checkpointed = run(case('train'), repeats=2)
-    assert checkpointed.ours.memory.saved < 0.3 * plain.ours.memory.saved
-    assert checkpointed.ours.memory.peak < 0.7 * plain.ours.memory.peak
-    assert plain.ours.memory.saved < 1.1 * plain.peer.memory.saved
+    lean, checkpointed, plain, published, _ = (r.form for r in run(case('train'), repeats=2).rows)
+    assert checkpointed.memory.saved < 0.3 * plain.memory.saved
+    assert checkpointed.memory.peak < 0.7 * plain.memory.peak
+    assert lean.memory.saved <= plain.memory.saved < 1.1 * published.memory.saved
+
+
+def test_our_forms_in_training_have_their_settings(monkeypatch):
+    seen = []
+
+    def pretend(candidates, *, repeats, device):
+        for label, step in candidates.items():
+            if label.role == 'ours':
+                module = step.__self__.module
+                seen.append((label.name, module.lean, module.with_cp, module.training))
+        return {label: Timing((1.0,) * repeats, (1.0,) * repeats) for label in candidates}
+
+    monkeypatch.setattr(benchmark, 'alternate', pretend)
+    run(case('train'), repeats=2)
+    assert seen == [
+        ('lean', True, False, True),
+        ('with_cp', True, True, True),
+        ('not lean', False, False, True),
+    ]
+
+
+def clock(monkeypatch, seconds):
+    """Makes every form take the seconds that ``seconds`` has for its label's text."""
+
+    def pretend(candidates, *, repeats, device):
+        return {
+            label: Timing((seconds.get(str(label), 0.5),) * repeats, (1.0,) * repeats)
+            for label in candidates
+        }
+
+    monkeypatch.setattr(benchmark, 'alternate', pretend)
 
 
 def test_the_faster_layout_of_the_peer_counts(monkeypatch):
-    seconds = {'deploy': 1.0, 'train form': 2.0, 'NCHW': 8.0, 'NHWC': 4.0}
-
-    def pretend(candidates, *, repeats, device):
-        nhwc = [
-            step.__self__.images.is_contiguous(memory_format=torch.channels_last)
-            for step in candidates.values()
-        ]
-        assert dict(zip(candidates, nhwc, strict=True)) == {n: n == 'NHWC' for n in seconds}
-        return {name: Timing((seconds[name],) * repeats, (1.0,) * repeats) for name in candidates}
-
-    monkeypatch.setattr(benchmark, 'alternate', pretend)
-    rows = run(case(), repeats=2)
-    assert [(row.peer.form, row.ratio.median) for row in rows] == [('NHWC', 4), ('NHWC', 2)]
-    seconds['NHWC'] = 9.0
-    assert {row.peer.form for row in run(case(), repeats=2)} == {'NCHW'}
+    seconds = {'deploy': 1.0, 'train form': 2.0, 'published NCHW': 8.0, 'published NHWC': 4.0}
+    clock(monkeypatch, seconds)
+    rows = run(case(), repeats=2).rows
+    assert [row.ratio.median for row in rows] == [4, 2, 0.5, 1]
+    # The product took half a second.
+    assert {row.gemm for row in rows} == {4 * SIDE**3}
+    assert {str(row.peer.label) for row in rows} == {'published NHWC'}
+    seconds['published NHWC'] = 9.0
+    assert {str(row.peer.label) for row in run(case(), repeats=2).rows} == {'published NCHW'}
 
 
-def spoil_forward(monkeypatch):
-    forward = RepMLPNet.forward
+def test_layouts_of_the_peer_and_that_of_ours():
+    seen = {}
 
-    def shifted(self, x):
-        *others, last = forward(self, x)
-        return *others, last * 1.0001
+    def watch(candidates, *, repeats, device):
+        for label, step in candidates.items():
+            if label.role == 'machine':
+                continue
+            form = step.__self__
+            seen[str(label)] = [
+                x.is_contiguous(memory_format=torch.channels_last)
+                for x in (form.images, form.module.stem.conv.weight)
+            ]
+        return {label: Timing((1.0,) * repeats, (1.0,) * repeats) for label in candidates}
 
-    monkeypatch.setattr(RepMLPNet, 'forward', shifted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, 'alternate', watch)
+        run(case(), repeats=2)
+    plain, last = [False, False], [True, True]
+    assert seen == dict(zip([*OURS['inference'], *PEER], [plain, plain, plain, last], strict=True))
+    # The layout that a deploy form has chosen for its weights stays.
+    module = RepMLPNet(TINY).to(memory_format=torch.channels_last)
+    form = Form(module, torch.randn(1, 3, 64, 64), None, torch.float32)
+    assert form.module.stem.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert form.images.is_contiguous()
 
 
-def spoil_backward(monkeypatch):
-    forward = RepMLPNet.forward
+@pytest.mark.parametrize('mode', MODES)
+def test_compiled_forms_are_held_against_the_compiled_peer(monkeypatch, mode):
+    names = [*OURS[mode], *PEER]
+    again = [f'{n} compiled' for n in names if n not in ('with_cp', 'not lean')]
+    seconds = dict.fromkeys(names, 8.0) | dict.fromkeys(again, 2.0)
+    seconds |= {'published NCHW compiled': 4.0, 'published NHWC compiled': 6.0}
+    clock(monkeypatch, seconds)
+    result = run(case(mode, model='toy-one'), repeats=2, compiler='eager')
+    assert [str(row.form.label) for row in result.rows] == names + again
+    assert result.sound
+    for row in result.rows:
+        compiled = row.form.label.compiled
+        assert str(row.compiled.label) == 'published NCHW compiled'
+        assert row.ratio.median == 8 / seconds[str(row.form.label)]
+        assert (row.compiled_ratio is None) == (not compiled)
+        assert not compiled or row.compiled_ratio.median == 4 / seconds[str(row.form.label)]
 
-    def hooked(self, x):
-        outputs = forward(self, x)
-        if outputs[0].requires_grad:
-            outputs[0].register_hook(lambda gradient: gradient * 1.001)
-        return outputs
 
-    monkeypatch.setattr(RepMLPNet, 'forward', hooked)
+def with_backend(monkeypatch, backend):
+    compiled = torch.compile
+    monkeypatch.setattr('torch.compile', lambda f, **o: compiled(f, **o | {'backend': backend}))
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_compiled_forms_run_in_the_graph(monkeypatch, mode):
+    graphs, calls = [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+
+        def call(*tensors):
+            calls.append(graph)
+            return graph.forward(*tensors)
+
+        return call
+
+    with_backend(monkeypatch, backend)
+    run(case(mode, model='toy-one'), repeats=2, compiler='mine')
+    # One for each layout, none a second time while timed.
+    assert len(graphs) == 2
+    # Forms, called to be compared, to warm up and in both rounds, in training twice for memory.
+    assert len(calls) == (4 * 4 if mode == 'inference' else 3 * 6)
+    # What an earlier case compiled does not count.
+    run(case(mode, model='toy-one'), repeats=2, compiler='mine')
+    assert len(graphs) == 4
+
+
+def test_what_cannot_be_compiled_is_said(monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError('no such luck')
+
+    with_backend(monkeypatch, broken)
+    result = run(case(model='toy-one'), repeats=2, compiler='mine')
+    assert not result.sound
+    assert [bool(row.form.problem) for row in result.rows] == [False] * 4 + [True] * 4
+    row = result.rows[4]
+    assert 'not compiled: ' in row.form.problem
+    assert 'no such luck' in row.form.problem
+    assert row.form.time is row.ratio is row.share is None
+    lines = list(table([result], repeats=2))
+    assert sum('failed' in line for line in lines) == 4
+
+
+def test_a_size_that_the_peer_does_not_take():
+    for mode in MODES:
+        result = run(case(mode, size=(64, 100)), repeats=2)
+        assert [row.form.label.name for row in result.rows] == OURS[mode]
+        assert result.sound
+        assert 'published: ' in result.note
+        assert 'multiple of 64' in result.note
+        for row in result.rows:
+            assert row.peer is row.ratio is row.cpu_ratio is None
+            assert row.form.time.median > 0
+            assert row.share > 0
+        *_, line, note = table([result], repeats=2)
+        assert note == f'# repmlpnet-tiny: {result.note}'
+        assert line.startswith('repmlpnet-tiny  64x100 ')
+
+
+class Last(nn.Module):
+    """The last level of a model, as another library would give it."""
+
+    def __init__(self, model, factor=1.0):
+        super().__init__()
+        self.model, self.factor, self.sizes = model, factor, model.arch.filled_sizes()
+
+    def forward(self, x):
+        return (self.model(x)[-1] * self.factor,)
+
+
+@pytest.mark.parametrize('factor', [1.0, 1 + 2 * COARSE])
+def test_other_libraries_are_compared_on_the_levels_they_have(monkeypatch, factor):
+    other = Other((3,), lambda model: Last(RepMLPNet.deploy_form(model)[0], factor))
+    peers = {'repmlpnet': replace(PEERS['repmlpnet'], others={'library': other})}
+    monkeypatch.setattr(cases, 'PEERS', peers)
+    result = run(case(), repeats=2)
+    rows = of(result, 'other')
+    assert [str(row.form.label) for row in rows] == ['library NCHW', 'library NHWC']
+    for row in rows:
+        assert (row.form.problem == '') == (factor == 1)
+        assert (row.form.time is None) == (factor != 1)
+    assert result.sound == (factor == 1)
+    assert of(run(case('train'), repeats=2), 'other') == []
+
+
+def test_other_libraries_may_take_fewer_sizes(monkeypatch):
+    def build(model):
+        module = Last(model)
+        module.sizes = replace(module.sizes, only=(64, 64))
+        return module
+
+    peers = {'repmlpnet': replace(PEERS['repmlpnet'], others={'library': Other((3,), build)})}
+    monkeypatch.setattr(cases, 'PEERS', peers)
+    result = run(case(), repeats=2)
+    assert of(result, 'other') == []
+    assert result.note == 'library takes no images of this size'
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_contenders_are_timed_and_compared_with_nothing(monkeypatch, mode):
+    monkeypatch.setattr(benchmark, 'CONTENDERS', {'net': lambda: Toy(None, None)})
+    result = run(case(mode, model='toy-one'), repeats=2, contenders=('net',), compiler='eager')
+    rows = of(result, 'contender')
+    names = ['net NCHW', 'net NHWC']
+    assert [str(row.form.label) for row in rows] == names + [f'{n} compiled' for n in names]
+    # 16 x 32 positions of 4 images, 4 channels of 48 products; thrice in a step.
+    macs = 4 * (16 * 32) * 4 * 48
+    for row in rows:
+        assert row.form.macs == (3 * macs if mode == 'train' else macs)
+        assert row.form.error is None
+        assert row.form.time.median > 0
+        assert (row.form.memory is None) == (mode == 'inference')
+    assert result.sound
+    with pytest.raises(UserError, match="unknown contender 'nets': expected one of net"):
+        run(case(), repeats=2, contenders=('nets',))
 
 
 @pytest.mark.parametrize(
     ('spoil', 'mode'),
-    [(spoil_forward, 'inference'), (spoil_forward, 'train'), (spoil_backward, 'train')],
+    [('forward', 'inference'), ('forward', 'train'), ('backward', 'train')],
 )
-def test_nothing_is_timed_where_ours_computes_something_else(monkeypatch, spoil, mode):
-    spoil(monkeypatch)
-    monkeypatch.setattr(benchmark, 'alternate', lambda *a, **k: pytest.fail('timed'))
-    with pytest.raises(Unequal, match=f'{FORMS[mode][0]} .*{FORMS[mode][1]} .*is above'):
-        run(case(mode), repeats=2)
+def test_what_computes_something_else_is_not_timed(spoilt, spoil, mode):
+    spoilt(spoil)
+    result = run(case(mode), repeats=2)
+    assert not result.sound
+    for row in result.rows:
+        ours = row.form.label.role == 'ours'
+        assert (row.form.time is None) == (row.ratio is None) == ours
+        assert ('is above' in row.form.problem) == ours
+        assert row.form.memory is None or not ours
+    lines = list(table([result], repeats=2))
+    assert sum(' unequal' in line for line in lines) == len(OURS[mode])
+    reasons = [line for line in lines if line.startswith('# ')]
+    assert [line.partition(':')[0][2:] for line in reasons] == OURS[mode]
 
 
-def test_the_bar_is_the_peers_own_error():
-    dtype, nan = torch.float32, float('nan')
-    check_equal({'deploy': SLACK * 1e-6}, 1e-6, dtype)
-    check_equal({'deploy': torch.finfo(dtype).eps}, 0.0, dtype)
-    for ours, peer in ((SLACK * 1.01e-6, 1e-6), (1e-6, 0.0), (nan, 1e-6), (1e-9, nan)):
-        with pytest.raises(Unequal, match=r'of deploy \S+ is above'):
-            check_equal({'deploy': ours}, peer, dtype)
+def test_a_spoilt_deploy_form_alone(monkeypatch, spoilt):
+    clock(monkeypatch, dict.fromkeys(('train form', *PEER), 1.0))
+    spoilt('deploy')
+    result = run(case(), repeats=2)
+    assert [bool(row.form.problem) for row in result.rows] == [True, False, False, False]
+    assert not result.sound
 
 
-def test_relative_error_is_that_of_the_worst_tensor():
-    wanted = {'a': torch.tensor([3.0, 4.0]), 'b': torch.tensor([10.0, 0.0])}
-    got = {'a': torch.tensor([3.0, 4.5]), 'b': torch.tensor([10.0, 0.5])}
-    assert relative_error(got, wanted) == pytest.approx(0.1)
-    got['a'][0] = float('nan')
-    assert relative_error(got, wanted) != relative_error(got, wanted)
+def test_without_a_peer_our_own_train_form_is_the_standard(monkeypatch, spoilt):
+    clock(monkeypatch, dict.fromkeys(OURS['inference'], 1.0))
+    spoilt('deploy')
+    result = run(case(size=(64, 100)), repeats=2)
+    assert [bool(row.form.problem) for row in result.rows] == [True, False]
+
+
+def test_nothing_of_wavemlp_is_timed_where_phase_mix_is_wrong(monkeypatch):
+    def wrong(dtype, device):
+        raise Unequal('phase_mix: backend')
+
+    monkeypatch.setattr(benchmark, 'check_phase_mix', wrong)
+    monkeypatch.setattr(benchmark, '_measure', lambda *a: pytest.fail('measured'))
+    with pytest.raises(Unequal, match='phase_mix'):
+        run(case(model='wavemlp-t'), repeats=2)
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -172,141 +337,37 @@ def test_norms_are_drawn(monkeypatch):
 
 
 def test_models_that_have_a_peer():
-    assert models() == [f'repmlpnet-{arch}' for arch in (*ARCHS, 'tiny')]
+    found = models()
+    assert [m for m in found if m.startswith('repmlpnet')] == [
+        f'repmlpnet-{arch}' for arch in (*ARCHS, 'tiny')
+    ]
+    # Not of every arch is there one.
+    for family, peer in PEERS.items():
+        for arch in peer.backbone.archs:
+            expected = peer.models is None or arch in peer.models
+            assert (f'{family}-{arch}' in found) == expected
 
 
 def test_cases_are_every_combination():
-    made = cases(
-        ['repmlpnet-tiny', 'repmlpnet-t224'],
-        sizes=[(448, 448), (448, 896)],
-        batch=3,
+    made = cases.cases(
+        ['repmlpnet-tiny', 'wavemlp-t'],
+        sizes=[(448, 448, 3), (448, 900, 1)],
         dtypes=WIDER,
         modes=MODES,
     )
     assert len(set(made)) == 2 * 2 * len(WIDER) * len(MODES)
-    assert {c.batch for c in made} == {3}
+    assert {(c.size, c.batch) for c in made} == {((448, 448), 3), ((448, 900), 1)}
 
 
-def measured(form, wall, memory):
-    return Measured(form=form, time=Timing(wall, wall), error=1e-7, memory=memory)
-
-
-def test_table_has_one_head_for_each_mode():
-    rows = []
-    for mode, memory in (
-        ('inference', (None, None)),
-        (
-            'train',
-            (Memory(saved=3_000_000, peak=4_000_000), Memory(saved=6_000_000, peak=5_000_000)),
-        ),
-    ):
-        ours = measured('deploy', (0.01, 0.02, 0.03), memory[0])
-        peer = measured('NHWC', (0.03, 0.05, 0.09), memory[1])
-        rows += [Row(case=case(mode), ours=ours, peer=peer)] * 2
-    lines = list(table(rows, repeats=3))
-    start = ['repmlpnet-tiny', '64x128', '4', 'float32', 'deploy']
-    # Ratios of the rounds: 3, 2.5, 3.
-    times = ['20.0', '50.0', 'NHWC', '3.00', '2.75', '-', '3.00', '3.00', '1.0e-07', '1.0e-07']
-    memory = ['4', '5', '0.80', '3', '6', '0.50']
-    body = [line.split() for line in lines if line.startswith('repmlpnet')]
-    assert body == [start + times] * 2 + [start + times + memory] * 2
-    for mode in MODES:
-        assert lines.count(f'\n{mode}') == 1
-    head = next(line for line in lines if line.startswith('model'))
-    row = next(line for line in lines if line.startswith('repmlpnet'))
-    assert head.index('error') == row.index('1.0e-07')
-
-
-@pytest.fixture
-def tool(root, capsys):
-    """Calls tools/benchmark.py; returns exit code, standard output and errors."""
-    spec = importlib.util.spec_from_file_location('benchmark', root / 'tools/benchmark.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def call(*options):
-        capsys.readouterr()
-        try:
-            code = module.main(options)
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def test_the_tool_prints_a_table_and_writes_a_file(tool, tmp_path):
-    path = tmp_path / 'rows.csv'
-    threads = torch.get_num_threads()
-    code, out, err = tool(
-        *('repmlpnet-tiny', '--size', '64x64', '64x128', '--batch', '4', '--repeats', '2'),
-        *('--mode', *MODES, '--threads', str(threads), '--csv', str(path)),
-    )
-    assert (code, err) == (0, '')
-    assert out.startswith(f'{machine()}\n')
-    lines = [line.split() for line in out.splitlines() if line.startswith('repmlpnet')]
-    rows = list(csv.DictReader(path.read_text().splitlines()))
-    sizes = [(row['height'], row['width']) for row in rows]
-    assert sizes == [('64', '64')] * 2 + [('64', '128')] * 2 + sizes[:4]
-    for line, row in zip(lines, rows, strict=True):
-        assert line[1] == f'{row["height"]}x{row["width"]}'
-        assert f'{1e3 * float(row["ours_wall_median_s"]):.1f}' in line
-        assert f'{float(row["speedup_median"]):.2f}' in line
-        assert (row['machine'], row['rounds'], row['batch']) == (machine(), '2', '4')
-        assert (row['ours_peak_bytes'] == '') == (row['mode'] == 'inference')
-
-
-def test_the_tool_prints_no_rows_where_forms_differ(tool, monkeypatch):
-    spoil_forward(monkeypatch)
-    code, out, err = tool('repmlpnet-tiny', '--size', '64x64', '--repeats', '2')
-    assert code == 1
-    assert err.startswith('error: nothing is timed: in torch.float32 the relative error of deploy')
-    assert 'repmlpnet-tiny' not in out
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ([], r'expected some of repmlpnet-t224, .*repmlpnet-l256'),
-        (['repmlpnet-x'], r"unknown model 'repmlpnet-x': .* repmlpnet-t224, .*repmlpnet-l256"),
-        (['t224'], r"unknown model 't224': expected one of repmlpnet-t224"),
-        (['repmlpnet-t224', '--dtype', 'half'], r"'half' .*float32.*bfloat16"),
-        (['repmlpnet-t224', '--mode', 'eval'], r"'eval' .*inference.*train"),
-        (['repmlpnet-t224', '--size', '224'], r"'224' is no HEIGHTxWIDTH"),
-        (['repmlpnet-t224', '--size', '224x225'], r'repmlpnet-t224: .*224 x 225.*multiple of 224'),
-        (['repmlpnet-t224', '--size', '0x0'], r'0 x 0.*at least'),
-        (['repmlpnet-t224', '--batch', '0'], r"'0' must be .* at least 1"),
-        (['repmlpnet-t224', '--batch', 'two'], r"'two' must be .* at least 1"),
-        (['repmlpnet-t224', '--repeats', '1'], r'repeats=1 must be at least 2'),
-        (['repmlpnet-t224', '--csv', '/no/such/rows.csv'], r"no folder '/no/such'"),
-        (['repmlpnet-t224', '--device', 'tpu'], r"'tpu' .*cpu.*cuda"),
-        (['repmlpnet-t224', '--fast'], r'--fast'),
-    ],
-)
-def test_bad_use_ends_in_one_line(tool, options, message):
-    code, _, err = tool(*options)
-    assert code == 2
-    assert err.startswith('error: ')
-    assert err.count('\n') == 1
-    assert re.search(message, err)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='has a CUDA device')
-def test_a_missing_gpu_is_one_line(tool):
-    code, _, err = tool('repmlpnet-tiny', '--size', '64x64', '--device', 'cuda')
-    assert (code, err) == (2, 'error: no CUDA device here: use --device cpu\n')
+def test_batch_below_one_is_refused():
+    with pytest.raises(UserError, match='batch=0 must be at least 1'):
+        cases.cases(['repmlpnet-tiny'], sizes=[(64, 64, 0)], dtypes=['float32'], modes=['train'])
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('mode', MODES)
 def test_on_a_gpu(mode):
-    for row in run(case(mode), repeats=3, device='cuda'):
+    for row in run(case(mode), repeats=3, device='cuda').rows:
         assert row.ratio.median > 0
-        assert mode == 'inference' or row.ours.memory.peak > row.ours.memory.saved > 0
-    assert torch.cuda.get_device_name() in machine('cuda')
-
-
-def test_batch_below_one_is_refused():
-    with pytest.raises(UserError, match='batch=0 must be at least 1'):
-        cases(['repmlpnet-tiny'], sizes=[(64, 64)], batch=0, dtypes=['float32'], modes=['train'])
+        assert mode == 'inference' or row.form.memory.peak > row.form.memory.saved > 0

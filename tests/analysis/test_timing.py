@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from mmwave.analysis.memory import peak_bytes, saved_bytes
+from mmwave.analysis.memory import held_bytes, peak_bytes, saved_bytes
 from mmwave.analysis.timing import ALLOCATOR, Ratio, Timing, alternate, machine
 
 
@@ -99,3 +99,15 @@ def test_peak_counts_temporaries_and_gradients():
 
     # Output and its gradient, then the weight's gradient beside them.
     assert peak_bytes(step) == 4 * (2 * 10 * 32 + 64 * 32)
+
+
+def test_held_bytes_sees_what_hooks_hide():
+    x, w = torch.zeros(10, 64, requires_grad=True), torch.zeros(32, 64, requires_grad=True)
+
+    def forward():
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+            return x.exp() @ w.t()
+
+    assert held_bytes(forward) == 4 * (10 * 64 + 10 * 32)  # what is multiplied, and the result
+    with torch.no_grad():
+        assert held_bytes(forward) == 4 * 10 * 32

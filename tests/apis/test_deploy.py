@@ -1,5 +1,6 @@
 """A trained checkpoint to its deploy form, checked before it is written."""
 
+import re
 import subprocess
 import sys
 
@@ -81,6 +82,33 @@ def test_the_file_loads_strictly_and_computes_the_same(trained, tmp_path, suffix
         RepMLPNet(arch, out_indices=(3,), init_cfg=pretrained).init_weights()
 
 
+def test_settings_and_sizes_of_another_family(tmp_path):
+    """One that takes a single size, and has settings of its own that its weights depend on."""
+    text = CONFIG.replace('{more}', "grid_mode='strict', gate_norm_eps=1e-6,")
+    text = re.sub(r'arch=dict\(.*?\n        \)', 'arch=ARCH', text, flags=re.DOTALL)
+    arch = 'dict(depths=(1, 0, 0, 1), dim=24, mlp_ratio=2, patch_size=8, grid=(5, 4))'
+    text = text.replace('RepMLPNet', 'GMLP').replace('ARCH', arch)
+    (tmp_path / 'config.py').write_text(text)
+    torch.manual_seed(0)
+    trained = build(tmp_path / 'config.py')
+    torch.save(dict(state_dict=trained.state_dict(), meta={}), tmp_path / 'trained.pth')
+    paths = [str(tmp_path / name) for name in ('config.py', 'trained.pth', 'deploy.pth')]
+    done = deploy_checkpoint(*paths)
+    assert done.exact < 1e-12
+    meta = read_checkpoint(paths[2])['meta']['backbone']
+    assert meta['deploy'] is True
+    assert meta['gate_norm_eps'] == 1e-6
+    pretrained = dict(type='Pretrained', checkpoint=paths[2])
+    model = build(paths[0], deploy=True, init_cfg=pretrained)
+    model.backbone.init_weights()
+    with pytest.raises(ValueError, match=r'gate_norm_eps=1e-06, this one has gate_norm_eps=1e-05'):
+        build(
+            paths[0], deploy=True, gate_norm_eps=1e-5, init_cfg=pretrained
+        ).backbone.init_weights()
+    with pytest.raises(ValueError, match='with deploy=True, this one has deploy=False'):
+        build(paths[0], init_cfg=pretrained).backbone.init_weights()
+
+
 def test_forms_that_differ_are_not_written(trained, tmp_path, monkeypatch):
     right = RepMLPNet.deploy_form
 
@@ -126,10 +154,11 @@ def test_bad_use_is_one_line_before_anything_is_written(trained, tmp_path):
     noted = dict(type='mmwave.RepMLPNet', act_cfg=dict(type='GELU', approximate='tanh'))
     torch.save(dict(state_dict=state, meta=dict(backbone=noted)), tmp_path / 'tanh.pth')
     (tmp_path / 'deploy_config.py').write_text(CONFIG.replace('{more}', 'deploy=True,'))
-    wave = (tmp_path / 'config.py').read_text().replace('RepMLPNet', 'WaveMLP')
-    wave = wave.replace(', windows=(8, 4, 2, 1), share_sets=(1, 2, 4, 8)', '')
-    (tmp_path / 'wave.py').write_text(wave)
-    torch.save(build(tmp_path / 'wave.py').state_dict(), tmp_path / 'wave.pth')
+    other = """default_scope = 'mmpretrain'
+model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=5))
+"""
+    (tmp_path / 'lenet.py').write_text(other)
+    torch.save(build(tmp_path / 'lenet.py').state_dict(), tmp_path / 'lenet.pth')
     for arguments, message in (
         ((config, source, str(tmp_path / 'out.txt')), r'must end in \.pth or \.safetensors'),
         ((config, source, str(tmp_path / 'nowhere/out.pth')), 'no folder'),
@@ -141,7 +170,7 @@ def test_bad_use_is_one_line_before_anything_is_written(trained, tmp_path):
         ((config, source, source), 'is the checkpoint itself'),
         ((config, str(tmp_path / 'deeper.pth'), target), 'the config builds a smaller model'),
         ((config, str(tmp_path / 'tanh.pth'), target), "act_cfg={'type': 'GELU', 'approximate'"),
-        ((str(tmp_path / 'wave.py'), str(tmp_path / 'wave.pth'), target), 'nothing to fold'),
+        ((str(tmp_path / 'lenet.py'), str(tmp_path / 'lenet.pth'), target), 'nothing to fold'),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             deploy_checkpoint(*arguments)

@@ -477,3 +477,25 @@ def test_backbones_are_tried_without_weights_and_others_are_not():
     for settings in (ours, dict(type='mmdet.ResNet', depth='no number')):
         with pytest.raises(PreflightError, match='train_dataloader'):
             preflight(Config(dict(model=dict(backbone=settings))), splits=('train',))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ('aot_eager', "compile='aot_eager' must be True, False or a dict of options"),
+        (dict(backend='none'), "compile: Invalid backend: 'none'"),
+        (dict(mode='quick'), 'compile: Unrecognized mode=quick, should be one of'),
+        (dict(size=32), "compile: .* unexpected keyword argument 'size'"),
+        (dict(options=dict(quick=1)), 'compile: Unexpected optimization option quick, known'),
+    ],
+)
+def test_options_of_compile_are_tried(options, message):
+    with pytest.raises(PreflightError, match=f'^{message}') as caught:
+        preflight(Config(dict(compile=options)), splits=('train',))
+    assert len(str(caught.value)) < 320
+
+
+def test_options_that_fit_are_accepted():
+    for options in (True, False, None, {}, dict(backend='aot_eager', dynamic=True)):
+        with pytest.raises(PreflightError, match='train_dataloader'):
+            preflight(Config(dict(compile=options)), splits=('train',))

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from torch._dynamo.utils import counters
 
 from mmwave.apis import (
     UsageError,
@@ -158,3 +159,91 @@ def test_every_form_of_checkpoint_loads_beside_an_averaged_model(tmp_path, form)
     runner.call_hook('before_run')
     runner.load_checkpoint(str(tmp_path / 'weights.pth'))
     assert torch.equal(runner.model.layer.weight, state['layer.weight'])
+
+
+SIZES = """
+_base_ = '{leaf}'
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN'),
+        drop_path_rate=0.0,
+    ),
+    head=dict(in_channels=16, num_classes=2),
+    train_cfg=None,
+)
+data_preprocessor = dict(num_classes=2)
+dataset = dict(
+    data_root='{data}',
+    metainfo=dict(classes=['a', 'b']),
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+)
+train_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=dataset)
+val_dataloader = train_dataloader
+test_dataloader = val_dataloader
+val_evaluator = dict(topk=1)
+test_evaluator = val_evaluator
+# Without momentum: steps of Adam blow rounding up where a gradient is zero.
+optim_wrapper = dict(
+    _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01), clip_grad=None
+)
+param_scheduler = None
+custom_hooks = None
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+randomness = dict(seed=0)
+"""
+
+
+@pytest.fixture
+def sizes(tmp_path):
+    """A config that trains and validates on single images of five sizes each."""
+    rng = np.random.default_rng(0)
+    for split, longer in (('train', 0), ('val', 16)):
+        for i, (height, width) in enumerate([(64, 96), (96, 64), (70, 81), (110, 64), (64, 120)]):
+            folder = tmp_path / 'data' / split / 'ab'[i % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            image = rng.integers(0, 255, (height + longer, width, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / f'{i}.png'), image)
+    config = tmp_path / 'sizes.py'
+    config.write_text(SIZES.format(leaf=LEAF, data=tmp_path / 'data'))
+    return str(config)
+
+
+def run_compiled(config, work_dir, compiling):
+    """Losses, accuracy and weights of a training, and how many graphs it took."""
+    torch.compiler.reset()
+    counters.clear()
+    options = {} if compiling is None else {'compile': compiling}
+    runner = train(prepare_training(config, work_dir=str(work_dir), cfg_options=options))
+    losses = runner.message_hub.get_scalar('train/loss').data[0]
+    accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
+    saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+    return losses, accuracy, saved, counters['stats']['unique_graphs']
+
+
+# In training one graph for the first size, then one for all, and one for all in validation. With
+# dynamic=True the first one is for all.
+@pytest.mark.parametrize(('options', 'graphs'), [({}, 3), (dict(dynamic=True), 2)])
+def test_a_compiled_run_records_few_graphs_and_learns_the_same(sizes, tmp_path, options, graphs):
+    losses, accuracy, saved, none = run_compiled(sizes, tmp_path / 'eager', None)
+    assert none == 0
+    got = run_compiled(sizes, tmp_path / 'compiled', dict(backend='eager', **options))
+    assert got[3] == graphs
+    assert not counters['graph_break']
+    assert len(losses) == 5
+    np.testing.assert_allclose(got[0], losses, rtol=1e-5)
+    assert got[1] == accuracy
+    assert got[2].keys() == saved.keys()
+    for name, tensor in saved.items():
+        torch.testing.assert_close(got[2][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_without_a_backbone_cannot_be_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmwave.apis.run.Runner.from_cfg', bare_runner)
+    cfg = Config(dict(work_dir=str(tmp_path), compile=True))
+    with pytest.raises(UsageError, match='a Toy has no backbone to compile'):
+        train(cfg)
+
+
+def bare_runner(cfg):
+    return Runner(Toy(), work_dir=cfg.work_dir, cfg=cfg, experiment_name='bare')

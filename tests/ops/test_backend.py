@@ -35,6 +35,21 @@ def test_an_asked_for_backend_is_taken_and_the_old_one_restored():
     assert current_backend() == 'auto'
 
 
+def test_graphs_for_others_are_of_the_reference():
+    seen = []
+
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            chosen = select('op', {'fast': fast, 'reference': reference}, x)
+            seen.append(chosen)
+            return x + 1
+
+    torch.export.export(Model(), (torch.zeros(2),))
+    torch.jit.trace(Model(), torch.zeros(2), check_trace=False)
+    assert len(seen) >= 2
+    assert set(seen) == {reference}
+
+
 def test_restored_after_an_error():
     with pytest.raises(KeyError), use_backend('reference'):
         raise KeyError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmwave.ops import phase_mix
+from mmwave.ops import phase_mix, use_backend
 from mmwave.ops.phase_mix import phase_mix_reference
 from tests.contracts import relative_error
 
@@ -47,20 +47,32 @@ def written_out(amplitude, phase, kernel, axis):
     return torch.stack(lines, dim=1)
 
 
+def halves_first(x):
+    """Channels 0, 2, 4, .. and then 1, 3, 5, .. of (N, C, H, W)."""
+    return torch.cat([x[:, 0::2], x[:, 1::2]], dim=1)
+
+
+@pytest.mark.parametrize('backend', ['auto', 'reference'])
 @pytest.mark.parametrize('shape', [(2, 4, 5, 9), (1, 3, 1, 1), (1, 2, 7, 1), (1, 5, 3, 8)])
-def test_values_and_all_gradients(shape):
+def test_values_and_all_gradients(shape, backend):
     inputs = tensors(*shape)
     a_h, p_h, a_w, p_w, k_h, k_w = inputs
-    got = phase_mix(*inputs)
-    wanted = written_out(a_h, p_h, k_h, axis=1), written_out(a_w, p_w, k_w, axis=0)
-    pull = [torch.randn_like(o, generator=None) for o in wanted]
-    for a, b in zip(got, wanted, strict=True):
-        assert a.shape == shape
-        assert relative_error(a, b) < 1e-14
-    grads = [torch.autograd.grad(o, inputs, pull) for o in (got, wanted)]
-    for name, a, b in zip(('a_h', 'p_h', 'a_w', 'p_w', 'k_h', 'k_w'), *grads, strict=True):
-        assert b.abs().max() > 0, name
-        assert relative_error(a, b) < 1e-13, name
+    h, w = written_out(a_h, p_h, k_h, axis=1), written_out(a_w, p_w, k_w, axis=0)
+    wanted = h, w, (h + w).sum(dim=(2, 3)) / (shape[2] * shape[3])
+    pull = [torch.randn_like(o) for o in wanted]
+    forms = {False: inputs} | (
+        {} if shape[1] % 2 else {True: [halves_first(m) for m in inputs[:4]] + inputs[4:]}
+    )
+    for split, given in forms.items():
+        with use_backend(backend):
+            got = phase_mix(*given, split=split)
+        for a, b in zip(got, wanted, strict=True):
+            assert a.shape == b.shape
+            assert relative_error(a, b) < 1e-14
+        grads = [torch.autograd.grad(o, inputs, pull, retain_graph=True) for o in (got, wanted)]
+        for name, a, b in zip(('a_h', 'p_h', 'a_w', 'p_w', 'k_h', 'k_w'), *grads, strict=True):
+            assert b.abs().max() > 0, name
+            assert relative_error(a, b) < 1e-13, name
 
 
 def test_gradcheck():

@@ -300,6 +300,20 @@ class MLPBackbone(BaseModule):
         """The deploy form's tensors, of this train form's, and what was folded: a line a kind."""
         raise NotImplementedError
 
+    def deployed_blocks(self) -> dict[str, Tensor]:
+        """The part of :meth:`deploy_state` that each block tells of itself."""
+        blocks = {
+            f'stages.{i}.{j}': block for i, s in enumerate(self.stages) for j, block in enumerate(s)
+        }
+        return {
+            f'{n}.{k}': v for n, block in blocks.items() for k, v in block.deploy_state().items()
+        }
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of all stages."""
+        return sum(len(stage) for stage in self.stages)
+
     def check_form(self, names: Collection[str]) -> None:
         """Raise ``ValueError`` where weights of these names are of the other form."""
         mine = 'deploy' if self.deploy else 'train'

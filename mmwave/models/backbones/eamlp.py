@@ -35,17 +35,20 @@ their storage until it is moved. Published weights, converted by ``tools/convert
 give the same outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmwave.models.layers import LinearMLP
+from mmwave.deploy.fuse import fuse_norm_before
+from mmwave.models.layers import LinearMLP, affine_of
+from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
+from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.windows import any_size
 from mmwave.registry import MODELS
 
@@ -65,6 +68,11 @@ WIDENING = 4
 """How many times the channels, and the heads, a block's attention has."""
 UNITS = 64
 """Memory units of a block's attention."""
+TABLE = 1 + 24 * 24
+"""Tokens that a deploy form holds positions for: as many as in images of 384 x 384, the largest
+that weights were published for. Smaller images have the first of them."""
+ROWS = 2048
+"""Tokens that a deploy form's attention takes at a time on the CPU, in whole images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +142,23 @@ class ExternalAttention(nn.Module):
         self.values = nn.Linear(units, channels)
         self.drop = nn.Dropout(drop_rate)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, run: Callable[..., Any] = keep) -> Tensor:
+        """``run`` is how it is run, see :func:`mmwave.models.layers.lean.runner`."""
         scores = self.keys(x)
-        # At least in float32: over an image's tokens half precision underflows, and loses the 1e-9.
-        exact = torch.promote_types(scores.dtype, torch.float32)
-        weights = scores.softmax(dim=1, dtype=exact)
-        weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-9)
-        return self.values(self.drop(weights.to(scores.dtype)))
+        if not (self.drop.training and self.drop.p):
+            return run(self.values, shares, scores)
+        # Drawn here: what is computed again must not draw.
+        kept = self.drop(torch.ones_like(scores))
+        return run(self.values, lambda scores, kept: shares(scores) * kept, scores, kept)
+
+
+def shares(scores: Tensor) -> Tensor:
+    """What a token takes of each unit, of scores (N, T, ..., M)."""
+    # At least in float32: over an image's tokens half precision underflows, and loses the 1e-9.
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(dim=1, dtype=exact)
+    weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-9)
+    return weights.to(scores.dtype)
 
 
 class TokenMixer(nn.Module):
@@ -154,15 +172,70 @@ class TokenMixer(nn.Module):
         self.proj = nn.Linear(WIDENING * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.expand(x).unflatten(2, (self.heads, -1))  # (N, T, G, 4 * C / G)
-        return self.proj(self.attention(x).flatten(2))
+        return self.mix(self.expand(x), keep)
+
+    def mix(self, x: Tensor, run: Callable[..., Any]) -> Tensor:
+        """Tokens that were widened: (N, T, 4 * C) -> (N, T, C)."""
+        x = x.unflatten(2, (self.heads, -1))  # (N, T, G, 4 * C / G)
+        return self.proj(self.attention(x, run).flatten(2))
+
+    def deploy_state(self, scale: Tensor) -> dict[str, Tensor]:
+        """The tensors of :class:`FusedAttention` behind a norm of which only ``scale`` matters."""
+        attention = self.attention
+        widened = self.expand.weight.unflatten(0, (self.heads, -1))
+        keys = torch.einsum('md,gdc->gmc', attention.keys.weight, widened).flatten(0, 1)
+        gathered = self.proj.weight.unflatten(1, (self.heads, -1))
+        values = torch.einsum('cgd,dm->cgm', gathered, attention.values.weight).flatten(1)
+        bias = self.proj.bias + gathered.sum(dim=1) @ attention.values.bias
+        return {'keys.weight': keys * scale, 'values.weight': values, 'values.bias': bias}
+
+
+class FusedAttention(nn.Module):
+    """External attention in deploy form, with what is linear around it: (N, T, C) -> (N, T, C).
+
+    The scores of all heads are one product of the tokens, without the biases that the softmax takes
+    no notice of; what follows the values is merged with them. Scores are held transposed, so that
+    the softmax runs along the memory.
+
+    Args:
+        channels: C.
+        heads: G.
+        units: M.
+    """
+
+    def __init__(self, channels: int, heads: int, units: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.keys = nn.Linear(channels, heads * units, bias=False)
+        self.values = nn.Linear(heads * units, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != 'cpu' or not spare(x) or x.shape[0] * x.shape[1] <= ROWS:
+            return self._mixed(x)
+        step = max(ROWS // x.shape[1], 1)
+        return torch.cat([self._mixed(part) for part in x.split(step)])
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        scores = torch.mm(self.keys.weight, x.flatten(0, 1).t())  # (G * M, N * T)
+        exact = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.view(self.heads, -1, *x.shape[:2]).to(exact)
+        if spare(weights):
+            weights = weights.sub_(weights.amax(dim=3, keepdim=True)).exp_()
+            weights = weights.mul_(weights.sum(dim=3, keepdim=True).reciprocal_())
+            weights = weights.mul_(weights.sum(dim=1, keepdim=True).add_(1e-9).reciprocal_())
+        else:
+            weights = weights.softmax(dim=3)
+            weights = weights / (weights.sum(dim=1, keepdim=True) + 1e-9)
+        mixed = self.values(weights.to(scores.dtype).view(scores.shape).t())
+        return mixed.unflatten(0, x.shape[:2])
 
 
 class EABlock(nn.Module):
     """External attention and an MLP, each behind a norm and beside a shortcut: (N, T, C)."""
 
-    def __init__(self, arch: EAMLPArch, drop_path: float, act_cfg: dict) -> None:
+    def __init__(self, arch: EAMLPArch, drop_path: float, act_cfg: dict, lean: bool = True) -> None:
         super().__init__()
+        self.run = runner(lean)
         dim = arch.dim
         self.norm1 = nn.LayerNorm(dim)
         self.mixer = TokenMixer(dim, arch.heads)
@@ -171,15 +244,46 @@ class EABlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.mixer(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        run, mixer, mlp = self.run, self.mixer, self.mlp
+        x = x + self.drop_path(mixer.mix(run(mixer.expand, self.norm1, x), run))
+        return x + self.drop_path(run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x)))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`FusedEABlock` that compute the same."""
+        mixer = self.mixer.deploy_state(self.norm1.weight)
+        state = {f'mixer.{k}': v for k, v in mixer.items()}
+        return state | folded_mlp(self.mlp, self.norm2)
+
+
+def folded_mlp(mlp: LinearMLP, norm: nn.LayerNorm) -> dict[str, Tensor]:
+    """The tensors of a part ``mlp`` with scale and shift of the norm in front of it folded in."""
+    state = {f'mlp.{k}': v for k, v in mlp.named_parameters()}
+    state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
+        mlp.fc1.weight, mlp.fc1.bias, *affine_of(norm)
+    )
+    return state
+
+
+class FusedEABlock(nn.Module):
+    """The block's deploy form."""
+
+    def __init__(self, arch: EAMLPArch, act_cfg: dict) -> None:
+        super().__init__()
+        dim = arch.dim
+        self.mixer = FusedAttention(dim, WIDENING * arch.heads, UNITS)
+        self.mlp = LinearMLP(dim, arch.mlp_ratio * dim, dim, act_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, mlp = added(self.mixer(F.layer_norm(x, x.shape[2:])), x), self.mlp
+        return added(mlp_deployed(F.layer_norm(x, x.shape[2:]), mlp.fc1, mlp.act, mlp.fc2), x)
 
 
 class TokenAttention(nn.Module):
     """What the release's token performer does to its narrowed patches: (N, H, W, C) -> the same."""
 
-    def __init__(self, channels: int, drop_rate: float, act_cfg: dict) -> None:
+    def __init__(self, channels: int, drop_rate: float, act_cfg: dict, lean: bool = True) -> None:
         super().__init__()
+        self.run = runner(lean)
         self.attention = ExternalAttention(channels, 2 * channels, bias=False, drop_rate=drop_rate)
         self.proj = nn.Linear(channels, channels)
         self.drop = nn.Dropout(drop_rate)
@@ -187,8 +291,31 @@ class TokenAttention(nn.Module):
         self.mlp = LinearMLP(channels, channels, channels, act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.proj(self.attention(x.flatten(1, 2)))).view_as(x)
-        return x + self.mlp(self.norm(x))
+        run, mlp = self.run, self.mlp
+        x = x + self.drop(self.proj(self.attention(x.flatten(1, 2), run))).view_as(x)
+        return x + run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm, x))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`FusedTokenAttention` that compute the same."""
+        values = self.attention.values
+        return folded_mlp(self.mlp, self.norm) | {
+            'attention.keys.weight': self.attention.keys.weight,
+            'attention.values.weight': self.proj.weight @ values.weight,
+            'attention.values.bias': self.proj.weight @ values.bias + self.proj.bias,
+        }
+
+
+class FusedTokenAttention(nn.Module):
+    """The same in deploy form."""
+
+    def __init__(self, channels: int, act_cfg: dict) -> None:
+        super().__init__()
+        self.attention = FusedAttention(channels, 1, 2 * channels)
+        self.mlp = LinearMLP(channels, channels, channels, act_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, mlp = added(self.attention(x.flatten(1, 2)).view_as(x), x), self.mlp
+        return added(mlp_deployed(F.layer_norm(x, x.shape[3:]), mlp.fc1, mlp.act, mlp.fc2), x)
 
 
 class SoftSplit(nn.Module):
@@ -201,6 +328,8 @@ class SoftSplit(nn.Module):
         stride: positions from one patch to the next.
         padding: zeros around the map.
         norm: whether patches are normed before.
+        deploy: scale and shift of the norm folded, values of a patch in the order of the memory.
+        lean: gather and norm patches again in the backward pass.
     """
 
     def __init__(
@@ -212,25 +341,45 @@ class SoftSplit(nn.Module):
         stride: int,
         padding: int,
         norm: bool = True,
+        deploy: bool = False,
+        lean: bool = True,
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         width = in_channels * kernel_size * kernel_size
-        self.norm = nn.LayerNorm(width) if norm else nn.Identity()
+        self.norm = nn.LayerNorm(width, elementwise_affine=not deploy) if norm else nn.Identity()
         self.proj = nn.Linear(width, channels)
+        self.deploy, self.run = deploy, runner(lean)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.run(self.proj, self.patches, x, modules=(self.norm,))
+
+    def patches(self, x: Tensor) -> Tensor:
+        """The patches, normed: (N, H', W', C * k * k), in deploy form (N, H', W', k * k * C)."""
         x = F.pad(x, (0, 0, *(self.padding,) * 4))
         for axis in (1, 2):
             x = x.unfold(axis, self.kernel_size, self.stride)  # (N, H', W', C, k, k)
-        return self.proj(self.norm(x.flatten(3)))
+        if self.deploy:
+            x = x.permute(0, 1, 2, 4, 5, 3)
+        return self.norm(x.flatten(3))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The deploy form's tensors, computed from this train form's."""
+        weight, bias = self.proj.weight, self.proj.bias
+        if isinstance(self.norm, nn.LayerNorm):
+            weight, bias = fuse_norm_before(weight, bias, *affine_of(self.norm))
+        sides = (self.kernel_size,) * 2
+        ordered = weight.unflatten(1, (-1, *sides)).permute(0, 2, 3, 1).flatten(1)
+        return {'proj.weight': ordered, 'proj.bias': bias}
 
 
 class Tokens(SoftSplit):
     """The last soft split, and what makes tokens of its map: the class token and the positions."""
 
-    def __init__(self, in_channels: int, channels: int, **split: int) -> None:
+    def __init__(self, in_channels: int, channels: int, **split: Any) -> None:
         super().__init__(in_channels, channels, norm=False, **split)
+        if self.deploy:
+            self.register_buffer('table', sinusoids(TABLE, channels))
         self.cls_token = nn.Parameter(torch.empty(1, 1, channels))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         self._table: Tensor | None = None
@@ -239,10 +388,16 @@ class Tokens(SoftSplit):
         """(N, H, W, C) -> (N, 1 + H * W, C), the class token first."""
         first = self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1)
         x = torch.cat([first, x.flatten(1, 2)], dim=1)
-        return x + self._positions(x).to(x.dtype)
+        return added(x, self._positions(x).to(x.dtype))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        table = sinusoids(TABLE, self.cls_token.shape[2])
+        return super().deploy_state() | {'cls_token': self.cls_token, 'table': table}
 
     def _positions(self, x: Tensor) -> Tensor:
         """The table for tokens (N, T, C): kept from one image to the next of the same size."""
+        if self.deploy and not any_size() and x.shape[1] <= TABLE:
+            return self.table[: x.shape[1]]
         if any_size() or torch.compiler.is_compiling():
             return sinusoids(x.shape[1], x.shape[2], x.device)
         table = self._table
@@ -275,6 +430,11 @@ class EAMLP(MLPBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: accepted as by every backbone; there are no batch norms.
         with_cp: compute activations again in the backward pass instead of storing them.
+        lean: compute norms, activations, patches and shares again in the backward pass; see
+            :class:`MLPBackbone`.
+        deploy: build the deploy form: norms folded, linear layers that follow each other merged,
+            positions held for images of up to 577 tokens. It is for inference and takes the weights
+            that :func:`mmwave.deploy.to_deploy` makes.
         act_cfg: activation of the MLPs. Published: GELU.
         init_cfg: mmengine init config; see :class:`MLPBackbone`.
 
@@ -287,6 +447,8 @@ class EAMLP(MLPBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    kept_settings = (*MLPBackbone.kept_settings, 'out_type')
+    form_marks = ('.mlp.fc2.weight', '.mixer.expand.weight')
 
     def __init__(
         self,
@@ -300,6 +462,8 @@ class EAMLP(MLPBackbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        lean: bool = True,
+        deploy: bool = False,
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -312,6 +476,8 @@ class EAMLP(MLPBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            lean=lean,
+            deploy=deploy,
             init_cfg=init_cfg,
         )
         if out_type not in OUT_TYPES:
@@ -330,15 +496,27 @@ class EAMLP(MLPBackbone):
         self.act_cfg = dict(act_cfg or dict(type='GELU'))
 
         token, stages = sizes.token_dim, range(self.num_stages)
-        self.stem = SoftSplit(in_channels, token, kernel_size=7, stride=4, padding=2)
-        halving = dict(kernel_size=3, stride=2, padding=1)
+        forms = dict(deploy=deploy, lean=lean)
+        self.stem = SoftSplit(in_channels, token, kernel_size=7, stride=4, padding=2, **forms)
+        halving = dict(kernel_size=3, stride=2, padding=1, **forms)
         joints = (SoftSplit(token, token, **halving), Tokens(token, sizes.dim, **halving))
         self.downsamples = nn.ModuleList([*joints, nn.Identity()][: len(stages) - 1])
         rates = drop_path_rates(drop_path_rate, sizes.depths[2:])
+
+        def attention() -> nn.Module:
+            if deploy:
+                return FusedTokenAttention(token, self.act_cfg)
+            return TokenAttention(token, token_drop_rate, self.act_cfg, lean)
+
+        def block(drop_path: float) -> nn.Module:
+            if deploy:
+                return FusedEABlock(sizes, self.act_cfg)
+            return EABlock(sizes, drop_path, self.act_cfg, lean)
+
         self.stages = nn.ModuleList(
-            nn.Sequential(*(EABlock(sizes, rate, self.act_cfg) for rate in rates[i - 2]))
+            nn.Sequential(*(block(rate) for rate in rates[i - 2]))
             if i > 1
-            else nn.Sequential(TokenAttention(token, token_drop_rate, self.act_cfg))
+            else nn.Sequential(attention())
             for i in stages
         )
         self.out_norms = nn.ModuleDict(
@@ -375,7 +553,26 @@ class EAMLP(MLPBackbone):
     def _draw(self) -> None:
         """Draw weights as T2T-ViT does; memories of token attentions compare with what they sum."""
         self.apply(init_linear)
-        for stage in self.stages[:2]:
+        for stage in () if self.deploy else self.stages[:2]:
             attention = stage[0].attention
             with torch.no_grad():
                 attention.values.weight.copy_(attention.keys.weight.T)
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        state = {f'out_norms.{k}': v for k, v in self.out_norms.state_dict().items()}
+        splits = {f'downsamples.{i}': s for i, s in enumerate(self.downsamples[:2])}
+        parts = {'stem': self.stem, **splits} | {
+            f'stages.{i}.{j}': b for i, s in enumerate(self.stages) for j, b in enumerate(s)
+        }
+        for name, part in parts.items():
+            state |= {f'{name}.{k}': v for k, v in part.deploy_state().items()}
+        attentions = len(parts) - 1 - len(splits)
+        blocks = sum(len(stage) for stage in self.stages[2:])
+        lines = (
+            f'the norms in front of {min(len(splits), 1) + 1} soft splits and {attentions} MLPs '
+            'into their first layers',
+            f'what follows the values of {attentions} attentions into them',
+        )
+        if not blocks:
+            return state, lines
+        return state, (*lines, f'norm, widening and comparison of {blocks} attentions into one')

@@ -24,11 +24,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
+import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmwave.models.layers import TokenLinear
+from mmwave.deploy.fuse import fuse_norm_before
+from mmwave.models.layers import TokenLinear, affine_of
+from mmwave.models.layers.channel_mlp import activated, added, spare
+from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
@@ -77,30 +81,47 @@ ARCHS: Mapping[str, GMLPArch] = MappingProxyType(
 
 
 class SpatialGate(nn.Module):
-    """The paper's spatial gating unit, (M, h, w, 2 C) -> (M, h, w, C)."""
+    """The paper's spatial gating unit, but for the product: (M, h, w, C) -> factors of its shape.
 
-    def __init__(self, channels: int, positions: int, eps: float) -> None:
+    It takes the half that gates, in front of its activation.
+    """
+
+    def __init__(self, channels: int, positions: int, eps: float, lean: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels, eps=eps)
         self.proj = TokenLinear(positions, positions)
+        self.run = runner(lean)
 
-    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        gated, gate = x.chunk(2, dim=-1)
-        return gated * grid.mixed(self.norm(gate), self.proj)
+    def forward(self, gate: Tensor, grid: TokenGrid, act: nn.Module) -> Tensor:
+        def prepare(gate: Tensor) -> Tensor:
+            return grid.trained(self.norm(act(gate))).flatten(1, 2)
+
+        def mix(tokens: Tensor) -> Tensor:
+            return grid.back(self.proj(tokens).unflatten(1, grid.window))
+
+        return self.run(mix, prepare, gate, modules=(act, self.norm))
 
 
 class GMLPBlock(nn.Module):
     """A gated channel MLP behind a norm and beside a shortcut."""
 
     def __init__(
-        self, arch: GMLPArch, *, drop_path: float, act_cfg: dict, gate_norm_eps: float
+        self,
+        arch: GMLPArch,
+        *,
+        drop_path: float,
+        act_cfg: dict,
+        gate_norm_eps: float,
+        lean: bool,
+        deploy: bool,
     ) -> None:
         super().__init__()
         hidden = arch.dim * arch.mlp_ratio
-        self.norm = nn.LayerNorm(arch.dim, eps=EPS)
+        self.run, self.deploy = runner(lean and not deploy), deploy
+        self.norm = nn.LayerNorm(arch.dim, eps=EPS, elementwise_affine=not deploy)
         self.fc1 = nn.Linear(arch.dim, hidden)
         self.act = build_activation_layer(act_cfg)
-        self.gate = SpatialGate(hidden // 2, arch.grid[0] * arch.grid[1], gate_norm_eps)
+        self.gate = SpatialGate(hidden // 2, arch.grid[0] * arch.grid[1], gate_norm_eps, lean)
         self.fc2 = nn.Linear(hidden // 2, arch.dim)
         self.drop_path = DropPath(drop_path) if drop_path else None
         self.apply(init_linear)
@@ -108,8 +129,34 @@ class GMLPBlock(nn.Module):
         nn.init.ones_(self.gate.proj.bias)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        branch = self.fc2(self.gate(self.act(self.fc1(self.norm(x))), grid))
+        if self.deploy:
+            return self._deployed(x, grid)
+        gated, gate = self.run(self.fc1, self.norm, x).chunk(2, dim=-1)
+        factors = self.gate(gate, grid, self.act)
+        branch = self.run(self.fc2, self._gated, gated, factors, modules=(self.act,))
         return x + grid.dropped(branch, self.drop_path)
+
+    def _gated(self, gated: Tensor, factors: Tensor) -> Tensor:
+        return self.act(gated) * factors
+
+    def _deployed(self, x: Tensor, grid: TokenGrid) -> Tensor:
+        x_normed, half = self.norm(x), self.fc2.in_features
+        # Two products for two halves, each in memory of its own: the gate's norm, the activation
+        # and the product of both read a half of a larger tensor much slower.
+        weight, bias = self.fc1.weight, self.fc1.bias
+        gate = activated(self.act, F.linear(x_normed, weight[half:], bias[half:]))
+        factors = grid.mixed(self.gate.norm(gate), self.gate.proj)
+        gated = activated(self.act, F.linear(x_normed, weight[:half], bias[:half]))
+        gated = gated.mul_(factors) if spare(gated, factors) else gated * factors
+        return added(self.fc2(gated), x)
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The deploy form's tensors, computed from this train form's."""
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith('norm.')}
+        state['fc1.weight'], state['fc1.bias'] = fuse_norm_before(
+            self.fc1.weight, self.fc1.bias, *affine_of(self.norm)
+        )
+        return state
 
 
 @MODELS.register_module()
@@ -128,6 +175,10 @@ class GMLP(PlainBackbone):
         out_indices: stages to output, increasing; negative ones count from the last.
         grid_mode: ``'window'``, ``'resize'`` or ``'strict'``; see :class:`GridBackbone`.
         gate_norm_eps: epsilon of the norm in the gate. timm: 1e-5; PaddleViT: 1e-6.
+        lean: in training, keep inputs of norms and activations and compute their results again in
+            the backward pass: the same gradients, with less memory.
+        deploy: build the deploy form: norms folded into the layers behind them. It is for
+            inference and takes the weights that :func:`mmwave.deploy.to_deploy` makes.
         drop_path_rate: probability to drop the last block's branch in training; it grows linearly
             from 0 over the blocks.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
@@ -145,6 +196,9 @@ class GMLP(PlainBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU'), 'gate_norm_eps': 1e-5})
+    kept_settings = (*PlainBackbone.kept_settings, 'grid_mode', 'gate_norm_eps')
+    # Of the first block of any stage: the gate has a norm as well.
+    form_marks = ('.gate.proj.weight', '.0.norm.weight')
 
     def __init__(
         self,
@@ -153,6 +207,8 @@ class GMLP(PlainBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         grid_mode: GridMode = 'window',
+        lean: bool = True,
+        deploy: bool = False,
         gate_norm_eps: float = 1e-5,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
@@ -169,7 +225,12 @@ class GMLP(PlainBackbone):
 
         def block(k: int) -> GMLPBlock:
             return GMLPBlock(
-                sizes, drop_path=rates[k], act_cfg=act_cfg, gate_norm_eps=gate_norm_eps
+                sizes,
+                drop_path=rates[k],
+                act_cfg=act_cfg,
+                gate_norm_eps=gate_norm_eps,
+                lean=lean,
+                deploy=deploy,
             )
 
         super().__init__(
@@ -186,7 +247,15 @@ class GMLP(PlainBackbone):
             norm_eval=norm_eval,
             with_cp=with_cp,
             init_cfg=init_cfg,
+            lean=lean,
+            deploy=deploy,
         )
         self.arch = sizes
         self.act_cfg = act_cfg
         self.gate_norm_eps = gate_norm_eps
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        others = {k: v for k, v in self.state_dict().items() if not k.startswith('stages.')}
+        return others | self.deployed_blocks(), (
+            f'scale and shift of the norm into the first layer of each of {self.num_blocks} blocks',
+        )

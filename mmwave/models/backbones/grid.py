@@ -87,6 +87,8 @@ class GridBackbone(MLPBackbone):
         norm_eval: bool,
         with_cp: bool,
         init_cfg: dict | None,
+        lean: bool = True,
+        deploy: bool = False,
     ) -> None:
         check_grid_mode(type(self).__name__, grid_mode)
         trained = (strides[0] * grids[0][0], strides[0] * grids[0][1])
@@ -97,6 +99,8 @@ class GridBackbone(MLPBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            lean=lean,
+            deploy=deploy,
             size_constraint=SizeConstraint(only=trained) if grid_mode == 'strict' else None,
             init_cfg=init_cfg,
         )
@@ -136,7 +140,7 @@ class GridBackbone(MLPBackbone):
         shape = counts((height, width), self.trained_size)
         # A graph that is to hold for every size is built for sizes that need filling.
         filled = self.grid_mode == 'strict' or (
-            not any_size()
+            not any_size(height, width)
             and not any(s % w for s, w in zip((height, width), self.trained_size, strict=True))
         )
 
@@ -151,12 +155,15 @@ class GridBackbone(MLPBackbone):
     ) -> list[TokenGrid]:
         """A grid per stage, made of the map's size and its trained one; the same ones once."""
         grids: list[TokenGrid] = []
+        size, before = image, 1
         for i in range(self.num_stages):
             if i and self._same(i):
                 grids.append(grids[-1])
             else:
-                stride = self._strides[i]
-                grids.append(make(counts(image, (stride, stride)), self._grids[i]))
+                # Of the size before, as convolutions do: to torch.compile it is the same number.
+                step, before = self._strides[i] // before, self._strides[i]
+                size = counts(size, (step, step))
+                grids.append(make(size, self._grids[i]))
         return grids
 
 
@@ -191,6 +198,8 @@ class PlainBackbone(GridBackbone):
         norm_eval: bool,
         with_cp: bool,
         init_cfg: dict | None,
+        lean: bool = True,
+        deploy: bool = False,
     ) -> None:
         count = len(depths)
         super().__init__(
@@ -203,6 +212,8 @@ class PlainBackbone(GridBackbone):
             norm_eval=norm_eval,
             with_cp=with_cp,
             init_cfg=init_cfg,
+            lean=lean,
+            deploy=deploy,
         )
         self.in_channels = in_channels
         self.stem = ConvEmbed(

@@ -28,7 +28,10 @@ from types import MappingProxyType
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmwave.models.layers import LinearMLP, TokenLinear
+from mmwave.deploy.fuse import fuse_norm_before
+from mmwave.models.layers import LinearMLP, TokenLinear, affine_of
+from mmwave.models.layers.channel_mlp import activated, added, mlp_deployed
+from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
@@ -88,20 +91,51 @@ class MixerBlock(nn.Module):
     """Token mixing and channel mixing, each behind a norm and beside a shortcut."""
 
     def __init__(
-        self, arch: MLPMixerArch, *, drop_path: float, act_cfg: dict, norm_eps: float
+        self,
+        arch: MLPMixerArch,
+        *,
+        drop_path: float,
+        act_cfg: dict,
+        norm_eps: float,
+        lean: bool,
+        deploy: bool,
     ) -> None:
         super().__init__()
         dim, positions = arch.dim, arch.grid[0] * arch.grid[1]
+        self.run, self.deploy = runner(lean and not deploy), deploy
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.token_mlp = TokenMLP(positions, arch.token_mlp_dim, positions, act_cfg)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps, elementwise_affine=not deploy)
         self.channel_mlp = LinearMLP(dim, arch.channel_mlp_dim, dim, act_cfg)
         self.drop_path = DropPath(drop_path) if drop_path else None
         self.apply(_init)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        x = x + grid.dropped(grid.mixed(self.norm1(x), self.token_mlp), self.drop_path)
-        return x + grid.dropped(self.channel_mlp(self.norm2(x)), self.drop_path)
+        tokens, channels = self.token_mlp, self.channel_mlp
+
+        def prepare(x: Tensor) -> Tensor:
+            return grid.trained(self.norm1(x)).flatten(1, 2)
+
+        def mix(hidden: Tensor) -> Tensor:
+            return grid.back(tokens.fc2(hidden).unflatten(1, grid.window))
+
+        if self.deploy:
+            x = added(mix(activated(tokens.act, tokens.fc1(prepare(x)))), x)
+            branch = mlp_deployed(self.norm2(x), channels.fc1, channels.act, channels.fc2)
+            return added(branch, x)
+        hidden = self.run(tokens.fc1, prepare, x, modules=(self.norm1,))
+        x = x + grid.dropped(self.run(mix, tokens.act, hidden), self.drop_path)
+        hidden = self.run(channels.fc1, self.norm2, x)
+        return x + grid.dropped(self.run(channels.fc2, channels.act, hidden), self.drop_path)
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The deploy form's tensors, computed from this train form's."""
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith('norm2.')}
+        first = self.channel_mlp.fc1
+        state['channel_mlp.fc1.weight'], state['channel_mlp.fc1.bias'] = fuse_norm_before(
+            first.weight, first.bias, *affine_of(self.norm2)
+        )
+        return state
 
 
 def _init(module: nn.Module) -> None:
@@ -129,6 +163,10 @@ class MLPMixer(PlainBackbone):
         out_indices: stages to output, increasing; negative ones count from the last.
         grid_mode: ``'window'``, ``'resize'`` or ``'strict'``; see :class:`GridBackbone`.
         norm_eps: epsilon of every norm. timm, Google, PaddleViT: 1e-6; mmpretrain: 1e-5.
+        lean: in training, keep inputs of norms and activations and compute their results again in
+            the backward pass: the same gradients, with less memory.
+        deploy: build the deploy form: norms folded into the channel MLPs. It is for inference
+            and takes the weights that :func:`mmwave.deploy.to_deploy` makes.
         drop_path_rate: probability to drop the last block's branches in training; it grows linearly
             from 0 over the blocks.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
@@ -147,6 +185,8 @@ class MLPMixer(PlainBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU'), 'norm_eps': 1e-6})
+    kept_settings = (*PlainBackbone.kept_settings, 'grid_mode', 'norm_eps')
+    form_marks = ('.channel_mlp.fc1.weight', '.norm2.weight')
 
     def __init__(
         self,
@@ -155,6 +195,8 @@ class MLPMixer(PlainBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         grid_mode: GridMode = 'window',
+        lean: bool = True,
+        deploy: bool = False,
         norm_eps: float = 1e-6,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
@@ -175,7 +217,12 @@ class MLPMixer(PlainBackbone):
             depths=sizes.depths,
             in_channels=in_channels,
             block=lambda k: MixerBlock(
-                sizes, drop_path=rates[k], act_cfg=act_cfg, norm_eps=norm_eps
+                sizes,
+                drop_path=rates[k],
+                act_cfg=act_cfg,
+                norm_eps=norm_eps,
+                lean=lean,
+                deploy=deploy,
             ),
             norm=partial(nn.LayerNorm, sizes.dim, eps=norm_eps),
             grid_mode=grid_mode,
@@ -184,7 +231,15 @@ class MLPMixer(PlainBackbone):
             norm_eval=norm_eval,
             with_cp=with_cp,
             init_cfg=init_cfg,
+            lean=lean,
+            deploy=deploy,
         )
         self.arch = sizes
         self.act_cfg = act_cfg
         self.norm_eps = norm_eps
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        others = {k: v for k, v in self.state_dict().items() if not k.startswith('stages.')}
+        return others | self.deployed_blocks(), (
+            f'scale and shift of the norm into the channel MLP of each of {self.num_blocks} blocks',
+        )

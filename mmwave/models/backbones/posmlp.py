@@ -25,18 +25,24 @@ holds a table of their products per block; initial values. Published weights, co
 ``tools/convert_checkpoint.py``, give the same outputs.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmwave.models.layers import ConvEmbed
+from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
+from mmwave.models.layers import ConvEmbed, affine_of
+from mmwave.models.layers.channel_mlp import activated, spare
+from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
-from mmwave.models.layers.windows import counts, cut, filled_sizes, join
+from mmwave.models.layers.windows import any_size, counts, cut, filled_sizes, join, mask_of
 from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
@@ -46,6 +52,10 @@ from .grid import GridMode, check_grid_mode, grid_pair
 
 STRIDES = (4, 8, 16, 32)
 EPS = 1e-6
+ROWS = 2048
+"""Positions that a block of the deploy form takes at a time on the CPU, in whole windows."""
+KEPT = 4
+"""Windows that a gate of the deploy form keeps kernels for: as many as one image has kinds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +159,34 @@ def spans(side: int, step: int) -> list[tuple[int, int]]:
     return [(n, s) for n, s in ((longer, short + 1), (count - longer, short)) if n]
 
 
+def cuts(side: int, step: int) -> list[tuple[int, int]]:
+    """Windows of ``step`` positions along an axis, and one of what is left: as :func:`spans`."""
+    full, rest = divmod(side, step)
+    return [(n, s) for n, s in ((full, step), (1, rest)) if n and s]
+
+
+def by_parts(
+    x: Tensor,
+    rows: Sequence[tuple[int, int]],
+    columns: Sequence[tuple[int, int]],
+    run: Callable[[Tensor, tuple[int, int]], Tensor],
+) -> Tensor:
+    """Run ``run`` on the parts of a map (N, H, W, C) whose windows are of one size.
+
+    Args:
+        x: the map.
+        rows: (windows, their height), from the top down.
+        columns: (windows, their width), from the left.
+        run: maps a part and the size of its windows to as large a part.
+    """
+    bands = []
+    for (_, h), band in zip(rows, x.split([n * h for n, h in rows], dim=1), strict=True):
+        parts = band.split([n * w for n, w in columns], dim=2)
+        done = [run(part, (h, w)) for (_, w), part in zip(columns, parts, strict=True)]
+        bands.append(done[0] if len(done) == 1 else torch.cat(done, dim=2))
+    return bands[0] if len(bands) == 1 else torch.cat(bands, dim=1)
+
+
 class PositionalGate(nn.Module):
     """The paper's positional spatial gating unit, (N, H, W, 2 C) -> (N, H, W, C).
 
@@ -166,29 +204,64 @@ class PositionalGate(nn.Module):
         self.spreads = nn.Parameter(torch.eye(2) + 0.01 * torch.randn(groups, 2, 2))
         self.bias = nn.Parameter(torch.ones(1, window[0] * window[1]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        mixed, gated = x.chunk(2, dim=3)
-        return gated * (self.mix_map(mixed) if self.resize else self.mix(mixed, self.window))
+    def forward(
+        self, x: Tensor, act: nn.Module | None = None, run: Callable[..., Any] = keep
+    ) -> Tensor:
+        """Mix the first half of the channels and let it gate the second, both behind ``act``.
 
-    def mix_map(self, x: Tensor) -> Tensor:
+        ``run`` is how the mixing is run, see :func:`mmwave.models.layers.lean.runner`.
+        """
+        return self.gated(*self.halves(x, act, run), act)
+
+    def halves(
+        self, x: Tensor, act: nn.Module | None, run: Callable[..., Any]
+    ) -> tuple[Tensor, Tensor]:
+        """The second half as it came and the first one mixed, (N, H, W, C) each."""
+        first, second = x.chunk(2, dim=3)
+        mix = self.mix_map if self.resize else self.mix_trained
+        return second, mix(first, act, run)
+
+    @staticmethod
+    def gated(second: Tensor, mixed: Tensor, act: nn.Module | None) -> Tensor:
+        return (second if act is None else act(second)) * mixed
+
+    def mix_trained(
+        self, x: Tensor, act: nn.Module | None = None, run: Callable[..., Any] = keep
+    ) -> Tensor:
+        """Mix a map (N, H, W, C) in windows of the trained size."""
+        return self.mix(x, self.window, act, run)
+
+    def mix_map(
+        self, x: Tensor, act: nn.Module | None = None, run: Callable[..., Any] = keep
+    ) -> Tensor:
         """Mix a map (N, H, W, C) in windows that fill it, of up to two heights and two widths."""
         rows, columns = (spans(n, s) for n, s in zip(x.shape[1:3], self.window, strict=True))
-        bands = x.split([n * h for n, h in rows], dim=1)
-        mixed = []
-        for (_, h), band in zip(rows, bands, strict=True):
-            parts = band.split([n * w for n, w in columns], dim=2)
-            done = [self.mix(x, (h, w)) for (_, w), x in zip(columns, parts, strict=True)]
-            mixed.append(torch.cat(done, dim=2))
-        return torch.cat(mixed, dim=1)
+        return by_parts(x, rows, columns, lambda part, window: self.mix(part, window, act, run))
 
-    def mix(self, x: Tensor, window: tuple[int, int]) -> Tensor:
+    def mix(
+        self,
+        x: Tensor,
+        window: tuple[int, int],
+        act: nn.Module | None = None,
+        run: Callable[..., Any] = keep,
+    ) -> Tensor:
         """Mix a map (N, H, W, C) in windows, the last ones filled up with zeros."""
         size = (x.shape[1], x.shape[2])
         shape = counts(size, window)
-        kernel = positional_kernel(self.centers, self.spreads, window).to(x)
-        bias = self.bias_of(window).to(x).expand(kernel.shape[:2])
-        x = cut(x.permute(0, 3, 1, 2), window, shape)
-        x = spatial_fc(x.flatten(2), kernel, bias).unflatten(2, window)
+        kernel = positional_kernel(self.centers, self.spreads, window)
+        bias = self.bias_of(window)
+
+        def windows(x: Tensor) -> Tensor:
+            x = x if act is None else act(x)
+            x = cut(x.permute(0, 3, 1, 2), window, shape).flatten(2)
+            # Several kernels take it so: made here, the copy is not what is kept.
+            return x if len(kernel) == 1 else x.contiguous()
+
+        def product(x: Tensor) -> Tensor:
+            cast = kernel.to(x)
+            return spatial_fc(x, cast, bias.to(x).expand(cast.shape[:2])).unflatten(2, window)
+
+        x = run(product, windows, x, modules=() if act is None else (act,))
         return join(x, size, shape).permute(0, 2, 3, 1)
 
     def bias_of(self, window: tuple[int, int]) -> Tensor:
@@ -201,6 +274,13 @@ class PositionalGate(nn.Module):
             for source, target in zip(self.window, window, strict=True)
         )
         return (rows @ bias @ columns.T).view(1, -1)
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`KernelGate` that mix the same."""
+        if self.resize:
+            return dict(self.named_parameters())
+        kernel = positional_kernel(self.centers, self.spreads, self.window)
+        return {'kernel': kernel, 'bias': self.bias}
 
 
 class PosMLPBlock(nn.Module):
@@ -215,8 +295,10 @@ class PosMLPBlock(nn.Module):
         drop_path: float,
         act_cfg: dict,
         resize: bool,
+        lean: bool = True,
     ) -> None:
         super().__init__()
+        self.run = runner(lean)
         channels = arch.dims[stage]
         hidden = channels * arch.mlp_ratios[stage]
         self.norm = nn.LayerNorm(channels, eps=EPS)
@@ -229,14 +311,132 @@ class PosMLPBlock(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.fc2(self.gate(self.act(self.fc1(self.norm(x)))))
+        act, gate = self.act, self.gate
+        second, mixed = gate.halves(self.run(self.fc1, self.norm, x), act, self.run)
+        branch = self.run(
+            self.fc2, lambda s, m: gate.gated(s, m, act), second, mixed, modules=(act,)
+        )
         return x + self.drop_path(self.drop(branch))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`FusedPosMLPBlock` that compute the same."""
+        weight, bias = fuse_norm_before(self.fc1.weight, self.fc1.bias, *affine_of(self.norm))
+        # Channels of a group side by side: c mod S, c // S -> one after the other.
+        channels = torch.arange(self.fc2.in_features).view(-1, len(self.gate.centers)).T.flatten()
+        both = torch.cat([channels, len(channels) + channels])
+        state = {f'gate.{k}': v for k, v in self.gate.deploy_state().items()}
+        state |= {f'act.{k}': v for k, v in self.act.named_parameters()}
+        state['fc1.weight'], state['fc1.bias'] = weight[both], bias[both]
+        state['fc2.weight'], state['fc2.bias'] = self.fc2.weight[:, channels], self.fc2.bias
+        return state
+
+
+class KernelGate(PositionalGate):
+    """What a gate of the deploy form mixes windows by.
+
+    It holds the kernels of trained windows, or what kernels of any size are computed of. The last
+    few that it made of those are kept until it is trained, moved, cast or loaded.
+    """
+
+    def __init__(self, window: tuple[int, int], groups: int, resize: bool) -> None:
+        super().__init__(window, groups, resize)
+        if not resize:
+            del self.centers, self.spreads
+            positions = math.prod(window)
+            self.kernel = nn.Parameter(torch.zeros(groups, positions, positions))
+        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def kernels(self, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(S, P, P) and the bias (1, P) for windows of a size.
+
+        Those smaller than the trained one lie at the border of a map: what the zeros around it
+        would meet is left out.
+        """
+        if not self.resize and window == self.window:
+            return self.kernel, self.bias
+        if not spare(self.bias):
+            return self._made(window)
+        if window not in self._kept:
+            if len(self._kept) == KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[window] = self._made(window)
+        return self._kept[window]
+
+    def _made(self, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if self.resize:
+            kernel = positional_kernel(self.centers, self.spreads, window)
+            return kernel.to(self.bias), self.bias_of(window)
+        h, w = window
+        kernel = self.kernel.view(-1, *self.window, *self.window)[:, :h, :w, :h, :w]
+        bias = self.bias.view(self.window)[:h, :w]
+        return kernel.flatten(3).flatten(1, 2), bias.reshape(1, -1)
+
+    def _forget(self) -> None:
+        self._kept.clear()
+
+    def train(self, mode: bool = True) -> 'KernelGate':
+        self._forget()
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> 'KernelGate':
+        self._forget()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+class FusedPosMLPBlock(nn.Module):
+    """The block's deploy form, on windows of one size: (M, P, C) -> (M, P, C).
+
+    What lies between its two layers is held transposed, (hidden channels, M * P) with the channels
+    of a group side by side: a group's values are the rows that its kernel takes as they lie, and no
+    product needs a copy.
+    """
+
+    def __init__(self, stage: int, arch: PosMLPArch, *, act_cfg: dict, resize: bool) -> None:
+        super().__init__()
+        channels = arch.dims[stage]
+        hidden = channels * arch.mlp_ratios[stage]
+        self.fc1 = nn.Linear(channels, hidden)
+        self.act = build_activation_layer(act_cfg)
+        self.gate = KernelGate(arch.windows[stage], arch.groups[stage], resize)
+        self.fc2 = nn.Linear(hidden // 2, channels)
+
+    def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None = None) -> Tensor:
+        """Windows of (h, w), of which ``mask`` (M, P), where given, is 1 on the map, 0 outside.
+
+        Where no graph is recorded, the result is written over ``x``.
+        """
+        kernel, bias = self.gate.kernels(window)
+        if not spare(x):
+            return x + self._branch(x, kernel, bias, mask)
+        step = max(ROWS // x.shape[1], 1) if x.device.type == 'cpu' else x.shape[0]
+        masks = [None] * x.shape[0] if mask is None else mask.split(step)
+        for part, own in zip(x.split(step), masks, strict=False):
+            part.add_(self._branch(part, kernel, bias, own))
+        return x
+
+    def _branch(self, x: Tensor, kernel: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        rows = F.layer_norm(x, x.shape[2:], eps=EPS).flatten(0, 1)
+        hidden = torch.addmm(self.fc1.bias[:, None], self.fc1.weight, rows.t())
+        mixed, gated = activated(self.act, hidden).chunk(2)
+        if mask is not None:
+            mixed = mixed * mask.flatten()
+        mixed = mixed.view(kernel.shape[0], -1, kernel.shape[2])
+        mixed = torch.baddbmm(bias[:, None], mixed, kernel.transpose(1, 2)).view_as(gated)
+        mixed = mixed.mul_(gated) if spare(mixed, gated) else mixed * gated
+        return self.fc2(mixed.t()).view_as(x)
 
 
 class ConvStem(nn.Sequential):
-    """Two convolutions of stride 2 and one of stride 1: (N, C_in, H, W) -> (N, H / 4, W / 4, C)."""
+    """Two convolutions of stride 2 and one of stride 1: (N, C_in, H, W) -> (N, H / 4, W / 4, C).
 
-    def __init__(self, in_channels: int, channels: int, act_cfg: dict) -> None:
+    In deploy form without norms, and channels last in memory from the image on.
+    """
+
+    def __init__(self, in_channels: int, channels: int, act_cfg: dict, deploy: bool) -> None:
         def embed(inputs: int, outputs: int, size: int, stride: int, act: bool) -> ConvEmbed:
             return ConvEmbed(
                 inputs,
@@ -244,7 +444,7 @@ class ConvStem(nn.Sequential):
                 kernel_size=size,
                 stride=stride,
                 padding=size // 2,
-                norm=nn.BatchNorm2d(outputs, eps=EPS),
+                norm=None if deploy else nn.BatchNorm2d(outputs, eps=EPS),
                 act=build_activation_layer(act_cfg) if act else None,
             )
 
@@ -253,9 +453,16 @@ class ConvStem(nn.Sequential):
             embed(channels // 2, channels, 3, 2, act=True),
             embed(channels, channels, 1, 1, act=False),
         )
+        self.deploy = deploy
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).permute(0, 2, 3, 1).contiguous()
+        if self.deploy:
+            x = x.contiguous(memory_format=torch.channels_last)
+            for part in self:
+                x = activated(part.act, part.conv(x))
+        else:
+            x = super().forward(x)
+        return x.permute(0, 2, 3, 1).contiguous()
 
 
 class Downsample(nn.Module):
@@ -268,6 +475,28 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`SplitDownsample` that compute the same."""
+        state = dict(self.named_parameters())
+        for name in ('conv.weight', 'conv.bias'):
+            outputs = state[name].unflatten(0, (self.conv.in_channels, -1))
+            state[name] = outputs.transpose(0, 1).flatten(0, 1)
+        return state
+
+
+class SplitDownsample(Downsample):
+    """The same, several outputs of each input computed by as many depthwise convolutions.
+
+    Libraries have fast convolutions for one output of each input alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, conv = x.shape[3], self.conv
+        pairs = zip(conv.weight.split(channels), conv.bias.split(channels), strict=True)
+        x = x.permute(0, 3, 1, 2)
+        outputs = [F.conv2d(x, w, b, 2, padding=1, groups=channels) for w, b in pairs]
+        return self.norm(torch.stack([o.permute(0, 2, 3, 1) for o in outputs], dim=4).flatten(3))
 
 
 @MODELS.register_module()
@@ -300,6 +529,12 @@ class PosMLP(MLPBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm, all of the stem, in eval mode during training.
         with_cp: compute activations again in the backward pass instead of storing them.
+        lean: compute norms, activations and gates again in the backward pass; see
+            :class:`MLPBackbone`.
+        deploy: build the deploy form: norms folded, kernels computed once, no copies around the
+            mixing. With ``'resize'`` kernels depend on the map, and the last few are kept. It is
+            for inference and takes the weights that :func:`mmwave.deploy.to_deploy` makes, which
+            are others with ``'resize'`` than without.
         act_cfg: activation of the stem and the blocks. Published: GELU.
         init_cfg: mmengine init config; see :class:`MLPBackbone`.
 
@@ -312,6 +547,8 @@ class PosMLP(MLPBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    kept_settings = (*MLPBackbone.kept_settings, 'grid_mode')
+    form_marks = ('.fc2.weight', 'stem.0.norm.weight')
 
     def __init__(
         self,
@@ -325,6 +562,8 @@ class PosMLP(MLPBackbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        lean: bool = True,
+        deploy: bool = False,
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -338,6 +577,8 @@ class PosMLP(MLPBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            lean=lean,
+            deploy=deploy,
             size_constraint=sizes.filled_sizes() if grid_mode == 'strict' else None,
             init_cfg=init_cfg,
         )
@@ -346,20 +587,26 @@ class PosMLP(MLPBackbone):
         self.grid_mode = grid_mode
         self.act_cfg = dict(act_cfg or dict(type='GELU'))
 
-        def block(stage: int, drop_path: float) -> PosMLPBlock:
+        resize = grid_mode == 'resize'
+
+        def block(stage: int, drop_path: float) -> nn.Module:
+            if deploy:
+                return FusedPosMLPBlock(stage, sizes, act_cfg=self.act_cfg, resize=resize)
             return PosMLPBlock(
                 stage,
                 sizes,
                 drop_rate=drop_rate,
                 drop_path=drop_path,
                 act_cfg=self.act_cfg,
-                resize=grid_mode == 'resize',
+                resize=resize,
+                lean=lean,
             )
 
         rates = drop_path_rates(drop_path_rate, sizes.depths)
         stages, dims = range(self.num_stages), sizes.dims
-        self.stem = ConvStem(in_channels, dims[0], self.act_cfg)
-        self.downsamples = nn.ModuleList(Downsample(dims[i - 1], dims[i]) for i in stages[1:])
+        self.stem = ConvStem(in_channels, dims[0], self.act_cfg, deploy)
+        halve = SplitDownsample if deploy else Downsample
+        self.downsamples = nn.ModuleList(halve(dims[i - 1], dims[i]) for i in stages[1:])
         self.stages = nn.ModuleList(
             nn.Sequential(*(block(i, rate) for rate in rates[i])) for i in stages
         )
@@ -371,3 +618,59 @@ class PosMLP(MLPBackbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
         return tuple(level.permute(0, 3, 1, 2) for level in super().forward(x))
+
+    def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
+        if not self.deploy:
+            return super().run_blocks(index, x, *context)
+        # Cut once for all blocks: they look at one window at a time.
+        blocks, window = self.stages[index], self.arch.windows[index]
+        if self.grid_mode == 'resize':
+            rows, columns = (spans(n, s) for n, s in zip(x.shape[1:3], window, strict=True))
+        elif self.grid_mode == 'strict' or not (torch.compiler.is_compiling() or any_size()):
+            rows, columns = (cuts(n, s) for n, s in zip(x.shape[1:3], window, strict=True))
+        else:
+            return self._filled_up(blocks, x, window)
+
+        def run(part: Tensor, window: tuple[int, int]) -> Tensor:
+            h, w = window
+            part = part.unflatten(1, (-1, h)).unflatten(3, (-1, w)).transpose(2, 3)
+            # Blocks write over it, so it is a copy always.
+            windows = part.clone(memory_format=torch.contiguous_format)
+            tokens = windows.flatten(3, 4).flatten(0, 2)
+            for block in blocks:
+                tokens = block(tokens, window)
+            return tokens.view(part.shape).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+        return by_parts(x, rows, columns, run)
+
+    @staticmethod
+    def _filled_up(blocks: nn.Module, x: Tensor, window: tuple[int, int]) -> Tensor:
+        """Run blocks in windows of one size, for graphs, whatever the size of the map."""
+        size = (x.shape[1], x.shape[2])
+        shape = counts(size, window)
+        mask = mask_of(size, window, shape, like=x).flatten(1).repeat(x.shape[0], 1)
+        tokens = cut(x.permute(0, 3, 1, 2), window, shape).flatten(2).transpose(1, 2)
+        for block in blocks:
+            tokens = block(tokens, window, mask)
+        return join(tokens.transpose(1, 2).unflatten(2, window), size, shape).permute(0, 2, 3, 1)
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        state = {f'out_norms.{k}': v for k, v in self.out_norms.state_dict().items()}
+        for i, part in enumerate(self.stem):
+            state[f'stem.{i}.conv.weight'], state[f'stem.{i}.conv.bias'] = fuse_norm_after(
+                part.conv.weight, part.conv.bias, *affine_of(part.norm)
+            )
+            state |= {f'stem.{i}.act.{k}': v for k, v in part.act.named_parameters()}
+        for i, downsample in enumerate(self.downsamples):
+            state |= {f'downsamples.{i}.{k}': v for k, v in downsample.deploy_state().items()}
+        state |= self.deployed_blocks()
+        lines = (
+            f'the norms of {len(self.stem)} convolutions of the stem into them',
+            f'the norms of {self.num_blocks} blocks into their first layers',
+        )
+        if self.grid_mode == 'resize':
+            return state, lines
+        return state, (
+            *lines,
+            f'offsets, centres and spreads of {self.num_blocks} gates into kernels',
+        )

@@ -34,16 +34,15 @@ import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwave.deploy.fuse import (
     conv_to_fc,
     fuse_norm_after,
     fuse_norm_before,
-    norm_affine,
     pad_kernel,
 )
-from mmwave.models.layers import Affine, ConvEmbed, batch_norms, build_norm
+from mmwave.models.layers import Affine, ConvEmbed, affine_of, batch_norms, build_norm
+from mmwave.models.layers.lean import runner
 from mmwave.models.layers.windows import (
     MapGrid,
     WindowGrid,
@@ -158,7 +157,8 @@ def _norm_by_set(norm: nn.Module, x: Tensor, sets: int) -> Tensor:
 class ChannelPerceptron(nn.Module):
     """Mix the positions of windows (N * T, C, h, w) by S matrices that the channels share.
 
-    Gives the stage's own form: what lies outside the map is gone before the norm sees it.
+    Gives the stage's own form: what lies outside the map is gone before the norm sees it. That norm
+    is left to the block, which computes it again in the backward pass.
     """
 
     def __init__(self, window: tuple[int, int], sets: int, deploy: bool) -> None:
@@ -172,14 +172,13 @@ class ChannelPerceptron(nn.Module):
 
     def forward(self, windows: Tensor, grid: MapGrid) -> Tensor:
         mixed = spatial_fc(windows.flatten(2), self.weight, self.bias).view(windows.shape)
-        mixed = grid.back(mixed)
-        return mixed if self.norm is None else _norm_by_set(self.norm, mixed, len(self.weight))
+        return grid.back(mixed)
 
 
 class LocalPerceptron(nn.ModuleDict):
-    """Sum depthwise convolutions inside windows, with kernels that channels share.
+    """Depthwise convolutions inside windows, with kernels that channels share.
 
-    Takes and gives what :class:`ChannelPerceptron` does.
+    Takes what :class:`ChannelPerceptron` does and gives what that does, for each kernel.
     """
 
     def __init__(self, kernels: Sequence[int], sets: int) -> None:
@@ -196,22 +195,21 @@ class LocalPerceptron(nn.ModuleDict):
             }
         )
 
-    def forward(self, windows: Tensor, grid: MapGrid) -> Tensor:
-        channels, total = windows.shape[1], None
+    def forward(self, windows: Tensor, grid: MapGrid) -> list[Tensor]:
+        channels, outputs = windows.shape[1], []
         for side, branch in self.items():
             # Kernels repeated for all channels, not channels as a batch for S kernels: with few
             # kernels the convolution of many small batches takes several times as long.
             kernels = branch['conv'].weight.repeat(channels // self.sets, 1, 1, 1)
             out = F.conv2d(windows, kernels, padding=int(side) // 2, groups=channels)
-            out = _norm_by_set(branch['norm'], grid.back(out), self.sets)
-            total = out if total is None else total + out
-        return total
+            outputs.append(grid.back(out))
+        return outputs
 
     def as_matrices(self, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The sum of all branches as (S, P, P) matrices and (S,) biases."""
         size = (max(map(int, self)),) * 2
         fused = [
-            fuse_norm_after(b['conv'].weight, None, *_affine(b['norm'])) for b in self.values()
+            fuse_norm_after(b['conv'].weight, None, *affine_of(b['norm'])) for b in self.values()
         ]
         kernel = sum(pad_kernel(weight, size) for weight, _ in fused)
         return conv_to_fc(kernel, window), sum(bias for _, bias in fused)
@@ -220,16 +218,25 @@ class LocalPerceptron(nn.ModuleDict):
 class ConvFFN(nn.Module):
     """The release's channel MLP: two 1 x 1 convolutions, each with a norm, around a GELU."""
 
-    def __init__(self, channels: int, hidden: int, act_cfg: dict, deploy: bool) -> None:
+    def __init__(
+        self, channels: int, hidden: int, act_cfg: dict, *, lean: bool, deploy: bool
+    ) -> None:
         super().__init__()
+        self.run = runner(lean)
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=deploy)
         self.norm1 = nn.Identity() if deploy else build_norm('BN', hidden)
         self.act = build_activation_layer(act_cfg)
         self.fc2 = nn.Conv2d(hidden, channels, 1, bias=deploy)
         self.norm2 = nn.Identity() if deploy else build_norm('BN', channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm2(self.fc2(self.act(self.norm1(self.fc1(x)))))
+    def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """The MLP of ``norm(x)``."""
+        hidden = self.run(self.fc1, norm, x)
+        out = self.run(self.fc2, self._activated, hidden, modules=(self.norm1, self.act))
+        return self.norm2(out)
+
+    def _activated(self, hidden: Tensor) -> Tensor:
+        return self.act(self.norm1(hidden))
 
 
 class RepMLPBlock(nn.Module):
@@ -242,9 +249,11 @@ class RepMLPBlock(nn.Module):
         *,
         drop_path: float,
         act_cfg: dict,
+        lean: bool,
         deploy: bool,
     ) -> None:
         super().__init__()
+        self.run = runner(lean and not deploy)
         channels, sets = arch.dims[stage], arch.share_sets[stage]
         self.window = arch.windows[stage]
         self.norm1 = Affine(channels) if deploy else build_norm('BN', channels)
@@ -253,21 +262,49 @@ class RepMLPBlock(nn.Module):
         local = arch.kernels and not deploy
         self.local_perceptron = LocalPerceptron(arch.kernels, sets) if local else None
         self.norm2 = nn.Identity() if deploy else build_norm('BN', channels)
-        self.ffn = ConvFFN(channels, arch.mlp_ratio * channels, act_cfg, deploy)
+        self.ffn = ConvFFN(
+            channels, arch.mlp_ratio * channels, act_cfg, lean=lean and not deploy, deploy=deploy
+        )
         self.drop_path = DropPath(drop_path) if drop_path else None
 
     def forward(self, x: Tensor, grid: MapGrid) -> Tensor:
-        windows = grid.windows(self.norm1(x))
-        factors = self.global_perceptron(grid.mean(windows))
-        mixed = self.channel_perceptron(windows, grid)
-        if self.local_perceptron is not None:
-            mixed = mixed + self.local_perceptron(windows, grid)
+        local = self.local_perceptron
+
+        def normed(x: Tensor) -> Tensor:
+            return grid.windows(self.norm1(x))
+
+        def perceptrons(windows: Tensor) -> tuple[Tensor, ...]:
+            factors = self.global_perceptron(grid.mean(windows))
+            mixed = self.channel_perceptron(windows, grid)
+            return factors, mixed, *(() if local is None else local(windows, grid))
+
+        factors, *parts = self.run(perceptrons, normed, x, modules=(self.norm1,))
         # Dropped by image, not by window: through the factors, which are one per image.
-        x = torch.addcmul(x, mixed, grid.spread(self._dropped(factors)))
-        branch = self.ffn(self.norm2(x))
+        weights, shortcut = grid.spread(self._dropped(factors)), x
+
+        def weighed(mixed: Tensor) -> Tensor:
+            return torch.addcmul(shortcut, mixed, weights)
+
+        x = self.run(weighed, self._summed, *parts, modules=self._branch_norms())
+        branch = self.ffn(x, self.norm2)
         if self.drop_path is not None and self.training:
             branch = branch * grid.spread(self._dropped(torch.ones_like(factors[:, :1])))
         return x + branch
+
+    def _branch_norms(self) -> list[nn.Module]:
+        """The norms behind the channel and the local perceptron."""
+        local = self.local_perceptron
+        branches = [] if local is None else [branch['norm'] for branch in local.values()]
+        return [n for n in (self.channel_perceptron.norm, *branches) if n is not None]
+
+    def _summed(self, *parts: Tensor) -> Tensor:
+        """What both perceptrons give, each part normed, added up."""
+        norms = self._branch_norms()
+        if not norms:
+            return parts[0]
+        sets = len(self.channel_perceptron.weight)
+        mixed, *local = (_norm_by_set(n, x, sets) for n, x in zip(norms, parts, strict=True))
+        return mixed + sum(local[1:], local[0]) if local else mixed
 
     def _dropped(self, factors: Tensor) -> Tensor:
         return factors if self.drop_path is None else self.drop_path(factors)
@@ -277,18 +314,18 @@ class RepMLPBlock(nn.Module):
         state = {
             f'global_perceptron.{k}': v for k, v in self.global_perceptron.state_dict().items()
         }
-        state['norm1.weight'], state['norm1.bias'] = _affine(self.norm1)
+        state['norm1.weight'], state['norm1.bias'] = affine_of(self.norm1)
         channel = self.channel_perceptron
         sets, positions = channel.weight.shape[:2]
-        matrices, offset = fuse_norm_after(channel.weight, None, *_affine(channel.norm))
+        matrices, offset = fuse_norm_after(channel.weight, None, *affine_of(channel.norm))
         if self.local_perceptron is not None:
             more, offsets = self.local_perceptron.as_matrices(self.window)
             matrices, offset = matrices + more, offset + offsets
         state['channel_perceptron.weight'] = matrices
         state['channel_perceptron.bias'] = offset[:, None].expand(sets, positions)
-        first = fuse_norm_after(self.ffn.fc1.weight, None, *_affine(self.ffn.norm1))
-        first = fuse_norm_before(*first, *_affine(self.norm2))
-        second = fuse_norm_after(self.ffn.fc2.weight, None, *_affine(self.ffn.norm2))
+        first = fuse_norm_after(self.ffn.fc1.weight, None, *affine_of(self.ffn.norm1))
+        first = fuse_norm_before(*first, *affine_of(self.norm2))
+        second = fuse_norm_after(self.ffn.fc2.weight, None, *affine_of(self.ffn.norm2))
         for name, (weight, bias) in (('fc1', first), ('fc2', second)):
             state[f'ffn.{name}.weight'], state[f'ffn.{name}.bias'] = weight, bias
         return state
@@ -315,6 +352,8 @@ class RepMLPNet(MLPBackbone):
         grid_mode: ``'window'`` takes any size from 32 x 32 up: maps are cut into windows, the last
             ones filled up with zeros behind the norm in front of the perceptrons; the global
             perceptron averages over the map alone. ``'strict'`` takes sizes that windows fill.
+        lean: in training, keep inputs of norms and compute their and the activations' results again
+            in the backward pass: the same gradients and statistics, with less memory.
         deploy: build the deploy form: norms folded into the layers beside them, local branches
             into the matrices. It is for inference and takes the weights that
             :func:`mmwave.deploy.to_deploy` makes, or converted deploy files.
@@ -403,7 +442,14 @@ class RepMLPNet(MLPBackbone):
         self.stages = nn.ModuleList(
             nn.Sequential(
                 *(
-                    RepMLPBlock(i, sizes, drop_path=rate, act_cfg=self.act_cfg, deploy=deploy)
+                    RepMLPBlock(
+                        i,
+                        sizes,
+                        drop_path=rate,
+                        act_cfg=self.act_cfg,
+                        lean=lean,
+                        deploy=deploy,
+                    )
                     for rate in rates[i]
                 )
             )
@@ -471,21 +517,13 @@ class RepMLPNet(MLPBackbone):
         parts: dict[str, Any] = {'stem': self.stem}
         parts |= {f'downsamples.{i}': part for i, part in enumerate(self.downsamples)}
         for name, part in parts.items():
-            weight, bias = fuse_norm_after(part.conv.weight, None, *_affine(part.norm))
+            weight, bias = fuse_norm_after(part.conv.weight, None, *affine_of(part.norm))
             state[f'{name}.conv.weight'], state[f'{name}.conv.bias'] = weight, bias
-        blocks = [
-            (f'stages.{i}.{j}', b) for i, s in enumerate(self.stages) for j, b in enumerate(s)
-        ]
-        for name, block in blocks:
-            state |= {f'{name}.{k}': v for k, v in block.deploy_state().items()}
+        state |= self.deployed_blocks()
         branches = len(self.arch.kernels)
         return state, (
             f'the norms of {len(parts)} embeddings into their convolutions',
             f'{branches} local branches and {branches + 1} norms into the matrices of each of '
-            f'{len(blocks)} channel perceptrons',
-            f'3 norms into the 2 convolutions of each of {len(blocks)} channel MLPs',
+            f'{self.num_blocks} channel perceptrons',
+            f'3 norms into the 2 convolutions of each of {self.num_blocks} channel MLPs',
         )
-
-
-def _affine(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    return norm_affine(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)

@@ -29,7 +29,10 @@ import torch
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmwave.models.layers import Affine, LinearMLP, TokenLinear
+from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
+from mmwave.models.layers import Affine, LinearMLP, TokenLinear, affine_of
+from mmwave.models.layers.channel_mlp import added, mlp_deployed
+from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
@@ -82,22 +85,50 @@ ARCHS: Mapping[str, ResMLPArch] = MappingProxyType(
 class ResMLPBlock(nn.Module):
     """Token mixing and channel mixing, each behind an affine layer, weighed, beside a shortcut."""
 
-    def __init__(self, arch: ResMLPArch, *, drop_path: float, act_cfg: dict) -> None:
+    def __init__(
+        self, arch: ResMLPArch, *, drop_path: float, act_cfg: dict, lean: bool, deploy: bool
+    ) -> None:
         super().__init__()
         dim, positions = arch.dim, arch.grid[0] * arch.grid[1]
+        self.run, self.deploy = runner(lean and not deploy), deploy
         self.norm1 = Affine(dim, channels_last=True)
         self.tokens = TokenLinear(positions, positions)
         self.scale1 = nn.Parameter(torch.full((dim,), arch.scale_init))
-        self.norm2 = Affine(dim, channels_last=True)
+        self.norm2 = nn.Identity() if deploy else Affine(dim, channels_last=True)
         self.mlp = LinearMLP(dim, arch.mlp_ratio * dim, dim, act_cfg)
-        self.scale2 = nn.Parameter(torch.full((dim,), arch.scale_init))
+        self.scale2 = None if deploy else nn.Parameter(torch.full((dim,), arch.scale_init))
         self.drop_path = DropPath(drop_path) if drop_path else None
         self.apply(init_linear)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        branch = self.scale1 * grid.mixed(self.norm1(x), self.tokens)
+        if self.deploy:
+            x = torch.addcmul(x, grid.mixed(self.norm1(x), self.tokens), self.scale1)
+            return added(mlp_deployed(x, self.mlp.fc1, self.mlp.act, self.mlp.fc2), x)
+
+        def prepare(x: Tensor) -> Tensor:
+            return grid.trained(self.norm1(x)).flatten(1, 2)
+
+        def mix(tokens: Tensor) -> Tensor:
+            return grid.back(self.tokens(tokens).unflatten(1, grid.window))
+
+        branch = self.scale1 * self.run(mix, prepare, x, modules=(self.norm1,))
         x = x + grid.dropped(branch, self.drop_path)
-        return x + grid.dropped(self.scale2 * self.mlp(self.norm2(x)), self.drop_path)
+        hidden = self.run(self.mlp.fc1, self.norm2, x)
+        branch = self.scale2 * self.run(self.mlp.fc2, self.mlp.act, hidden)
+        return x + grid.dropped(branch, self.drop_path)
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The deploy form's tensors, computed from this train form's."""
+        gone = ('norm2.', 'scale2')
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith(gone)}
+        first, second = self.mlp.fc1, self.mlp.fc2
+        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
+            first.weight, first.bias, *affine_of(self.norm2)
+        )
+        state['mlp.fc2.weight'], state['mlp.fc2.bias'] = fuse_norm_after(
+            second.weight, second.bias, self.scale2, torch.zeros_like(self.scale2)
+        )
+        return state
 
 
 @MODELS.register_module()
@@ -116,6 +147,10 @@ class ResMLP(PlainBackbone):
         in_channels: channels of the images.
         out_indices: stages to output, increasing; negative ones count from the last.
         grid_mode: ``'window'``, ``'resize'`` or ``'strict'``; see :class:`GridBackbone`.
+        lean: in training, keep inputs of norms and activations and compute their results again in
+            the backward pass: the same gradients, with less memory.
+        deploy: build the deploy form: affine layers and scales folded into the channel MLPs. It
+            is for inference and takes the weights that :func:`mmwave.deploy.to_deploy` makes.
         drop_path_rate: probability to drop a block's branch in training, the same for all blocks.
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm in eval mode during training; ResMLP has none.
@@ -132,6 +167,8 @@ class ResMLP(PlainBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    kept_settings = (*PlainBackbone.kept_settings, 'grid_mode')
+    form_marks = ('.tokens.weight', '.scale2')
 
     def __init__(
         self,
@@ -140,6 +177,8 @@ class ResMLP(PlainBackbone):
         in_channels: int = 3,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         grid_mode: GridMode = 'window',
+        lean: bool = True,
+        deploy: bool = False,
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
         norm_eval: bool = False,
@@ -156,7 +195,9 @@ class ResMLP(PlainBackbone):
             grid=sizes.grid,
             depths=sizes.depths,
             in_channels=in_channels,
-            block=lambda _: ResMLPBlock(sizes, drop_path=drop_path_rate, act_cfg=act_cfg),
+            block=lambda _: ResMLPBlock(
+                sizes, drop_path=drop_path_rate, act_cfg=act_cfg, lean=lean, deploy=deploy
+            ),
             norm=partial(Affine, sizes.dim, channels_last=True),
             grid_mode=grid_mode,
             out_indices=out_indices,
@@ -164,6 +205,15 @@ class ResMLP(PlainBackbone):
             norm_eval=norm_eval,
             with_cp=with_cp,
             init_cfg=init_cfg,
+            lean=lean,
+            deploy=deploy,
         )
         self.arch = sizes
         self.act_cfg = act_cfg
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        others = {k: v for k, v in self.state_dict().items() if not k.startswith('stages.')}
+        return others | self.deployed_blocks(), (
+            f'the affine layer in front and the scale behind into the channel MLP of each of '
+            f'{self.num_blocks} blocks',
+        )

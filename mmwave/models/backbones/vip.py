@@ -22,15 +22,21 @@ norm; images of any size, see ``grid_mode``. Published weights, converted by
 ``tools/convert_checkpoint.py``, give the same outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmwave.models.layers import ConvEmbed, LinearMLP
+from mmwave.deploy.fuse import fuse_norm_before
+from mmwave.models.layers import ConvEmbed, LinearMLP, affine_of
+from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
+from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
@@ -117,28 +123,86 @@ class PermuteMLP(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        h, w, c = self._along(x, grid, 1), self._along(x, grid, 2), self.channel(x)
+        return self.blend(*self.project(x, grid), grid)
+
+    def project(
+        self, x: Tensor, grid: TokenGrid, run: Callable[..., Any] = keep
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The height, width and channel branches, each as large as ``x``.
+
+        ``run`` is how they are run, see :func:`mmwave.models.layers.lean.runner`.
+        """
+        h, w = (self._along(x, grid, axis, run) for axis in (1, 2))
+        return h, w, self.channel(x)
+
+    def blend(
+        self, h: Tensor, w: Tensor, c: Tensor, grid: TokenGrid, run: Callable[..., Any] = keep
+    ) -> Tensor:
+        """Sum the branches with weights per image and channel that add up to one."""
         # The release lays the three weights of a channel side by side: (N, C * 3).
         weights = self.reweight(grid.mean(h + w + c)).unflatten(1, (-1, 3)).softmax(dim=2)
-        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(dim=2))
-        return self.proj(h * weight_h + w * weight_w + c * weight_c)
 
-    def _along(self, x: Tensor, grid: TokenGrid, axis: int) -> Tensor:
+        def weighted(h: Tensor, w: Tensor, c: Tensor, weights: Tensor) -> Tensor:
+            weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(2))
+            return h * weight_h + w * weight_w + c * weight_c
+
+        return run(self.proj, weighted, h, w, c, weights)
+
+    def _along(self, x: Tensor, grid: TokenGrid, axis: int, run: Callable[..., Any]) -> Tensor:
         """The height (axis 1) or width (axis 2) branch."""
         side = grid.window[axis - 1]
-        # Segments of C / side channels: channel = segment * (C / side) + its place in it.
-        x = grid.trained(x, axes=(axis,)).unflatten(3, (-1, x.shape[3] // side))
-        x = x.transpose(axis, 3)  # positions of the axis and channels of a segment side by side
-        layer = self.height if axis == 1 else self.width
-        mixed = layer(x.flatten(3)).view(x.shape).transpose(axis, 3)
-        return grid.back(mixed.flatten(3), axes=(axis,))
+
+        def segments(x: Tensor) -> Tensor:
+            # Segments of C / side channels: channel = segment * (C / side) + its place in it.
+            return swapped(grid.trained(x, axes=(axis,)).unflatten(3, (side, -1)), axis)
+
+        mixed = run(self.height if axis == 1 else self.width, segments, x)
+        return grid.back(swapped(mixed.unflatten(3, (side, -1)), axis), axes=(axis,))
+
+
+def swapped(x: Tensor, axis: int) -> Tensor:
+    """Segments (M, H, W, S, C / S) with ``axis`` and S exchanged, the last two then joined.
+
+    On the way in positions of the axis and channels of a segment come to lie side by side.
+    """
+    if spare(x):
+        # A segment is a few values: as fewer wider ones it is copied in half the time.
+        for wide in (torch.int64, torch.int32):
+            if x.shape[4] * x.element_size() % wide.itemsize == 0:
+                moved = x.contiguous().view(wide).transpose(axis, 3).contiguous()
+                return moved.flatten(3).view(x.dtype)
+    return x.transpose(axis, 3).flatten(3)
+
+
+class FusedPermuteMLP(PermuteMLP):
+    """The deploy form; the blend's weights are laid (N, 3 * C)."""
+
+    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
+        h, w, c = self.project(x, grid)
+        total = h + w
+        total = total.add_(c) if spare(total, c) else total + c
+        weights = self.reweight(grid.mean(total)).unflatten(1, (3, -1)).softmax(dim=1)
+        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(dim=1))
+        if spare(c, h, w, weights):
+            blended = c.mul_(weight_c).addcmul_(h, weight_h).addcmul_(w, weight_w)
+        else:
+            blended = h * weight_h + w * weight_w + c * weight_c
+        return self.proj(blended)
 
 
 class ViPBlock(nn.Module):
     """Permute-MLP and channel MLP, each behind a norm and beside a shortcut."""
 
-    def __init__(self, channels: int, mlp_ratio: int, drop_path: float, act_cfg: dict) -> None:
+    def __init__(
+        self,
+        channels: int,
+        mlp_ratio: int,
+        drop_path: float,
+        act_cfg: dict,
+        lean: bool = True,
+    ) -> None:
         super().__init__()
+        self.run = runner(lean)
         self.norm1 = nn.LayerNorm(channels)
         self.mixer = PermuteMLP(channels, act_cfg)
         self.norm2 = nn.LayerNorm(channels)
@@ -147,8 +211,40 @@ class ViPBlock(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        x = x + grid.dropped(self.mixer(self.norm1(x), grid), self.drop_path)
-        return x + grid.dropped(self.mlp(self.norm2(x)), self.drop_path)
+        run, mixer, mlp = self.run, self.mixer, self.mlp
+        branches = run(lambda normed: mixer.project(normed, grid, run), self.norm1, x)
+        x = x + grid.dropped(mixer.blend(*branches, grid, run), self.drop_path)
+        branch = run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x))
+        return x + grid.dropped(branch, self.drop_path)
+
+    def deploy_state(self) -> dict[str, Tensor]:
+        """The tensors of :class:`FusedViPBlock` that compute the same."""
+        state = {k: v for k, v in self.named_parameters() if not k.startswith('norm2.')}
+        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
+            self.mlp.fc1.weight, self.mlp.fc1.bias, *affine_of(self.norm2)
+        )
+        for name in ('mixer.reweight.fc2.weight', 'mixer.reweight.fc2.bias'):
+            state[name] = state[name].unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
+        return state
+
+
+class FusedViPBlock(nn.Module):
+    """The block's deploy form.
+
+    The first norm keeps its scale: segments share a matrix, into which those of their channels do
+    not fold.
+    """
+
+    def __init__(self, channels: int, mlp_ratio: int, act_cfg: dict) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.mixer = FusedPermuteMLP(channels, act_cfg)
+        self.mlp = LinearMLP(channels, mlp_ratio * channels, channels, act_cfg)
+
+    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
+        x = added(self.mixer(self.norm1(x), grid), x)
+        mlp = self.mlp
+        return added(mlp_deployed(F.layer_norm(x, x.shape[3:]), mlp.fc1, mlp.act, mlp.fc2), x)
 
 
 class Transition(ConvEmbed):
@@ -184,6 +280,11 @@ class ViP(GridBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm in eval mode during training; ViP has none.
         with_cp: compute activations again in the backward pass instead of storing them.
+        lean: compute norms, activations and the blend again in the backward pass; see
+            :class:`MLPBackbone`.
+        deploy: build the deploy form: the channel MLPs' norms folded, results written over what is
+            not needed any more. It is for inference and takes the weights that
+            :func:`mmwave.deploy.to_deploy` makes.
         act_cfg: activation of the channel MLPs and the blend. Published: GELU.
         init_cfg: mmengine init config; see :class:`MLPBackbone`.
 
@@ -196,6 +297,8 @@ class ViP(GridBackbone):
 
     archs = ARCHS
     published = MappingProxyType({'act_cfg': dict(type='GELU')})
+    kept_settings = (*GridBackbone.kept_settings, 'grid_mode')
+    form_marks = ('.mixer.proj.weight', '.norm2.weight')
 
     def __init__(
         self,
@@ -208,6 +311,8 @@ class ViP(GridBackbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        lean: bool = True,
+        deploy: bool = False,
         act_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -221,6 +326,8 @@ class ViP(GridBackbone):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            lean=lean,
+            deploy=deploy,
             init_cfg=init_cfg,
         )
         self.arch = sizes
@@ -234,11 +341,20 @@ class ViP(GridBackbone):
         self.downsamples = nn.ModuleList(
             nn.Identity() if self._same(i) else Transition(dims[i - 1], dims[i]) for i in stages[1:]
         )
+
+        def block(dim: int, drop_path: float) -> nn.Module:
+            if deploy:
+                return FusedViPBlock(dim, sizes.mlp_ratio, self.act_cfg)
+            return ViPBlock(dim, sizes.mlp_ratio, drop_path, self.act_cfg, lean)
+
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(ViPBlock(dims[i], sizes.mlp_ratio, rate, self.act_cfg) for rate in rates[i])
-            )
-            for i in stages
+            nn.Sequential(*(block(dims[i], rate) for rate in rates[i])) for i in stages
         )
         self.out_norms = nn.ModuleDict({str(i): nn.LayerNorm(dims[i]) for i in self.out_indices})
         self.freeze()
+
+    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+        others = {k: v for k, v in self.state_dict().items() if not k.startswith('stages.')}
+        return others | self.deployed_blocks(), (
+            f'the norms in front of {self.num_blocks} channel MLPs into their first layers',
+        )

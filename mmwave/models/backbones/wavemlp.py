@@ -40,8 +40,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import Affine, ChannelMLP, ConvEmbed, LinearMLP, affine_of, build_norm
+from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.norm import NORMS
+from mmwave.models.layers.pointwise import PointwiseConv
 from mmwave.ops import phase_mix
 from mmwave.registry import MODELS
 
@@ -114,7 +116,7 @@ class PhaseEstimator(nn.Module):
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
         if kind == 'fc':
-            self.conv = nn.Conv2d(channels, channels, 1)
+            self.conv = PointwiseConv(channels, channels)
         else:
             self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.norm = build_norm('BN', channels)
@@ -133,19 +135,22 @@ class PhaseAwareTokenMixer(nn.Module):
 
     def __init__(self, channels: int, phase: str, act_cfg: dict) -> None:
         super().__init__()
-        self.amplitude_h = nn.Conv2d(channels, channels, 1, bias=False)
-        self.amplitude_w = nn.Conv2d(channels, channels, 1, bias=False)
-        self.channel = nn.Conv2d(channels, channels, 1, bias=False)
+        self.amplitude_h = PointwiseConv(channels, channels, bias=False)
+        self.amplitude_w = PointwiseConv(channels, channels, bias=False)
+        self.channel = PointwiseConv(channels, channels, bias=False)
         self.phase_h = PhaseEstimator(channels, phase)
         self.phase_w = PhaseEstimator(channels, phase)
         self.kernel_h = nn.Parameter(torch.empty(channels, 2, 1, TAPS))
         self.kernel_w = nn.Parameter(torch.empty(channels, 2, TAPS, 1))
         self.reweight = ChannelMLP(channels, channels // 4, 3 * channels, act_cfg)
-        self.proj = nn.Conv2d(channels, channels, 1)
+        self.proj = PointwiseConv(channels, channels)
         for kernel in (self.kernel_h, self.kernel_w):
             nn.init.kaiming_uniform_(
                 kernel, a=math.sqrt(5)
             )  # as torch fills a convolution's weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.mix(*self.project(x)))
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """All that is computed of a position by itself: five maps, phases not finished yet."""
@@ -275,7 +280,7 @@ class FusedTokenMixer(nn.Module):
         if self.phase == 'dw':
             split = x[..., self.halves].permute(0, 3, 1, 2)
             c_first = [self.phase_h(split), self.phase_w(split), *c_first]
-        relu = torch.relu if torch.is_grad_enabled() else torch.relu_
+        relu = torch.relu_ if spare(x) else torch.relu
         p_h, p_w, a_h, a_w = relu(c_first[0]), relu(c_first[1]), *c_first[2:]
         h, w, mean = phase_mix(a_h, p_h, a_w, p_w, self.kernel_h, self.kernel_w, split=True)
         logits = self.reweight(mean + c.mean(dim=(1, 2))).unflatten(1, (3, 1, 1, -1))
@@ -285,10 +290,10 @@ class FusedTokenMixer(nn.Module):
 
 def _weighted(maps: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """The sum of maps with a weight each, in the memory of the first where no gradient needs it."""
-    keep = torch.is_grad_enabled()
-    total = maps[0] * weights[0] if keep else maps[0].mul_(weights[0])
+    over = spare(maps[0], *maps, *weights)
+    total = maps[0].mul_(weights[0]) if over else maps[0] * weights[0]
     for x, weight in zip(maps[1:], weights[1:], strict=True):
-        total = torch.addcmul(total, x, weight) if keep else total.addcmul_(x, weight)
+        total = total.addcmul_(x, weight) if over else total + x * weight
     return total
 
 
@@ -309,8 +314,9 @@ class FusedWaveBlock(nn.Module):
         return nn.Identity() if arch.norm == 'BN' else nn.GroupNorm(1, channels, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.mixer(self.affine1(_channels_first(self.norm1, x)))
-        return x + self.mlp(_channels_first(self.norm2, x))
+        x = added(self.mixer(self.affine1(_channels_first(self.norm1, x))), x)
+        mlp = self.mlp
+        return added(mlp_deployed(_channels_first(self.norm2, x), mlp.fc1, mlp.act, mlp.fc2), x)
 
 
 def _channels_first(module: nn.Module, x: Tensor) -> Tensor:
@@ -415,9 +421,8 @@ class WaveMLP(MLPBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        return super().forward(
-            x.contiguous(memory_format=torch.channels_last) if self.deploy else x
-        )
+        # Channels last in memory, where a map is a matrix for all that mixes channels alone.
+        return super().forward(x.contiguous(memory_format=torch.channels_last))
 
     def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
         if not self.deploy:
@@ -437,15 +442,11 @@ class WaveMLP(MLPBackbone):
             elif self.arch.stem_norm:
                 state |= {f'{name}.norm.{k}': v for k, v in part.norm.state_dict().items()}
             state[f'{name}.conv.weight'], state[f'{name}.conv.bias'] = weight, bias
-        blocks = [
-            (f'stages.{i}.{j}', b) for i, s in enumerate(self.stages) for j, b in enumerate(s)
-        ]
-        for name, block in blocks:
-            state |= {f'{name}.{k}': v for k, v in block.deploy_state().items()}
+        state |= self.deployed_blocks()
         merged = 5 if self.arch.phase == 'fc' else 3
         lines = (
-            f'{merged} projections of each of {len(blocks)} token mixers into one, with its norms',
-            f'the norms in front of {len(blocks)} channel MLPs into their first layers',
+            f'{merged} projections of each of {self.num_blocks} token mixers into one, with norms',
+            f'the norms in front of {self.num_blocks} channel MLPs into their first layers',
         )
         return state, lines if not folded else (
             f'the norms of {folded} embeddings into their convolutions',

@@ -3,8 +3,15 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
+import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
+
+from .windows import any_size
+
+ROWS = 1024
+"""Positions that :func:`mlp_deployed` takes at a time on the CPU."""
 
 
 class ChannelMLP(nn.Module):
@@ -36,3 +43,50 @@ class LinearMLP(ChannelMLP):
     """The same on the last axis: (..., C_in) -> (..., C_out)."""
 
     layer = nn.Linear
+
+
+def spare(x: Tensor, *others: Tensor) -> bool:
+    """Whether results of ``x``, which nobody else holds, and ``others`` may be written over it.
+
+    That is where no graph is recorded, by autograd or by a compiler, and no type is promoted. It
+    is for deploy forms: what :func:`lean` calls sees no graph, yet its inputs are kept.
+    """
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or any_size()
+    return not recorded and all(other.dtype == x.dtype for other in others)
+
+
+def added(branch: Tensor, x: Tensor) -> Tensor:
+    """``x + branch``, over ``branch`` where it is :func:`spare`."""
+    return branch.add_(x) if spare(branch, x) else x + branch
+
+
+def activated(act: nn.Module, x: Tensor) -> Tensor:
+    """``act(x)``, over ``x`` where it is :func:`spare` and ``act`` a GELU.
+
+    A large result in new memory costs several times its arithmetic on a CPU.
+    """
+    if type(act) is nn.GELU and spare(x):
+        return torch.ops.aten.gelu_(x, approximate=act.approximate)
+    return act(x)
+
+
+def mlp_deployed(x: Tensor, fc1: nn.Module, act: nn.Module, fc2: nn.Module) -> Tensor:
+    """``fc2(act(fc1(x)))`` in a deploy form: (..., C_in) -> (..., C_out).
+
+    On a CPU some positions at a time, so that what lies between stays in the cache.
+
+    Args:
+        x: channels on the last axis, whatever the layers are.
+        fc1: a linear layer or a 1 x 1 convolution.
+        act: the activation between.
+        fc2: as ``fc1``.
+    """
+
+    def mlp(rows: Tensor) -> Tensor:
+        hidden = activated(act, F.linear(rows, fc1.weight.flatten(1), fc1.bias))
+        return F.linear(hidden, fc2.weight.flatten(1), fc2.bias)
+
+    if x.device.type != 'cpu' or not spare(x) or x.shape[:-1].numel() <= ROWS:
+        return mlp(x)
+    rows = x.reshape(-1, x.shape[-1])
+    return torch.cat([mlp(part) for part in rows.split(ROWS)]).view(*x.shape[:-1], -1)

@@ -53,8 +53,9 @@ def lean(
     modules = tuple(modules)
     parameters = [p for module in modules for p in module.parameters()]
     needed = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
-    # A compiler decides for itself what to keep.
-    if not needed or not _allowed or torch.compiler.is_compiling() or inputs[0].is_meta:
+    # A compiler decides for itself what to keep, a traced graph keeps nothing.
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not needed or not _allowed or recorded or inputs[0].is_meta:
         return product(prepare(*inputs))
     segment = _Segment(prepare, modules, inputs)
     prepared = _Prepared.apply(segment, *inputs, *parameters)

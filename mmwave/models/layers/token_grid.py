@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .windows import join
+from .windows import any_size, counts, join
 
 
 def resampling(source: int, target: int, like: Tensor) -> Tensor:
@@ -148,7 +148,9 @@ class ResizedTokens(TokenGrid):
 
         def matrices(sources: tuple[int, int], targets: tuple[int, int]) -> tuple:
             pairs = zip(sources, targets, strict=True)
-            return tuple(None if s == t else resampling(s, t, like) for s, t in pairs)
+            return tuple(
+                None if not any_size(s, t) and s == t else resampling(s, t, like) for s, t in pairs
+            )
 
         return cls(size, window, matrices(size, window), matrices(window, size))
 
@@ -165,8 +167,8 @@ class ResizedTokens(TokenGrid):
         return factors[:, None, None]
 
     def even(self, x: Tensor) -> Tensor:
-        height, width = self.size
-        return F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        (height, width), (rows, columns) = self.size, counts(self.size, (2, 2))
+        return F.pad(x, (0, 0, 0, 2 * columns - width, 0, 2 * rows - height))
 
     def whole(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)

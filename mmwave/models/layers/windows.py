@@ -18,15 +18,34 @@ from torch import Tensor
 from mmwave.structures import SizeConstraint
 
 
-def any_size() -> bool:
-    """Whether a graph is being recorded that is to hold for every image size."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+def any_size(*sides: int) -> bool:
+    """Whether a graph is being recorded that is to hold for other lengths of ``sides`` too.
+
+    Without any: whether a graph is being recorded. Questions about a length that is left open make
+    ``torch.compile`` record one more graph for the other answer, so none is asked where this holds.
+    """
+    if torch.jit.is_tracing():
+        return True
+    if not torch.compiler.is_compiling():  # that is so in torch.export as well
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return len(sides) == 0 or any(not has_static_value(side) for side in sides)
+
+
+def one_size(side: int) -> int:
+    """``side`` as the number that a graph of ``torch.compile`` holds for: others need their own."""
+    if not torch.compiler.is_compiling():
+        return side
+    from torch.fx.experimental.symbolic_shapes import guard_scalar
+
+    return guard_scalar(side)
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, C, H, W) -> (N, C, *size): zeros added, or positions cut off, below and on the right."""
     height, width = x.shape[2:]
-    if not any_size() and (height, width) == tuple(size):
+    if not any_size(height, width, *size) and (height, width) == tuple(size):
         return x
     return F.pad(x, (0, size[1] - width, 0, size[0] - height))
 
@@ -54,10 +73,11 @@ def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None
     (n, c, *size), (h, w) = x.shape, window
     rows, columns = shape or counts((size[0], size[1]), window)
     x = resize(x, (rows * h, columns * w))
-    if any_size():
-        # One axis after the other, so that no tensor has an axis of rows or columns alone: graphs
-        # tell a length of one from others, and a map has one window here and several there.
-        x = _filled(x.permute(0, 2, 3, 1)).view(n * rows, h, columns * w, c).transpose(1, 2)
+    if any_size(rows, columns):
+        # One axis after the other, and never rows or columns as an axis of their own: graphs tell a
+        # length of one from others, and a map has one window here and several there.
+        x = _filled(x).view(n * c * rows, h, columns * w).transpose(1, 2)
+        x = _filled(x).view(n, c, rows * columns * w * h).transpose(1, 2)
         return _filled(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
     x = x.reshape(n, c, rows, h, columns, w)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(n * rows * columns, c, h, w)
@@ -67,10 +87,11 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
     """Windows (N * rows * columns, C, h, w) -> the map (N, C, *size) that they were cut of."""
     _, c, h, w = windows.shape
     rows, columns = shape or counts(size, (h, w))
-    if any_size():  # as in cut
-        bands = windows.shape[0] // columns
-        x = _filled(windows.permute(0, 3, 2, 1)).view(bands, columns * w, h, c).transpose(1, 2)
-        x = _filled(x).view(bands // rows, rows * h, columns * w, c).permute(0, 3, 1, 2)
+    if any_size(rows, columns):  # as in cut
+        n = windows.shape[0] // (rows * columns)
+        x = _filled(windows.permute(0, 3, 2, 1)).view(n, rows * columns * w * h, c).transpose(1, 2)
+        x = _filled(x).view(n * c * rows, columns * w, h).transpose(1, 2)
+        x = _filled(x).view(n, c, rows * h, columns * w)
     else:
         x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(-1, c, rows * h, columns * w)
@@ -122,8 +143,8 @@ class MapGrid:
 
     def even(self, x: Tensor) -> Tensor:
         """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
-        height, width = self.size
-        return resize(x, (height + height % 2, width + width % 2))
+        rows, columns = counts(self.size, (2, 2))
+        return resize(x, (2 * rows, 2 * columns))
 
     def whole(self, x: Tensor) -> Tensor:
         """The stage's own form -> (N, C, H, W)."""
@@ -162,4 +183,5 @@ def mask_of(
     size: tuple[int, int], window: tuple[int, int], shape: tuple[int, int], like: Tensor
 ) -> Tensor:
     """(T, 1, h, w) of 1 where the windows of a map lie on it and 0 outside, as ``like``."""
-    return cut(like.new_ones(1, 1, *size), window, shape)
+    channels = 2 if any_size(*size) else 1  # for cut to have more than rows on an axis
+    return cut(like.new_ones(1, channels, *size), window, shape)[:, :1]

@@ -6,8 +6,10 @@ from ..backend import select
 from .cpp import phase_mix_cpp
 from .halves import phase_mix_halves
 from .reference import phase_mix_reference
+from .triton import phase_mix_triton
 
 _IMPLEMENTATIONS = {
+    'triton': phase_mix_triton,
     'cpp': phase_mix_cpp,
     'torch': phase_mix_halves,
     'reference': phase_mix_reference,

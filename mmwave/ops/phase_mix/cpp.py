@@ -1,4 +1,4 @@
-"""``phase_mix`` on the CPU by a kernel in C++, for inference; built once, where it is asked for."""
+"""``phase_mix`` on the CPU by a kernel in C++, which is built once, where it is asked for."""
 
 import functools
 import hashlib
@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..backend import current_backend
 
 SOURCE = Path(__file__).with_name('phase_mix.cpp')
 # Not -ffast-math: infinities and what is no number must come out as such.
@@ -20,6 +23,9 @@ FLAGS = (
     *('-fno-math-errno', '-fno-trapping-math', '-fno-signed-zeros'),
 )
 DTYPES = (torch.float32, torch.bfloat16)
+
+_ready: bool | None = None
+"""Whether the kernel is loaded; None before it was looked for."""
 
 
 def build() -> Path:
@@ -34,6 +40,7 @@ def build() -> Path:
     Raises:
         RuntimeError: where it cannot be compiled; the message is the compiler's.
     """
+    global _ready
     library = _library()
     if not library.exists():
         from torch.utils.cpp_extension import load
@@ -57,6 +64,7 @@ def build() -> Path:
         shutil.copyfile(folder / library.name, whole)
         whole.replace(library)
     _load(library)
+    _ready = True
     return library
 
 
@@ -79,21 +87,27 @@ def is_built() -> bool:
 
 @functools.cache
 def _library() -> Path:
-    from torch.utils.cpp_extension import get_default_build_root
-
+    # As torch's own extensions, whose module would look for a CUDA toolkit and say so.
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    root = os.environ.get('TORCH_EXTENSIONS_DIR') or Path(cache) / 'torch_extensions'
     cpu = Path('/proc/cpuinfo')
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     features = next((line for line in lines if line.startswith(('flags', 'Features'))), '')
     known = (SOURCE.read_text(), torch.__version__, platform.machine(), features, *FLAGS)
     name = f'mmwave_phase_mix_{hashlib.sha256(repr(known).encode()).hexdigest()[:12]}'
-    return Path(get_default_build_root()) / name / f'{name}.so'
+    return Path(root).expanduser() / name / f'{name}.so'
 
 
 @functools.cache
 def _load(library: Path) -> None:
+    # One that was just compiled is loaded already.
     if not hasattr(torch.ops.mmwave_cpp, 'phase_mix'):
-        torch.ops.load_library(str(library))
+        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     torch.library.register_fake('mmwave_cpp::phase_mix', _fake)
+    torch.library.register_fake('mmwave_cpp::phase_mix_backward', _fake_backward)
+    torch.library.register_autograd(
+        'mmwave_cpp::phase_mix', _backward, setup_context=_setup_context
+    )
 
 
 def _fake(
@@ -108,6 +122,24 @@ def _fake(
     n, c, h, w = amplitude_h.shape
     maps = [amplitude_h.new_empty(n, h, w, c).permute(0, 3, 1, 2) for _ in range(2)]
     return maps[0], maps[1], amplitude_h.new_empty(n, c)
+
+
+def _fake_backward(*tensors: Any) -> tuple[Tensor, ...]:
+    *_, like, _, _, _, kernel_h, kernel_w, _ = tensors
+    n, c, h, w = like.shape
+    maps = [like.new_empty(n, h, w, c).permute(0, 3, 1, 2) for _ in range(4)]
+    return *maps, torch.empty_like(kernel_h), torch.empty_like(kernel_w)
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+    *tensors, ctx.split = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, g_h: Tensor, g_w: Tensor, g_mean: Tensor) -> tuple:
+    tensors = ctx.saved_tensors
+    found = torch.ops.mmwave_cpp.phase_mix_backward(g_h, g_w, g_mean, *tensors, ctx.split)
+    return *found, None
 
 
 def phase_mix_cpp(
@@ -127,29 +159,31 @@ def phase_mix_cpp(
 
 
 def _unsupported(amplitude_h: Tensor, *others: Tensor) -> str:
-    maps = (amplitude_h, *others[:3])
-    if any(t.device.type != 'cpu' for t in (*maps, *others[3:])):
+    maps, kernels = (amplitude_h, *others[:3]), others[3:]
+    if any(t.device.type != 'cpu' for t in (*maps, *kernels)):
         return 'it runs on the CPU'
-    if amplitude_h.dtype not in DTYPES or any(t.dtype != amplitude_h.dtype for t in others):
-        return f'it takes tensors of one type of {", ".join(map(str, DTYPES))}'
+    wrong = any(t.dtype != amplitude_h.dtype for t in maps) or any(
+        t.dtype not in DTYPES for t in (amplitude_h, *kernels)
+    )
+    if wrong:
+        return f'it takes maps of one type of {", ".join(map(str, DTYPES))}'
     if amplitude_h.shape[1] % 2:
         return f'{amplitude_h.shape[1]} channels cannot be halved'
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (amplitude_h, *others)):
-        return 'it has no gradients'
     if any(t.stride(1) != 1 for t in maps):
         return 'channels of a position must lie side by side (channels_last)'
-    return _missing()
+    return '' if _is_ready() else 'it is not built: see mmwave.ops.phase_mix.cpp.build'
 
 
-# A compiler takes the answer as it is: what it looks at are files.
-@torch.compiler.assume_constant_result
-def _missing() -> str:
-    from ..backend import current_backend
-
-    if current_backend() == 'cpp' or is_built():
+def _is_ready() -> bool:
+    """Whether the kernel is loaded; looked for once, so that a process computes alike all along."""
+    global _ready
+    if torch.compiler.is_compiling():
+        return _ready is True
+    if current_backend() == 'cpp' or (_ready is None and is_built()):
         build()
-        return ''
-    return 'it is not built: see mmwave.ops.phase_mix.cpp.build'
+    elif _ready is None:
+        _ready = False
+    return _ready is True
 
 
 phase_mix_cpp.unsupported = _unsupported  # type: ignore[attr-defined]

@@ -58,10 +58,11 @@ inline void cos_sin(float x, float& c, float& s) {
   s = (quarter & 2) ? -b : b;
 }
 
-// Real and imaginary parts of one position, C of each: those of even channels, then those of odd ones.
+// Real and imaginary parts of one position, C of each: those of even channels, then those of odd ones;
+// cosines and sines alike, where they are asked for.
 // In the amplitudes and phases a half begins `start` behind the other, and goes on in steps of `step`.
 template <typename T, int64_t step>
-inline void unfold(const T* amplitude, const T* phase, int64_t start, float* real, float* imag, int64_t channels) {
+inline void unfold(const T* amplitude, const T* phase, int64_t start, float* wave, float* turned, int64_t channels) {
   const int64_t half = channels / 2;
   for (int64_t second = 0; second < 2; ++second) {
     const T* a = amplitude + second * start;
@@ -70,8 +71,13 @@ inline void unfold(const T* amplitude, const T* phase, int64_t start, float* rea
       float cosine, sine;
       cos_sin(widen(p[g * step]), cosine, sine);
       const float wide = widen(a[g * step]);
-      real[second * half + g] = wide * cosine;
-      imag[second * half + g] = wide * sine;
+      const int64_t at = second * half + g;
+      wave[at] = wide * cosine;
+      wave[channels + at] = wide * sine;
+      if (turned) {
+        turned[at] = cosine;
+        turned[channels + at] = sine;
+      }
     }
   }
 }
@@ -100,6 +106,55 @@ inline void mix(const float* const* waves, const float* kernel, int64_t taps, in
   for (int64_t g = 0; g < channels; ++g) {
     narrow(sum[g], out[g]);
     total[g] += sum[g];
+  }
+}
+
+// The same backwards, of one position: gradients of the parts of this position, which went into K
+// outputs, and what the outputs' gradients of this position add to those of the kernel, of the K
+// positions that went into it. gradients[t] is of the output that saw this position by tap t.
+inline void unmix(const float* const* gradients, const float* const* waves, const float* gradient, const float* kernel,
+                  int64_t taps, int64_t channels, float* back, float* kernel_sum) {
+  const int64_t half = channels / 2;
+  for (int64_t i = 0; i < 2 * channels; ++i) back[i] = 0;
+  for (int64_t t = 0; t < taps; ++t) {
+    const int64_t row = t * 2 * channels;
+    for (int64_t part = 0; part < 2; ++part) {
+      const int64_t at = row + part * half;
+      float* even = back + part * channels;
+      float* odd = even + half;
+      if (const float* g = gradients[t]) {
+        g += part * half;
+        const float* a = kernel + at;
+        const float* b = kernel + at + channels;
+        for (int64_t c = 0; c < half; ++c) even[c] += a[c] * g[c];
+        for (int64_t c = 0; c < half; ++c) odd[c] += b[c] * g[c];
+      }
+      if (const float* wave = waves[t]) {
+        wave += part * channels;
+        const float* g = gradient + part * half;
+        float* a = kernel_sum + at;
+        float* b = kernel_sum + at + channels;
+        for (int64_t c = 0; c < half; ++c) a[c] += g[c] * wave[c];
+        for (int64_t c = 0; c < half; ++c) b[c] += g[c] * wave[half + c];
+      }
+    }
+  }
+}
+
+// From gradients of the parts of one position to those of its amplitudes and phases.
+template <typename T, int64_t step>
+inline void refold(const float* back, const float* wave, const float* turned, int64_t start, T* amplitude, T* phase,
+                   int64_t channels) {
+  const int64_t half = channels / 2;
+  for (int64_t second = 0; second < 2; ++second) {
+    const int64_t at = second * half;
+    T* a = amplitude + second * start;
+    T* p = phase + second * start;
+    for (int64_t g = 0; g < half; ++g) {
+      const float real = back[at + g], imag = back[channels + at + g];
+      narrow(real * turned[at + g] + imag * turned[channels + at + g], a[g * step]);
+      narrow(imag * wave[at + g] - real * wave[channels + at + g], p[g * step]);
+    }
   }
 }
 
@@ -137,9 +192,9 @@ void along(const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, b
           const T* from_a = a + offset(amplitude, z);
           const T* from_p = p + offset(phase, z);
           if (split) {
-            unfold<T, 1>(from_a, from_p, m.c / 2, slot, slot + m.c, m.c);
+            unfold<T, 1>(from_a, from_p, m.c / 2, slot, nullptr, m.c);
           } else {
-            unfold<T, 2>(from_a, from_p, 1, slot, slot + m.c, m.c);
+            unfold<T, 2>(from_a, from_p, 1, slot, nullptr, m.c);
           }
         }
         const int64_t centre = z - reach;
@@ -154,31 +209,126 @@ void along(const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, b
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Tensor& phase_h, const Tensor& amplitude_w,
-                                             const Tensor& phase_w, const Tensor& kernel_h, const Tensor& kernel_w,
-                                             bool split) {
-  const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
-  // (C, 2, taps) -> (taps, 2, C), where a tap's weights of all channels lie side by side.
-  auto laid = [&](const Tensor& kernel) {
-    return kernel.reshape({c, 2, -1}).permute({2, 1, 0}).to(at::kFloat).contiguous();
-  };
-  auto fresh = [&] { return at::empty({n, h, w, c}, amplitude_h.options()).permute({0, 3, 1, 2}); };
-  Tensor out_h = fresh(), out_w = fresh();
-  const auto wide = amplitude_h.options().dtype(at::kDouble);
-  Tensor totals_h = at::zeros({n, h, c}, wide), totals_w = at::zeros({n, w, c}, wide);
-  const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
-  auto run = [&](auto zero) {
-    using T = decltype(zero);
-    along<T>(amplitude_h, phase_h, k_h, split, out_h, totals_h, true);
-    along<T>(amplitude_w, phase_w, k_w, split, out_w, totals_w, false);
-  };
-  if (amplitude_h.scalar_type() == at::kFloat) {
+// Backwards along an axis. `shift` is what each position's gradient has on top, (N, C).
+template <typename T>
+void back_along(const Tensor& gradient, const Tensor& shift, const Tensor& amplitude, const Tensor& phase,
+                const Tensor& kernel, bool split, Tensor& to_amplitude, Tensor& to_phase, Tensor& partial,
+                bool along_width) {
+  const Map m{amplitude.size(0), amplitude.size(1), amplitude.size(2), amplitude.size(3)};
+  const int64_t taps = kernel.size(0), reach = taps / 2, c = m.c;
+  const int64_t length = along_width ? m.w : m.h, lines = along_width ? m.h : m.w;
+  const T* a = amplitude.const_data_ptr<T>();
+  const T* p = phase.const_data_ptr<T>();
+  const T* g = gradient.const_data_ptr<T>();
+  const float* k = kernel.const_data_ptr<float>();
+  const float* on_top = shift.const_data_ptr<float>();
+  T* out_a = to_amplitude.mutable_data_ptr<T>();
+  T* out_p = to_phase.mutable_data_ptr<T>();
+  float* sums = partial.mutable_data_ptr<float>();
+  at::parallel_for(0, m.n * lines, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> wave_ring(taps * 2 * c), turned_ring(taps * 2 * c), gradient_ring(taps * c), back(2 * c);
+    std::vector<const float*> waves(taps), gradients(taps);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t i = task / lines, line = task % lines;
+      float* kernel_sum = sums + task * taps * 2 * c;
+      auto offset = [&](const Tensor& x, int64_t z) { return along_width ? m.at(x, i, line, z) : m.at(x, i, z, line); };
+      for (int64_t z = 0; z < length + reach; ++z) {
+        if (z < length) {
+          float* wave = wave_ring.data() + (z % taps) * 2 * c;
+          float* turned = turned_ring.data() + (z % taps) * 2 * c;
+          const T* from_a = a + offset(amplitude, z);
+          const T* from_p = p + offset(phase, z);
+          if (split) {
+            unfold<T, 1>(from_a, from_p, c / 2, wave, turned, c);
+          } else {
+            unfold<T, 2>(from_a, from_p, 1, wave, turned, c);
+          }
+          float* into = gradient_ring.data() + (z % taps) * c;
+          const T* from_g = g + offset(gradient, z);
+          for (int64_t j = 0; j < c; ++j) into[j] = widen(from_g[j]) + on_top[i * c + j];
+        }
+        const int64_t centre = z - reach;
+        if (centre < 0) continue;
+        for (int64_t t = 0; t < taps; ++t) {
+          const int64_t from = centre + t - reach, to = centre + reach - t;
+          waves[t] = from >= 0 && from < length ? wave_ring.data() + (from % taps) * 2 * c : nullptr;
+          gradients[t] = to >= 0 && to < length ? gradient_ring.data() + (to % taps) * c : nullptr;
+        }
+        const int64_t slot = centre % taps;
+        unmix(gradients.data(), waves.data(), gradient_ring.data() + slot * c, k, taps, c, back.data(), kernel_sum);
+        const float* wave = wave_ring.data() + slot * 2 * c;
+        const float* turned = turned_ring.data() + slot * 2 * c;
+        T* into_a = out_a + offset(to_amplitude, centre);
+        T* into_p = out_p + offset(to_phase, centre);
+        if (split) {
+          refold<T, 1>(back.data(), wave, turned, c / 2, into_a, into_p, c);
+        } else {
+          refold<T, 2>(back.data(), wave, turned, 1, into_a, into_p, c);
+        }
+      }
+    }
+  });
+}
+
+// (C, 2, taps) -> (taps, 2, C), where a tap's weights of all channels lie side by side.
+Tensor laid(const Tensor& kernel) {
+  return kernel.reshape({kernel.size(0), 2, -1}).permute({2, 1, 0}).to(at::kFloat).contiguous();
+}
+
+// A map of the shape of `like` with channels last in memory.
+Tensor fresh(const Tensor& like) {
+  const auto& s = like.sizes();
+  return at::empty({s[0], s[2], s[3], s[1]}, like.options()).permute({0, 3, 1, 2});
+}
+
+template <typename F>
+void by_type(const Tensor& like, F run) {
+  if (like.scalar_type() == at::kFloat) {
     run(float{});
   } else {
     run(BFloat16{});
   }
+}
+
+std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Tensor& phase_h, const Tensor& amplitude_w,
+                                             const Tensor& phase_w, const Tensor& kernel_h, const Tensor& kernel_w,
+                                             bool split) {
+  const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
+  Tensor out_h = fresh(amplitude_h), out_w = fresh(amplitude_h);
+  const auto wide = amplitude_h.options().dtype(at::kDouble);
+  Tensor totals_h = at::zeros({n, h, c}, wide), totals_w = at::zeros({n, w, c}, wide);
+  const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
+  by_type(amplitude_h, [&](auto zero) {
+    using T = decltype(zero);
+    along<T>(amplitude_h, phase_h, k_h, split, out_h, totals_h, true);
+    along<T>(amplitude_w, phase_w, k_w, split, out_w, totals_w, false);
+  });
   Tensor mean = (totals_h.sum(1) + totals_w.sum(1)) / static_cast<double>(h * w);
   return {out_h, out_w, mean.to(amplitude_h.scalar_type())};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
+    const Tensor& gradient_h, const Tensor& gradient_w, const Tensor& gradient_mean, const Tensor& amplitude_h,
+    const Tensor& phase_h, const Tensor& amplitude_w, const Tensor& phase_w, const Tensor& kernel_h,
+    const Tensor& kernel_w, bool split) {
+  const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
+  const Tensor shift = (gradient_mean.to(at::kFloat) / static_cast<double>(h * w)).contiguous();
+  auto dense = [](const Tensor& x) { return x.contiguous(at::MemoryFormat::ChannelsLast); };
+  const Tensor g_h = dense(gradient_h), g_w = dense(gradient_w);
+  Tensor a_h = fresh(amplitude_h), p_h = fresh(amplitude_h), a_w = fresh(amplitude_h), p_w = fresh(amplitude_h);
+  const int64_t taps = kernel_h.size(3);
+  const auto floats = amplitude_h.options().dtype(at::kFloat);
+  Tensor sums_h = at::zeros({n * h, taps, 2, c}, floats), sums_w = at::zeros({n * w, taps, 2, c}, floats);
+  const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
+  by_type(amplitude_h, [&](auto zero) {
+    using T = decltype(zero);
+    back_along<T>(g_h, shift, amplitude_h, phase_h, k_h, split, a_h, p_h, sums_h, true);
+    back_along<T>(g_w, shift, amplitude_w, phase_w, k_w, split, a_w, p_w, sums_w, false);
+  });
+  auto of_kernel = [](const Tensor& sums, const Tensor& kernel) {
+    return sums.sum(0).permute({2, 1, 0}).reshape(kernel.sizes()).to(kernel.scalar_type());
+  };
+  return {a_h, p_h, a_w, p_w, of_kernel(sums_h, kernel_h), of_kernel(sums_w, kernel_w)};
 }
 
 }  // namespace
@@ -187,6 +337,13 @@ TORCH_LIBRARY(mmwave_cpp, library) {
   library.def(
       "phase_mix(Tensor amplitude_h, Tensor phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor "
       "kernel_w, bool split) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "phase_mix_backward(Tensor gradient_h, Tensor gradient_w, Tensor gradient_mean, Tensor amplitude_h, Tensor "
+      "phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor kernel_w, bool split) -> (Tensor, Tensor, "
+      "Tensor, Tensor, Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) { library.impl("phase_mix", &phase_mix); }
+TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) {
+  library.impl("phase_mix", &phase_mix);
+  library.impl("phase_mix_backward", &phase_mix_backward);
+}

@@ -12,7 +12,9 @@ def unfold_wave(amplitude: Tensor, phase: Tensor) -> Tensor:
 
 def in_order(x: Tensor) -> Tensor:
     """Channels 0, 2, 4, .., 1, 3, 5, .. of (N, C, H, W) -> 0, 1, 2, 3, .."""
-    return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+    n, channels, height, width = x.shape
+    halves = x.reshape(n, 2, channels // 2, height, width)
+    return halves.transpose(1, 2).reshape(x.shape)
 
 
 def phase_mix_reference(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmwave.analysis.memory import held_bytes
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
 from mmwave.deploy import to_deploy
@@ -502,3 +503,50 @@ def test_weights_of_another_window_are_refused(tmp_path):
     torch.save(dict(meta=meta, state_dict=state), path)
     with pytest.raises(ValueError, match=r'with arch=RepMLPNetArch\(.*\(64, 64\).*\(56, 56\)'):
         RepMLPNet('t224').load_pretrained(path)
+
+
+@pytest.mark.parametrize('arch', [NESTED, LOOSE, NESTED | dict(kernels=())])
+@pytest.mark.parametrize('size', [(64, 64), (100, 37)])
+@pytest.mark.parametrize('options', [{}, dict(norm_eval=True), dict(with_cp=True)])
+def test_lean_gives_the_same_bits(arch, size, options):
+    """Outputs, gradients and statistics; with statistics of maps that need padding, too."""
+    runs = []
+    for lean in (True, False):
+        model = tiny(arch, drop_path_rate=0.5, lean=lean, **options).float().train()
+        torch.manual_seed(5)  # for drop path
+        levels = model(images(2, 3, *size))
+        total(levels).backward()
+        gradients = {f'gradient of {k}': p.grad for k, p in model.named_parameters()}
+        runs.append(dict(enumerate(levels)) | dict(model.named_buffers()) | gradients)
+    got, wanted = runs
+    assert got.keys() == wanted.keys()
+    for key, tensor in wanted.items():
+        assert torch.equal(got[key], tensor), key
+        assert tensor.isfinite().all(), key
+
+
+def test_lean_under_autocast():
+    runs = []
+    for lean in (True, False):
+        model = tiny(lean=lean).float().train()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            levels = model(images(2, 3, 64, 64))
+        total(levels).backward()
+        runs.append((levels, [p.grad for p in model.parameters()]))
+    (got, got_gradients), (wanted, gradients) = runs
+    for a, b in zip(got, wanted, strict=True):
+        assert relative_error(a.float(), b.float()) < 1e-6
+    scale = max(gradient.abs().max() for gradient in gradients)
+    for a, b in zip(got_gradients, gradients, strict=True):
+        assert (a - b).abs().max() < 2 * torch.finfo(torch.bfloat16).eps * scale
+
+
+def test_lean_keeps_less():
+    shallow = dict(asdict(ARCHS['t224']), depths=(1, 1, 1, 1))
+    kept = {}
+    for lean in (True, False):
+        model = RepMLPNet(shallow, lean=lean).train()
+        x = images(1, 3, 224, 224)
+        kept[lean] = held_bytes(lambda m=model, x=x: m(x))
+    assert kept[False] > 1.6 * kept[True]
+    assert RepMLPNet(shallow).lean

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmwave.analysis.memory import held_bytes
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
+from mmwave.deploy import to_deploy
 from mmwave.models import WaveMLP
 from mmwave.models.backbones.wavemlp import ARCHS, PhaseAwareTokenMixer, WaveMLPArch
 from tests import parity
@@ -232,3 +234,41 @@ def test_tanh_gelu_is_another_function_and_its_weights_are_not_mistaken(tmp_path
     x = images(1, 3, 64, 64)
     difference = relative_error(model(x)[3], exact(x)[3])
     assert 1e-6 < difference < 1e-1
+
+
+@pytest.mark.parametrize('size', [(64, 96), (71, 45)])
+@pytest.mark.parametrize(
+    'kind', [dict(phase=p, norm=n) for p in ('fc', 'dw') for n in ('BN', 'GN')]
+)
+@pytest.mark.parametrize('stem_norm', [False, True])
+def test_deploy_form_of_every_kind(kind, stem_norm, size):
+    arch = dict(depths=(1, 2, 1, 1), dims=(8, 12, 16, 20), stem_norm=stem_norm, **kind)
+    torch.manual_seed(0)
+    model = WaveMLP(arch).double().eval()
+    randomise_norms(model)
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.GroupNorm)):
+        with torch.no_grad():
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.5, 0.5)
+    deployed, report = to_deploy(model)
+    folds = report.fused['']
+    assert any('norms of 4 embeddings' in f for f in folds) == (stem_norm and kind['norm'] == 'BN')
+    x = images(2, 3, *size).double()
+    with torch.no_grad():
+        for a, b in zip(deployed(x), model(x), strict=True):
+            assert relative_error(a, b) < 1e-13
+        # One tap of one kernel, and the channels' order, matter.
+        mixer = deployed.stages[1][0].mixer
+        mixer.kernel_w[3, 1, 2] += 0.1
+        assert relative_error(deployed(x)[3], model(x)[3]) > 1e-6
+
+
+def test_keeps_the_input_the_projections_and_the_pre_activation():
+    """Per block 1 + 5 + 1 + 4 maps, the first being the next one's here; as published, 30."""
+    torch.manual_seed(0)
+    block = (
+        WaveMLP(dict(depths=(1, 1, 1, 1), dims=(64,) * 4), out_indices=(0,)).stages[0][0].train()
+    )
+    x = torch.randn(2, 64, 32, 32).contiguous(memory_format=torch.channels_last).requires_grad_()
+    block(x)
+    assert 11 <= held_bytes(lambda: block(x)) / x.nbytes < 11.1

@@ -1,0 +1,23 @@
+"""A 1 x 1 convolution that multiplies by its matrix where the map's layout lets it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PointwiseConv(nn.Conv2d):
+    """Mix channels at every position by itself: (N, C_in, H, W) -> (N, C_out, H, W).
+
+    A map with channels last in memory is a matrix of positions and channels: one product takes all
+    images, forwards and backwards, where a convolution takes image after image.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            return super().forward(x)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(
+            0, 3, 1, 2
+        )

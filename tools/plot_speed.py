@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Render the benchmark's CSV files as a plot, and as tables into a README."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmwave.analysis.plot import draw, markdown, replace_table
+from mmwave.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('csvs', nargs='+', type=Path, metavar='CSV', help='of tools/benchmark.py')
+    parser.add_argument('out', type=Path, metavar='OUT.png', help='the plot')
+    parser.add_argument(
+        '--readme',
+        type=Path,
+        help='replace the text between its speed:begin and speed:end markers by tables',
+    )
+    args = parser.parse_args(argv)
+    try:
+        if args.out.suffix not in ('.png', '.svg', '.pdf'):
+            raise UserError(f'{str(args.out)!r} must end in .png, .svg or .pdf')
+        if args.readme:
+            text = args.readme.read_text(encoding='utf-8')
+            text = replace_table(text, markdown(args.csvs))
+        draw(args.csvs, args.out)
+        if args.readme:
+            args.readme.write_text(text, encoding='utf-8')
+    except (UserError, FileNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    print(f'drew {args.out}' + (f', wrote tables into {args.readme}' if args.readme else ''))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
