@@ -175,7 +175,7 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
             module: Any = build(model)
             if role == 'peer' or not refusal(module.sizes, case.size):
                 modules[Label(role=role, name=name, layout=layout)] = module
-    return modules, Label(role='peer', name=peer.name, layout='NCHW')
+    return modules, Label(role='peer', name=peer.name, layout=peer.layout)
 
 
 def _levels(case: Case, label: Label) -> Sequence[int] | None:

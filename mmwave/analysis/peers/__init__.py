@@ -58,6 +58,7 @@ class Peer:
         settings: further arguments of our model, so that both compute the same.
         models: names of the archs that there is a peer of; None: all of them.
         others: further implementations, by the libraries' names.
+        layout: memory layout that ours computes in: the peer's rounding in it is what ours may have.
     """
 
     backbone: type[MLPBackbone]
@@ -69,6 +70,7 @@ class Peer:
     settings: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
     others: Mapping[str, Other] = field(default_factory=dict)
+    layout: Literal['NCHW', 'NHWC'] = 'NCHW'
 
 
 def _last(backbone: type[MLPBackbone], build: Callable[[Any], nn.Module], **fields: Any) -> Peer:
@@ -84,6 +86,7 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
             backbone=WaveMLP,
             inference=wavemlp.Published,
             training=wavemlp.Published,
+            layout='NHWC',
             sizes=lambda arch: SizeConstraint(),
         ),
         'repmlpnet': Peer(

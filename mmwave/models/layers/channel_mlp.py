@@ -1,13 +1,13 @@
 """Two layers with an activation between: the channel mixing of vision MLPs."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
+from .pointwise import PointwiseConv
 from .windows import any_size
 
 ROWS = 1024
@@ -24,7 +24,7 @@ class ChannelMLP(nn.Module):
         act_cfg: activation between them, an mmcv activation config.
     """
 
-    layer: Callable[[int, int], nn.Module] = staticmethod(partial(nn.Conv2d, kernel_size=1))
+    layer: Callable[[int, int], nn.Module] = PointwiseConv
     """Makes a layer of as many inputs and outputs."""
 
     def __init__(

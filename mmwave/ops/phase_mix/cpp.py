@@ -17,7 +17,8 @@ from torch import Tensor
 from ..backend import current_backend
 
 SOURCE = Path(__file__).with_name('phase_mix.cpp')
-# Not -ffast-math: infinities and what is no number must come out as such.
+# Not -ffast-math: infinities and what is no number must come out as such. OpenMP's runtime is not
+# linked but found in torch's own: the threads of a second one would wait for work beside those.
 FLAGS = (
     *('-O3', '-march=native', '-fopenmp'),
     *('-fno-math-errno', '-fno-trapping-math', '-fno-signed-zeros'),
@@ -53,7 +54,6 @@ def build() -> Path:
                     name=library.stem,
                     sources=[str(SOURCE)],
                     extra_cflags=list(FLAGS),
-                    extra_ldflags=['-fopenmp'],
                     build_directory=str(folder),
                     is_python_module=False,
                 )
