@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -58,7 +58,7 @@ class Peer:
         settings: further arguments of our model, so that both compute the same.
         models: names of the archs that there is a peer of; None: all of them.
         others: further implementations, by the libraries' names.
-        layout: memory layout that ours computes in: the peer's rounding in it is what ours may have.
+        layout: memory layout that ours computes in; ours may round as the peer does in it.
     """
 
     backbone: type[MLPBackbone]
