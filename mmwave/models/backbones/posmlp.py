@@ -42,7 +42,15 @@ from mmwave.models.layers import ConvEmbed, affine_of
 from mmwave.models.layers.channel_mlp import activated, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
-from mmwave.models.layers.windows import any_size, counts, cut, filled_sizes, join, mask_of
+from mmwave.models.layers.windows import (
+    any_size,
+    counts,
+    cut,
+    filled_sizes,
+    join,
+    mask_of,
+    one_size,
+)
 from mmwave.ops import spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
@@ -152,6 +160,7 @@ def spans(side: int, step: int) -> list[tuple[int, int]]:
     Returns:
         (windows, their side), sides as equal as can be: one or two, the larger first.
     """
+    side = one_size(side)
     count = max(side // step, 1)
     if side / count - step > step - side / (count + 1):  # one more would be nearer
         count += 1
@@ -520,8 +529,9 @@ class PosMLP(MLPBackbone):
         grid_mode: ``'window'``: maps are cut into windows of the trained size, the last ones filled
             up with zeros in front of the mixing. ``'resize'``: maps are cut into windows that fill
             them, as many as come nearest to the trained size; the kernels are evaluated for
-            windows of that size and the bias is interpolated. A graph that is exported or traced in
-            this mode holds for one image size. ``'strict'`` takes sizes that windows fill.
+            windows of that size and the bias is interpolated. A graph that is exported, traced or
+            compiled in this mode holds for one image size. ``'strict'`` takes sizes that windows
+            fill.
         drop_rate: probability to drop a value of a block's last layer in training. Published:
             0.0233.
         drop_path_rate: probability to drop the last block's branch in training; it grows linearly

@@ -476,10 +476,13 @@ class RepMLPNet(MLPBackbone):
         """The images as the stem takes them, and the grid of every stage."""
         height, width = x.shape[2:]
         strides = STRIDES[: self.num_stages]
-        sizes = [counts((height, width), (s, s)) for s in strides]
+        # Each of the one before, as convolutions do: to torch.compile it is the same number.
+        sizes = [counts((height, width), (STRIDES[0], STRIDES[0]))]
+        for _ in strides[1:]:
+            sizes.append(counts(sizes[-1], (2, 2)))
         # A graph that is to hold for every size is built for sizes that need padding.
         fits = self.grid_mode == 'strict' or (
-            not any_size()
+            not any_size(height, width)
             and not any(s % w for s, w in zip((height, width), self._window_pixels, strict=True))
         )
         if self.cut_once and (fits or not self._takes_statistics()):

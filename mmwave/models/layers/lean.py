@@ -43,7 +43,8 @@ def lean(
 
     Args:
         product: what is computed once and keeps what ``prepare`` gives, such as a linear layer.
-        prepare: cheap and without random numbers; it is called again in the backward pass.
+        prepare: cheap and without random numbers; it is called again in the backward pass. It
+            may overwrite nothing: its inputs are kept.
         inputs: tensors, the ones that ``prepare`` needs and that are not its parameters.
         modules: those whose parameters ``prepare`` uses. By default ``prepare`` itself, if it is a
             module. Batch norms among them update their statistics once.
@@ -60,6 +61,7 @@ def lean(
     segment = _Segment(prepare, modules, inputs)
     prepared = _Prepared.apply(segment, *inputs, *parameters)
     segment.storage = prepared.untyped_storage().data_ptr()
+    segment.layout = prepared.stride(), prepared.storage_offset()
     with torch.autograd.graph.saved_tensors_hooks(segment.pack, segment.unpack):
         return product(prepared)
 
@@ -89,6 +91,7 @@ class _Segment:
         kind = inputs[0].device.type
         self.cast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         self.storage = 0
+        self.layout: tuple[tuple[int, ...], int]
         # Weak: the node holds this segment. It lives as long as those who keep what it computes.
         self.node: Callable[[], Any]
         self.again: tuple[tuple[Tensor, ...], Tensor] | None = None
@@ -123,7 +126,15 @@ class _Segment:
     def unpack(self, packed: Any) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
-        return self.rerun()[1].detach().as_strided(*packed)
+        made = self.rerun()[1].detach()
+        strides, offset = self.layout
+        if (made.stride(), made.storage_offset()) != self.layout:
+            # ``prepare`` laid it otherwise, as it may where gradients are recorded.
+            storage = made.new_empty(
+                offset + 1 + sum((n - 1) * s for n, s in zip(made.shape, strides, strict=True))
+            )
+            made = storage.as_strided(made.shape, strides, offset).copy_(made)
+        return made.as_strided(*packed)
 
 
 class _Prepared(torch.autograd.Function):

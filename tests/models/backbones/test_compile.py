@@ -152,7 +152,7 @@ def test_two_graphs_where_nobody_says_that_sizes_vary(name, grid_mode):
     assert counter.frame_count == 2
 
 
-@pytest.mark.parametrize('name', ['GMLP', 'ViP'])
+@pytest.mark.parametrize('name', ['GMLP', 'RepMLPNet', 'ViP'])
 def test_a_graph_for_the_trained_size_alone_fills_nothing(name):
     made = model(name, 'window').eval()
     x = images(2, 3, 64, 64).double()
@@ -168,6 +168,20 @@ def test_a_graph_for_the_trained_size_alone_fills_nothing(name):
         assert all(torch.equal(a, b) for a, b in zip(outputs, made(x), strict=True))
     assert called
     assert not any(word in name for word in ('pad', 'new_ones') for name in called)
+
+
+# Number and sides of its windows depend on the map's.
+@pytest.mark.parametrize('form', ['train', 'deploy'])
+def test_a_graph_per_size_of_resized_windows(form):
+    made = model('PosMLP', 'resize').eval()
+    if form == 'deploy':
+        made, _ = to_deploy(made)
+    graph, counter = recorded(made)
+    for size, graphs in (((100, 132), 1), ((64, 96), 2), ((62, 94), 2), ((128, 64), 3)):
+        x = images(2, 3, *size).double()
+        with torch.no_grad():
+            assert close(graph(x), made(x))
+        assert counter.frame_count == graphs
 
 
 def test_strict_sizes():

@@ -45,6 +45,22 @@ def test_gradients_are_the_same_bit_for_bit():
     assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
 
 
+def test_what_is_laid_otherwise_the_second_time():
+    """As it may be by code that looks at whether gradients are recorded."""
+
+    def turned(x):
+        return x.t() if torch.is_grad_enabled() else x.t().contiguous()
+
+    found = []
+    for run in (keep, lean):
+        torch.manual_seed(0)
+        x, linear = inputs(), nn.Linear(100, 8)
+        run(linear, turned, x).square().sum().backward()
+        found.append((x.grad, linear.weight.grad))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
 def test_keeps_the_input_and_the_pre_activation():
     x = inputs()
     # Of 8 channels: x, the norm's output, 32 before and 32 behind the activation, mean and spread.
