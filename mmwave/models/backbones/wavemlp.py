@@ -421,6 +421,7 @@ class WaveMLP(MLPBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
+        self.check_input(x)
         # Channels last in memory, where a map is a matrix for all that mixes channels alone.
         return super().forward(x.contiguous(memory_format=torch.channels_last))
 

@@ -21,6 +21,7 @@ SOURCE = Path(__file__).with_name('phase_mix.cpp')
 # linked but found in torch's own: the threads of a second one would wait for work beside those.
 FLAGS = (
     *('-O3', '-march=native', '-fopenmp'),
+    *(('-mprefer-vector-width=512',) if platform.machine() == 'x86_64' else ()),
     *('-fno-math-errno', '-fno-trapping-math', '-fno-signed-zeros'),
 )
 DTYPES = (torch.float32, torch.bfloat16)
