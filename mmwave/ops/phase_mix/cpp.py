@@ -27,7 +27,9 @@ FLAGS = (
 DTYPES = (torch.float32, torch.bfloat16)
 
 _ready: bool | None = None
-"""Whether the kernel is loaded; None before it was looked for."""
+"""Whether the kernel may be used; None before it was looked for."""
+_wrapped = False
+"""Whether torch knows the op's shapes and gradients."""
 
 
 def build() -> Path:
@@ -44,7 +46,7 @@ def build() -> Path:
     """
     global _ready
     library = _library()
-    if not library.exists():
+    if not library.exists() and not _is_registered():
         from torch.utils.cpp_extension import load
 
         folder = library.parent / 'build'
@@ -99,16 +101,23 @@ def _library() -> Path:
     return Path(root).expanduser() / name / f'{name}.so'
 
 
-@functools.cache
+def _is_registered() -> bool:
+    """Whether this process has the op; it cannot be registered twice."""
+    return hasattr(torch.ops.mmwave_cpp, 'phase_mix')
+
+
 def _load(library: Path) -> None:
+    global _wrapped
     # One that was just compiled is loaded already.
-    if not hasattr(torch.ops.mmwave_cpp, 'phase_mix'):
+    if not _is_registered():
         torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
-    torch.library.register_fake('mmwave_cpp::phase_mix', _fake)
-    torch.library.register_fake('mmwave_cpp::phase_mix_backward', _fake_backward)
-    torch.library.register_autograd(
-        'mmwave_cpp::phase_mix', _backward, setup_context=_setup_context
-    )
+    if not _wrapped:
+        torch.library.register_fake('mmwave_cpp::phase_mix', _fake)
+        torch.library.register_fake('mmwave_cpp::phase_mix_backward', _fake_backward)
+        torch.library.register_autograd(
+            'mmwave_cpp::phase_mix', _backward, setup_context=_setup_context
+        )
+        _wrapped = True
 
 
 def _fake(
