@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 namespace {
@@ -19,21 +18,18 @@ namespace {
 using at::BFloat16;
 using at::Tensor;
 
+inline uint32_t bits(float x) { return __builtin_bit_cast(uint32_t, x); }
+inline float number(uint32_t x) { return __builtin_bit_cast(float, x); }
+
 inline float widen(float x) { return x; }
-inline float widen(BFloat16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.x) << 16;
-  float wide;
-  std::memcpy(&wide, &bits, sizeof wide);
-  return wide;
-}
+inline float widen(BFloat16 x) { return number(static_cast<uint32_t>(x.x) << 16); }
 
 inline void narrow(float x, float& out) { out = x; }
 inline void narrow(float x, BFloat16& out) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
   // To the nearest, ties to even; what is no number stays none.
-  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-  out.x = static_cast<uint16_t>(x == x ? rounded : 0x7FC0u);
+  const uint32_t given = bits(x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
+  const uint32_t none = 0u - static_cast<uint32_t>(x != x);
+  out.x = static_cast<uint16_t>((rounded & ~none) | (0x7FC0u & none));
 }
 
 // Cosine and sine together: reduced to +-pi/4 in three steps (Cody and Waite), then polynomials. Good
@@ -59,27 +55,27 @@ inline void cos_sin(float x, float& c, float& s) {
   s = (quarter & 2) ? -b : b;
 }
 
-// Real and imaginary parts of one position, C of each: those of even channels, then those of odd ones;
-// cosines and sines alike, where they are asked for.
-// In the amplitudes and phases a half begins `start` behind the other, and goes on in steps of `step`.
-template <typename T, int64_t step, bool turning>
-inline void unfold(const T* amplitude, const T* phase, int64_t start, float* __restrict__ wave,
-                   float* __restrict__ turned, int64_t channels) {
+// C channels of one position as float32, those of even number first. In the map a half begins `start`
+// behind the other, and goes on in steps of `step`.
+template <typename T, int64_t step>
+inline void load(const T* __restrict__ from, int64_t start, float* __restrict__ to, int64_t channels) {
   const int64_t half = channels / 2;
-  for (int64_t second = 0; second < 2; ++second) {
-    const T* __restrict__ a = amplitude + second * start;
-    const T* __restrict__ p = phase + second * start;
-    for (int64_t g = 0; g < half; ++g) {
-      float cosine, sine;
-      cos_sin(widen(p[g * step]), cosine, sine);
-      const float wide = widen(a[g * step]);
-      const int64_t at = second * half + g;
-      wave[at] = wide * cosine;
-      wave[channels + at] = wide * sine;
-      if (turning) {
-        turned[at] = cosine;
-        turned[channels + at] = sine;
-      }
+  for (int64_t g = 0; g < half; ++g) to[g] = widen(from[g * step]);
+  for (int64_t g = 0; g < half; ++g) to[half + g] = widen(from[start + g * step]);
+}
+
+// Real and imaginary parts of one position, C of each; cosines and sines alike, where they are asked for.
+template <bool turning>
+inline void unfold(const float* __restrict__ amplitude, const float* __restrict__ phase, float* __restrict__ wave,
+                   float* __restrict__ turned, int64_t channels) {
+  for (int64_t c = 0; c < channels; ++c) {
+    float cosine, sine;
+    cos_sin(phase[c], cosine, sine);
+    wave[c] = amplitude[c] * cosine;
+    wave[channels + c] = amplitude[c] * sine;
+    if (turning) {
+      turned[c] = cosine;
+      turned[channels + c] = sine;
     }
   }
 }
@@ -105,10 +101,8 @@ inline void mix(const float* const* waves, const float* kernel, int64_t taps, in
       for (int64_t g = 0; g < half; ++g) into[g] += a[g] * even[g] + b[g] * odd[g];
     }
   }
-  for (int64_t g = 0; g < channels; ++g) {
-    narrow(sum[g], out[g]);
-    total[g] += sum[g];
-  }
+  for (int64_t g = 0; g < channels; ++g) narrow(sum[g], out[g]);
+  for (int64_t g = 0; g < channels; ++g) total[g] += sum[g];
 }
 
 // The same backwards, of one position: gradients of the parts of this position, which went into K
@@ -182,6 +176,10 @@ void along(const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, b
   double* totals = partial.mutable_data_ptr<double>();
   at::parallel_for(0, m.n * lines, 1, [&](int64_t begin, int64_t end) {
     // A ring of the last K positions' parts.
+    std::vector<float> wide_a(m.c), wide_p(m.c);
+    auto read = [&](const T* from, float* to) {
+      split ? load<T, 1>(from, m.c / 2, to, m.c) : load<T, 2>(from, 1, to, m.c);
+    };
     std::vector<float> ring(taps * 2 * m.c), sum(m.c), some(m.c);
     std::vector<const float*> waves(taps);
     for (int64_t task = begin; task < end; ++task) {
@@ -191,13 +189,9 @@ void along(const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, b
       for (int64_t z = 0; z < length + reach; ++z) {
         if (z < length) {
           float* slot = ring.data() + (z % taps) * 2 * m.c;
-          const T* from_a = a + offset(amplitude, z);
-          const T* from_p = p + offset(phase, z);
-          if (split) {
-            unfold<T, 1, false>(from_a, from_p, m.c / 2, slot, nullptr, m.c);
-          } else {
-            unfold<T, 2, false>(from_a, from_p, 1, slot, nullptr, m.c);
-          }
+          read(a + offset(amplitude, z), wide_a.data());
+          read(p + offset(phase, z), wide_p.data());
+          unfold<false>(wide_a.data(), wide_p.data(), slot, nullptr, m.c);
         }
         const int64_t centre = z - reach;
         if (centre < 0) continue;
@@ -233,6 +227,10 @@ void back_along(const Tensor& gradient, const Tensor& shift, const Tensor& ampli
   T* out_p = to_phase.mutable_data_ptr<T>();
   float* sums = partial.mutable_data_ptr<float>();
   at::parallel_for(0, m.n * lines, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> wide_a(c), wide_p(c);
+    auto read = [&](const T* from, float* to) {
+      split ? load<T, 1>(from, c / 2, to, c) : load<T, 2>(from, 1, to, c);
+    };
     std::vector<float> wave_ring(taps * 2 * c), turned_ring(taps * 2 * c), gradient_ring(taps * c), back(2 * c);
     std::vector<const float*> waves(taps), gradients(taps);
     for (int64_t task = begin; task < end; ++task) {
@@ -243,13 +241,9 @@ void back_along(const Tensor& gradient, const Tensor& shift, const Tensor& ampli
         if (z < length) {
           float* wave = wave_ring.data() + (z % taps) * 2 * c;
           float* turned = turned_ring.data() + (z % taps) * 2 * c;
-          const T* from_a = a + offset(amplitude, z);
-          const T* from_p = p + offset(phase, z);
-          if (split) {
-            unfold<T, 1, true>(from_a, from_p, c / 2, wave, turned, c);
-          } else {
-            unfold<T, 2, true>(from_a, from_p, 1, wave, turned, c);
-          }
+          read(a + offset(amplitude, z), wide_a.data());
+          read(p + offset(phase, z), wide_p.data());
+          unfold<true>(wide_a.data(), wide_p.data(), wave, turned, c);
           float* into = gradient_ring.data() + (z % taps) * c;
           const T* from_g = g + offset(gradient, z);
           for (int64_t j = 0; j < c; ++j) into[j] = widen(from_g[j]) + on_top[i * c + j];
