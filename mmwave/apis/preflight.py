@@ -2,8 +2,8 @@
 
 `preflight` looks only at the config, the file system and the annotation files' headers, and builds
 the backbone without memory, so that a wrong folder, class name or setting ends the run in seconds
-and in one line. What needs the built
-data sets (missing single images, bad label maps) is the work of ``DataCheckHook``.
+and in one line. What needs the built data sets (missing single images, bad label maps) is the work
+of ``DataCheckHook``.
 """
 
 import inspect

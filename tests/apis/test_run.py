@@ -18,6 +18,7 @@ from mmwave.apis import (
     prepare_training,
     train,
 )
+from mmwave.checkpoint import read_checkpoint, state_dict_of
 from mmwave.engine.hooks import LoadReportHook
 from tests.contracts import ROOT
 
@@ -217,7 +218,7 @@ def run_compiled(config, work_dir, compiling):
     runner = train(prepare_training(config, work_dir=str(work_dir), cfg_options=options))
     losses = runner.message_hub.get_scalar('train/loss').data[0]
     accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
-    saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+    saved = state_dict_of(read_checkpoint(work_dir / 'epoch_1.pth'))
     return losses, accuracy, saved, counters['stats']['unique_graphs']
 
 

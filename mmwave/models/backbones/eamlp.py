@@ -398,7 +398,7 @@ class Tokens(SoftSplit):
         """The table for tokens (N, T, C): kept from one image to the next of the same size."""
         if self.deploy and not any_size() and x.shape[1] <= TABLE:
             return self.table[: x.shape[1]]
-        if any_size() or torch.compiler.is_compiling():
+        if any_size():
             return sinusoids(x.shape[1], x.shape[2], x.device)
         table = self._table
         if table is None or table.shape != x.shape[1:] or table.device != x.device:

@@ -636,7 +636,7 @@ class PosMLP(MLPBackbone):
         blocks, window = self.stages[index], self.arch.windows[index]
         if self.grid_mode == 'resize':
             rows, columns = (spans(n, s) for n, s in zip(x.shape[1:3], window, strict=True))
-        elif self.grid_mode == 'strict' or not (torch.compiler.is_compiling() or any_size()):
+        elif self.grid_mode == 'strict' or not any_size():
             rows, columns = (cuts(n, s) for n, s in zip(x.shape[1:3], window, strict=True))
         else:
             return self._filled_up(blocks, x, window)

@@ -110,8 +110,16 @@ ARCHS: Mapping[str, WaveMLPArch] = MappingProxyType(
 )
 
 
+def _halves(channels: int) -> Tensor:
+    """The order of channels that ``phase_mix(split=True)`` takes: even ones, then odd ones."""
+    return torch.cat([torch.arange(k, channels, 2) for k in (0, 1)])
+
+
 class PhaseEstimator(nn.Module):
-    """Estimate phases in radians, (N, C, H, W) -> (N, C, H, W), none below zero."""
+    """Estimate phases in radians, (N, C, H, W) -> (N, C, H, W), none below zero.
+
+    A block runs it in two steps, ``conv`` beside its other projections, then ``finish``.
+    """
 
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
@@ -210,7 +218,7 @@ class WaveBlock(nn.Module):
         """The tensors of :class:`FusedWaveBlock` that compute the same."""
         mixer, mlp = self.mixer, self.mlp
         before, matrices, offsets = affine_of(self.norm1), [], []
-        halves = torch.cat([torch.arange(k, len(before[0]), 2) for k in (0, 1)])
+        halves = _halves(len(before[0]))
         state = {'mixer.kernel_h': mixer.kernel_h, 'mixer.kernel_w': mixer.kernel_w}
         in_matrix = mixer.phase_h.conv.groups == 1
         for name in ('h', 'w'):
@@ -266,8 +274,7 @@ class FusedTokenMixer(nn.Module):
             self.phase_h, self.phase_w = (
                 nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2)
             )
-            halves = torch.cat([torch.arange(k, channels, 2) for k in (0, 1)])
-            self.register_buffer('halves', halves, persistent=False)
+            self.register_buffer('halves', _halves(channels), persistent=False)
         self.kernel_h = nn.Parameter(torch.empty(channels, 2, 1, TAPS))
         self.kernel_w = nn.Parameter(torch.empty(channels, 2, TAPS, 1))
         self.reweight = LinearMLP(channels, channels // 4, 3 * channels, act_cfg)

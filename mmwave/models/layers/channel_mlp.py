@@ -51,7 +51,7 @@ def spare(x: Tensor, *others: Tensor) -> bool:
     That is where no graph is recorded, by autograd or by a compiler, and no type is promoted. It
     is for deploy forms: what :func:`lean` calls sees no graph, yet its inputs are kept.
     """
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or any_size()
+    recorded = torch.is_grad_enabled() or any_size()
     return not recorded and all(other.dtype == x.dtype for other in others)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .norm import batch_statistics_kept
+from .windows import any_size
 
 _allowed = True
 
@@ -55,8 +56,7 @@ def lean(
     parameters = [p for module in modules for p in module.parameters()]
     needed = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
     # A compiler decides for itself what to keep, a traced graph keeps nothing.
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not needed or not _allowed or recorded or inputs[0].is_meta:
+    if not needed or not _allowed or any_size() or inputs[0].is_meta:
         return product(prepare(*inputs))
     segment = _Segment(prepare, modules, inputs)
     prepared = _Prepared.apply(segment, *inputs, *parameters)
