@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BACKENDS = ('auto', 'reference', 'torch', 'cpp', 'triton')
+BACKENDS = ('auto', 'reference', 'torch', 'onednn', 'cpp', 'triton')
 """Accepted names, in no order."""
 
 # A plain global rather than a ContextVar: torch.compile guards on it and traces through.
@@ -28,8 +28,8 @@ def use_backend(name: str) -> Iterator[None]:
     """Run the ops inside the ``with`` block with backend ``name``.
 
     Args:
-        name: one of :data:`BACKENDS`. An op asked for a backend that it does not have, or whose
-            backend cannot run on the tensors given, raises ``RuntimeError`` with the reason.
+        name: one of :data:`BACKENDS`. An op whose backend of this name cannot run on the tensors
+            given raises ``RuntimeError`` with the reason; one that has none chooses as in ``auto``.
 
     Raises:
         ValueError: for an unknown name.
@@ -60,18 +60,14 @@ def select(
             A function may carry an attribute ``unsupported(*tensors) -> str``: why it cannot run on
             the tensors, or an empty string.
     """
-    if _current == 'auto' and is_recording():
-        return implementations['reference']  # a graph for others is of plain operations
-    if _current != 'auto':
-        if _current not in implementations:
-            raise RuntimeError(
-                f'{op} has no backend {_current!r}: it has {", ".join(implementations)}'
-            )
+    if _current in implementations:
         chosen = implementations[_current]
         reason = _reason(chosen, tensors)
         if reason:
             raise RuntimeError(f'{op}: backend {_current!r} cannot run here: {reason}')
         return chosen
+    if is_recording():
+        return implementations['reference']  # a graph for others is of plain operations
     return next(f for f in implementations.values() if not _reason(f, tensors))
 
 

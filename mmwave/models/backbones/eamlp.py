@@ -46,7 +46,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import LinearMLP, affine_of
+from mmwave.models.layers import Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.windows import any_size
@@ -138,8 +138,8 @@ class ExternalAttention(nn.Module):
 
     def __init__(self, channels: int, units: int, *, bias: bool, drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.keys = nn.Linear(channels, units, bias=bias)
-        self.values = nn.Linear(units, channels)
+        self.keys = Linear(channels, units, bias=bias)
+        self.values = Linear(units, channels)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, run: Callable[..., Any] = keep) -> Tensor:
@@ -167,9 +167,9 @@ class TokenMixer(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = WIDENING * heads
-        self.expand = nn.Linear(channels, WIDENING * channels)
+        self.expand = Linear(channels, WIDENING * channels)
         self.attention = ExternalAttention(channels // heads, UNITS, bias=True)
-        self.proj = nn.Linear(WIDENING * channels, channels)
+        self.proj = Linear(WIDENING * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mix(self.expand(x), keep)
@@ -206,8 +206,8 @@ class FusedAttention(nn.Module):
     def __init__(self, channels: int, heads: int, units: int) -> None:
         super().__init__()
         self.heads = heads
-        self.keys = nn.Linear(channels, heads * units, bias=False)
-        self.values = nn.Linear(heads * units, channels)
+        self.keys = Linear(channels, heads * units, bias=False)
+        self.values = Linear(heads * units, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != 'cpu' or not spare(x) or x.shape[0] * x.shape[1] <= ROWS:
@@ -285,7 +285,7 @@ class TokenAttention(nn.Module):
         super().__init__()
         self.run = runner(lean)
         self.attention = ExternalAttention(channels, 2 * channels, bias=False, drop_rate=drop_rate)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
         self.drop = nn.Dropout(drop_rate)
         self.norm = nn.LayerNorm(channels)
         self.mlp = LinearMLP(channels, channels, channels, act_cfg)
@@ -348,7 +348,7 @@ class SoftSplit(nn.Module):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         width = in_channels * kernel_size * kernel_size
         self.norm = nn.LayerNorm(width, elementwise_affine=not deploy) if norm else nn.Identity()
-        self.proj = nn.Linear(width, channels)
+        self.proj = Linear(width, channels)
         self.deploy, self.run = deploy, runner(lean)
 
     def forward(self, x: Tensor) -> Tensor:

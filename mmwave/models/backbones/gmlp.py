@@ -30,7 +30,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import TokenLinear, affine_of
+from mmwave.models.layers import Linear, TokenLinear, affine_of
 from mmwave.models.layers.channel_mlp import activated, added, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
@@ -119,10 +119,10 @@ class GMLPBlock(nn.Module):
         hidden = arch.dim * arch.mlp_ratio
         self.run, self.deploy = runner(lean and not deploy), deploy
         self.norm = nn.LayerNorm(arch.dim, eps=EPS, elementwise_affine=not deploy)
-        self.fc1 = nn.Linear(arch.dim, hidden)
+        self.fc1 = Linear(arch.dim, hidden)
         self.act = build_activation_layer(act_cfg)
         self.gate = SpatialGate(hidden // 2, arch.grid[0] * arch.grid[1], gate_norm_eps, lean)
-        self.fc2 = nn.Linear(hidden // 2, arch.dim)
+        self.fc2 = Linear(hidden // 2, arch.dim)
         self.drop_path = DropPath(drop_path) if drop_path else None
         self.apply(init_linear)
         nn.init.normal_(self.gate.proj.weight, std=1e-6)

@@ -38,7 +38,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
-from mmwave.models.layers import ConvEmbed, affine_of
+from mmwave.models.layers import ConvEmbed, Linear, affine_of
 from mmwave.models.layers.channel_mlp import activated, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
@@ -311,10 +311,10 @@ class PosMLPBlock(nn.Module):
         channels = arch.dims[stage]
         hidden = channels * arch.mlp_ratios[stage]
         self.norm = nn.LayerNorm(channels, eps=EPS)
-        self.fc1 = nn.Linear(channels, hidden)
+        self.fc1 = Linear(channels, hidden)
         self.act = build_activation_layer(act_cfg)
         self.gate = PositionalGate(arch.windows[stage], arch.groups[stage], resize)
-        self.fc2 = nn.Linear(hidden // 2, channels)
+        self.fc2 = Linear(hidden // 2, channels)
         self.drop = nn.Dropout(drop_rate)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
         self.apply(init_linear)
@@ -408,10 +408,10 @@ class FusedPosMLPBlock(nn.Module):
         super().__init__()
         channels = arch.dims[stage]
         hidden = channels * arch.mlp_ratios[stage]
-        self.fc1 = nn.Linear(channels, hidden)
+        self.fc1 = Linear(channels, hidden)
         self.act = build_activation_layer(act_cfg)
         self.gate = KernelGate(arch.windows[stage], arch.groups[stage], resize)
-        self.fc2 = nn.Linear(hidden // 2, channels)
+        self.fc2 = Linear(hidden // 2, channels)
 
     def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None = None) -> Tensor:
         """Windows of (h, w), of which ``mask`` (M, P), where given, is 1 on the map, 0 outside.

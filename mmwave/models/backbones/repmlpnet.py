@@ -41,7 +41,7 @@ from mmwave.deploy.fuse import (
     fuse_norm_before,
     pad_kernel,
 )
-from mmwave.models.layers import Affine, ConvEmbed, affine_of, batch_norms, build_norm
+from mmwave.models.layers import Affine, ConvEmbed, Linear, affine_of, batch_norms, build_norm
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.windows import (
     MapGrid,
@@ -142,8 +142,8 @@ class GlobalPerceptron(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(channels, channels // reduction)
-        self.fc2 = nn.Linear(channels // reduction, channels)
+        self.fc1 = Linear(channels, channels // reduction)
+        self.fc2 = Linear(channels // reduction, channels)
 
     def forward(self, means: Tensor) -> Tensor:
         return self.fc2(F.relu(self.fc1(means))).sigmoid()

@@ -34,7 +34,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import ConvEmbed, LinearMLP, affine_of
+from mmwave.models.layers import ConvEmbed, Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import TokenGrid
@@ -116,11 +116,11 @@ class PermuteMLP(nn.Module):
 
     def __init__(self, channels: int, act_cfg: dict) -> None:
         super().__init__()
-        self.height = nn.Linear(channels, channels, bias=False)
-        self.width = nn.Linear(channels, channels, bias=False)
-        self.channel = nn.Linear(channels, channels, bias=False)
+        self.height = Linear(channels, channels, bias=False)
+        self.width = Linear(channels, channels, bias=False)
+        self.channel = Linear(channels, channels, bias=False)
         self.reweight = LinearMLP(channels, channels // 4, 3 * channels, act_cfg)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         return self.blend(*self.project(x, grid), grid)

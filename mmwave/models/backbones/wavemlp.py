@@ -39,7 +39,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
-from mmwave.models.layers import Affine, ChannelMLP, ConvEmbed, LinearMLP, affine_of, build_norm
+from mmwave.models.layers import (
+    Affine,
+    ChannelMLP,
+    ConvEmbed,
+    Linear,
+    LinearMLP,
+    affine_of,
+    build_norm,
+)
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.norm import NORMS
@@ -269,7 +277,7 @@ class FusedTokenMixer(nn.Module):
 
     def __init__(self, channels: int, phase: str, act_cfg: dict) -> None:
         super().__init__()
-        self.merged = nn.Linear(channels, (5 if phase == 'fc' else 3) * channels)
+        self.merged = Linear(channels, (5 if phase == 'fc' else 3) * channels)
         if phase == 'dw':
             self.phase_h, self.phase_w = (
                 nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2)
@@ -278,7 +286,7 @@ class FusedTokenMixer(nn.Module):
         self.kernel_h = nn.Parameter(torch.empty(channels, 2, 1, TAPS))
         self.kernel_w = nn.Parameter(torch.empty(channels, 2, TAPS, 1))
         self.reweight = LinearMLP(channels, channels // 4, 3 * channels, act_cfg)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = Linear(channels, channels)
         self.phase = phase
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from .affine import Affine
 from .channel_mlp import ChannelMLP, LinearMLP
 from .conv_embed import ConvEmbed
+from .linear import Linear
 from .norm import affine_of, batch_norms, batch_statistics_kept, build_norm
 from .token_linear import TokenLinear
 
@@ -10,6 +11,7 @@ __all__ = [
     'Affine',
     'ChannelMLP',
     'ConvEmbed',
+    'Linear',
     'LinearMLP',
     'TokenLinear',
     'affine_of',

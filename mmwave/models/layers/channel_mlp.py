@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
+from mmwave.ops import linear
+
+from .linear import Linear
 from .pointwise import PointwiseConv
 from .windows import any_size
 
@@ -42,7 +44,7 @@ class ChannelMLP(nn.Module):
 class LinearMLP(ChannelMLP):
     """The same on the last axis: (..., C_in) -> (..., C_out)."""
 
-    layer = nn.Linear
+    layer = Linear
 
 
 def spare(x: Tensor, *others: Tensor) -> bool:
@@ -70,6 +72,13 @@ def activated(act: nn.Module, x: Tensor) -> Tensor:
     return act(x)
 
 
+def linear_activated(x: Tensor, weight: Tensor, bias: Tensor | None, act: nn.Module) -> Tensor:
+    """``act(linear(x, weight, bias))`` of a deploy form, in one pass where ``act`` is a GELU."""
+    if type(act) is nn.GELU:
+        return linear(x, weight, bias, gelu=act.approximate)
+    return act(linear(x, weight, bias))
+
+
 def mlp_deployed(x: Tensor, fc1: nn.Module, act: nn.Module, fc2: nn.Module) -> Tensor:
     """``fc2(act(fc1(x)))`` in a deploy form: (..., C_in) -> (..., C_out).
 
@@ -83,8 +92,8 @@ def mlp_deployed(x: Tensor, fc1: nn.Module, act: nn.Module, fc2: nn.Module) -> T
     """
 
     def mlp(rows: Tensor) -> Tensor:
-        hidden = activated(act, F.linear(rows, fc1.weight.flatten(1), fc1.bias))
-        return F.linear(hidden, fc2.weight.flatten(1), fc2.bias)
+        hidden = linear_activated(rows, fc1.weight.flatten(1), fc1.bias, act)
+        return linear(hidden, fc2.weight.flatten(1), fc2.bias)
 
     if x.device.type != 'cpu' or not spare(x) or x.shape[:-1].numel() <= ROWS:
         return mlp(x)

@@ -1,8 +1,9 @@
 """A 1 x 1 convolution that multiplies by its matrix where the map's layout lets it."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from mmwave.ops import linear
 
 
 class PointwiseConv(nn.Conv2d):
@@ -18,6 +19,5 @@ class PointwiseConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(
-            0, 3, 1, 2
-        )
+        rows = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return rows.permute(0, 3, 1, 2)

@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from ..backend import select
+from .onednn import spatial_fc_onednn
 from .reference import spatial_fc_reference
 
-_IMPLEMENTATIONS = {'reference': spatial_fc_reference}
+_IMPLEMENTATIONS = {'onednn': spatial_fc_onednn, 'reference': spatial_fc_reference}
 
 
 def spatial_fc(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

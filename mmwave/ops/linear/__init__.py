@@ -1,0 +1,49 @@
+"""A linear layer, with the activation behind it where that comes for free."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from ..backend import select
+from .onednn import linear_onednn
+from .reference import linear_reference
+
+_IMPLEMENTATIONS = {'onednn': linear_onednn, 'reference': linear_reference}
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gelu: Literal['none', 'tanh'] | None = None,
+) -> Tensor:
+    r"""Mix the channels of every position: :math:`y = W x + b`, or GELU of it.
+
+    torch's own is the reference. On a CPU it asks a BLAS for products in float32, which is MKL in
+    torch's packages for x86, whose widest instructions other makers' processors do not get; the
+    convolutions of torch use oneDNN, which asks the processor. So does this.
+
+    Args:
+        x: (..., C_in).
+        weight: (C_out, C_in).
+        bias: (C_out,), or None for none.
+        gelu: the ``approximate`` of a ``torch.nn.GELU`` that follows; None for no activation.
+
+    Returns:
+        (..., C_out).
+
+    Raises:
+        ValueError: where the shapes do not fit each other; the message names them.
+    """
+    fits = weight.dim() == 2 and x.dim() > 0 and x.shape[-1] == weight.shape[1]
+    if not fits or (bias is not None and bias.shape != weight.shape[:1]):
+        raise ValueError(
+            f'expected x (..., C_in), weight (C_out, C_in) and bias (C_out), got {tuple(x.shape)}, '
+            f'{tuple(weight.shape)} and {None if bias is None else tuple(bias.shape)}'
+        )
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    return select('linear', _IMPLEMENTATIONS, *tensors)(*tensors, gelu=gelu)
+
+
+__all__ = ['linear', 'linear_reference']

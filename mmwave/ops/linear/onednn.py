@@ -1,0 +1,86 @@
+"""Products of a CPU by oneDNN, in float32 and, where no gradient is taken, in bfloat16.
+
+It is the operator that ``torch.compile`` puts in the place of linear layers on a CPU.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
+    """Why oneDNN does not multiply these tensors here; empty where it does."""
+    tensors = (x, weight, *others)
+    if any(t.device.type != 'cpu' or t.layout != torch.strided for t in tensors):
+        return f'it is for the CPU, not {x.device.type}'
+    if x.dtype not in DTYPES or any(t.dtype != x.dtype for t in tensors):
+        return f'it takes float32 or bfloat16, not {", ".join(str(t.dtype) for t in tensors)}'
+    # Compilers choose for themselves, and what counts or fakes operations knows torch's own.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return 'operations are being recorded'
+    if torch.is_autocast_enabled('cpu'):
+        return 'types are cast automatically'
+    # torch's own product of bfloat16 is oneDNN's; the gradients here are for float32.
+    recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if x.dtype == torch.bfloat16 and (recorded or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return 'bfloat16 is supported without gradients and on processors that have it'
+    if not (torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()):
+        return 'torch is built without oneDNN, or it is switched off'
+    return '' if x.numel() and weight.numel() else 'there is nothing to multiply'
+
+
+def linear_onednn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: str | None = None
+) -> Tensor:
+    """See :func:`mmwave.ops.linear`."""
+    if torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, weight, bias)
+    ):
+        y = _Linear.apply(x, weight, bias)
+        return y if gelu is None else F.gelu(y, approximate=gelu)
+    return product(x, weight, bias, gelu)
+
+
+linear_onednn.unsupported = unsupported  # type: ignore[attr-defined]
+
+
+def product(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None
+) -> Tensor:
+    """:func:`linear_onednn` without a graph."""
+    name, approximate = ('none', '') if gelu is None else ('gelu', gelu)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], approximate)
+
+
+class _Linear(torch.autograd.Function):
+    """With gradients that are products again, so that they have gradients themselves."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)
+        of_x = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = linear_onednn(gradient, weight.t())
+        if ctx.needs_input_grad[1]:
+            of_weight = crossed(rows.t(), x.flatten(0, -2).t())
+        if ctx.needs_input_grad[2]:
+            of_bias = rows.sum(0)
+        return of_x, of_weight, of_bias
+
+
+def crossed(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right.T``, the gradient of a matrix; differentiable."""
+    # The narrower one on the left, which oneDNN has laid anew.
+    if len(left) <= len(right):
+        return linear_onednn(left, right)
+    return linear_onednn(right, left).t()
