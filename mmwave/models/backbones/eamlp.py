@@ -50,6 +50,7 @@ from mmwave.models.layers import Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.windows import any_size
+from mmwave.ops import linear
 from mmwave.registry import MODELS
 
 from .base import (
@@ -216,7 +217,7 @@ class FusedAttention(nn.Module):
         return torch.cat([self._mixed(part) for part in x.split(step)])
 
     def _mixed(self, x: Tensor) -> Tensor:
-        scores = torch.mm(self.keys.weight, x.flatten(0, 1).t())  # (G * M, N * T)
+        scores = linear(self.keys.weight, x.flatten(0, 1))  # (G * M, N * T)
         exact = torch.promote_types(scores.dtype, torch.float32)
         weights = scores.view(self.heads, -1, *x.shape[:2]).to(exact)
         if spare(weights):

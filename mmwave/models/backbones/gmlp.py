@@ -24,14 +24,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
-import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import Linear, TokenLinear, affine_of
-from mmwave.models.layers.channel_mlp import activated, added, spare
+from mmwave.models.layers.channel_mlp import added, linear_activated, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
@@ -144,9 +143,9 @@ class GMLPBlock(nn.Module):
         # Two products for two halves, each in memory of its own: the gate's norm, the activation
         # and the product of both read a half of a larger tensor much slower.
         weight, bias = self.fc1.weight, self.fc1.bias
-        gate = activated(self.act, F.linear(x_normed, weight[half:], bias[half:]))
+        gate = linear_activated(x_normed, weight[half:], bias[half:], self.act)
         factors = grid.mixed(self.gate.norm(gate), self.gate.proj)
-        gated = activated(self.act, F.linear(x_normed, weight[:half], bias[:half]))
+        gated = linear_activated(x_normed, weight[:half], bias[:half], self.act)
         gated = gated.mul_(factors) if spare(gated, factors) else gated * factors
         return added(self.fc2(gated), x)
 

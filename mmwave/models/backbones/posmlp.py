@@ -51,7 +51,7 @@ from mmwave.models.layers.windows import (
     mask_of,
     one_size,
 )
-from mmwave.ops import spatial_fc
+from mmwave.ops import linear, spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
@@ -429,12 +429,14 @@ class FusedPosMLPBlock(nn.Module):
 
     def _branch(self, x: Tensor, kernel: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         rows = F.layer_norm(x, x.shape[2:], eps=EPS).flatten(0, 1)
-        hidden = torch.addmm(self.fc1.bias[:, None], self.fc1.weight, rows.t())
+        hidden, offset = linear(self.fc1.weight, rows), self.fc1.bias[:, None]
+        hidden = hidden.add_(offset) if spare(hidden, offset) else hidden + offset
         mixed, gated = activated(self.act, hidden).chunk(2)
         if mask is not None:
             mixed = mixed * mask.flatten()
-        mixed = mixed.view(kernel.shape[0], -1, kernel.shape[2])
-        mixed = torch.baddbmm(bias[:, None], mixed, kernel.transpose(1, 2)).view_as(gated)
+        mixed = mixed.view(kernel.shape[0], -1, kernel.shape[2]).transpose(0, 1)
+        mixed = spatial_fc(mixed, kernel, bias.expand(len(kernel), -1)).transpose(0, 1)
+        mixed = mixed.reshape(gated.shape)
         mixed = mixed.mul_(gated) if spare(mixed, gated) else mixed * gated
         return self.fc2(mixed.t()).view_as(x)
 

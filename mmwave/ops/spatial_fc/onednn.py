@@ -15,34 +15,39 @@ LEAST = 2**24
 def unsupported(x: Tensor, weight: Tensor, *bias: Tensor) -> str:
     """Why oneDNN does not multiply these tensors here; empty where it does."""
     reason = _unsupported(x, weight, *bias)
-    if reason:
-        return reason
+    if reason or x.dtype != torch.float32:
+        return reason or "torch's own batched products of bfloat16 are oneDNN's"
     work = x.shape[0] * x.shape[1] // weight.shape[0] * weight[0].numel()
     return '' if work >= LEAST else f'a matrix has {work} multiply-accumulates, under {LEAST}'
 
 
 def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """See :func:`mmwave.ops.spatial_fc`."""
-    recorded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    y = _SpatialFC.apply(x, weight) if recorded else _mixed(x, weight)
-    if bias is None:
-        return y
-    offset = bias.repeat(x.shape[1] // weight.shape[0], 1)
-    return y + offset if recorded or bias.requires_grad else y.add_(offset)
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        return _mixed(x, weight, bias)
+    y = _SpatialFC.apply(x, weight)
+    return y if bias is None else y + bias.repeat(x.shape[1] // len(weight), 1)
 
 
 spatial_fc_onednn.unsupported = unsupported  # type: ignore[attr-defined]
 
 
-def _mixed(x: Tensor, weight: Tensor) -> Tensor:
+def _mixed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     (n, channels, positions), (sets, outputs) = x.shape, weight.shape[:2]
     if sets == 1 and x.stride(1) == 1:
         # Channels lie side by side: the matrix is multiplied by the positions from the left.
         mixed = product(weight[0], _by_position(x).t())
+        mixed = mixed if bias is None else mixed.add_(bias[0, :, None])
         return mixed.view(outputs, n, channels).permute(1, 2, 0)
     rows = x.reshape(-1, sets, positions).unbind(1)
-    parts = [product(r, w) for r, w in zip(rows, weight.unbind(0), strict=True)]
-    return (torch.stack(parts, dim=1) if sets > 1 else parts[0]).view(n, channels, outputs)
+    biases = [None] * sets if bias is None else bias.unbind(0)
+    parts = [product(*each) for each in zip(rows, weight.unbind(0), biases, strict=True)]
+    if sets == 1:
+        return parts[0].view(n, channels, outputs)
+    if sets == channels and x.stride(0) < x.stride(1):  # as the channels of a matrix lie
+        return torch.stack(parts).transpose(0, 1)
+    return torch.stack(parts, dim=1).view(n, channels, outputs)
 
 
 def _by_position(x: Tensor) -> Tensor:
@@ -56,7 +61,7 @@ class _SpatialFC(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _mixed(x, weight)
+        return _mixed(x, weight, None)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
