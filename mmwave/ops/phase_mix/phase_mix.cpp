@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -81,24 +82,35 @@ inline void unfold(const float* __restrict__ amplitude, const float* __restrict_
 }
 
 // Output channel g of one position: kernel taps of two neighbours of one part, over K positions.
-// waves[t] are the 2C parts of position t, or null outside the map; kernel is [K][2][C].
-template <typename T>
-inline void mix(const float* const* waves, const float* kernel, int64_t taps, int64_t channels, float* __restrict__ sum,
-                T* __restrict__ out, float* __restrict__ total) {
+// waves[t] are the 2C parts of position t, kernel is [K][2][C]. K is `known`, or `taps` where that is 0:
+// with a known number all sums of a few channels stay in registers.
+template <int64_t known, typename T>
+inline void mix(const float* const* waves, const float* __restrict__ kernel, int64_t taps, int64_t channels,
+                float* __restrict__ sum, T* __restrict__ out, float* __restrict__ total) {
   const int64_t half = channels / 2;
-  for (int64_t g = 0; g < channels; ++g) sum[g] = 0;
-  for (int64_t t = 0; t < taps; ++t) {
-    const float* wave = waves[t];
-    if (!wave) continue;
-    const float* k0 = kernel + t * 2 * channels;
-    const float* k1 = k0 + channels;
-    for (int64_t part = 0; part < 2; ++part) {
-      const float* even = wave + part * channels;
-      const float* odd = even + half;
-      float* into = sum + part * half;
-      const float* a = k0 + part * half;
-      const float* b = k1 + part * half;
-      for (int64_t g = 0; g < half; ++g) into[g] += a[g] * even[g] + b[g] * odd[g];
+  for (int64_t part = 0; part < 2; ++part) {
+    const float* ks = kernel + part * half;
+    float* into = sum + part * half;
+    if (known) {
+#pragma omp simd
+      for (int64_t g = 0; g < half; ++g) {
+        float even = 0, odd = 0;
+#pragma GCC unroll 16
+        for (int64_t t = 0; t < known; ++t) {
+          const float* wave = waves[t] + part * channels;
+          const float* k = ks + t * 2 * channels;
+          even += k[g] * wave[g];
+          odd += k[channels + g] * wave[half + g];
+        }
+        into[g] = even + odd;
+      }
+      continue;
+    }
+    for (int64_t g = 0; g < half; ++g) into[g] = 0;
+    for (int64_t t = 0; t < taps; ++t) {
+      const float* wave = waves[t] + part * channels;
+      const float* k = ks + t * 2 * channels;
+      for (int64_t g = 0; g < half; ++g) into[g] += k[g] * wave[g] + k[channels + g] * wave[half + g];
     }
   }
   for (int64_t g = 0; g < channels; ++g) narrow(sum[g], out[g]);
@@ -161,48 +173,72 @@ struct Map {
   }
 };
 
-// Along an axis of `length` positions `step` apart, for `lines` lines that lie side by side.
-// One task is a line of an image: the whole of it is unfolded, then mixed.
-template <typename T>
-void along(const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split, Tensor& out,
-           Tensor& partial, bool along_width) {
-  const Map m{amplitude.size(0), amplitude.size(1), amplitude.size(2), amplitude.size(3)};
-  const int64_t taps = kernel.size(0), reach = taps / 2;
-  const int64_t length = along_width ? m.w : m.h, lines = along_width ? m.h : m.w;
+// Lines of a map along one axis, some side by side: they are unfolded and mixed position by position, so
+// that memory is read as it lies. A task is such a group of lines of one image.
+struct Lines {
+  Map map;
+  bool along_width;
+  int64_t length, count, together, groups;
+
+  Lines(const Tensor& x, int64_t taps, bool along_width)
+      : map{x.size(0), x.size(1), x.size(2), x.size(3)}, along_width(along_width) {
+    length = along_width ? map.w : map.h;
+    count = along_width ? map.h : map.w;
+    // As many as a quarter of a megabyte holds, the parts of K positions of each.
+    const int64_t most = (1 << 16) / (taps * 2 * map.c);
+    together = along_width ? 1 : std::max<int64_t>(1, std::min(most, (count + 1) / 2));
+    groups = (count + together - 1) / together;
+  }
+  int64_t tasks() const { return map.n * groups; }
+  int64_t at(const Tensor& x, int64_t image, int64_t line, int64_t z) const {
+    return along_width ? map.at(x, image, line, z) : map.at(x, image, z, line);
+  }
+};
+
+template <int64_t known, typename T>
+void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split,
+           Tensor& out, Tensor& partial) {
+  const int64_t taps = kernel.size(0), reach = taps / 2, c = lines.map.c, length = lines.length;
   const T* a = amplitude.const_data_ptr<T>();
   const T* p = phase.const_data_ptr<T>();
   const float* k = kernel.const_data_ptr<float>();
   T* o = out.mutable_data_ptr<T>();
   double* totals = partial.mutable_data_ptr<double>();
-  at::parallel_for(0, m.n * lines, 1, [&](int64_t begin, int64_t end) {
-    // A ring of the last K positions' parts.
-    std::vector<float> wide_a(m.c), wide_p(m.c);
-    auto read = [&](const T* from, float* to) {
-      split ? load<T, 1>(from, m.c / 2, to, m.c) : load<T, 2>(from, 1, to, m.c);
-    };
-    std::vector<float> ring(taps * 2 * m.c), sum(m.c), some(m.c);
+  at::parallel_for(0, lines.tasks(), 1, [&](int64_t begin, int64_t end) {
+    // A ring of the last K positions' parts of every line, and what lies outside the map.
+    const int64_t row = lines.together * 2 * c;
+    std::vector<float> ring(taps * row), outside(2 * c), wide_a(c), wide_p(c), sum(c), some(c);
     std::vector<const float*> waves(taps);
+    auto read = [&](const T* from, float* to) -> const float* {
+      if constexpr (std::is_same_v<T, float>) {
+        if (split) return from;
+      }
+      split ? load<T, 1>(from, c / 2, to, c) : load<T, 2>(from, 1, to, c);
+      return to;
+    };
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t i = task / lines, line = task % lines;
-      double* total = totals + task * m.c;
-      auto offset = [&](const Tensor& x, int64_t z) { return along_width ? m.at(x, i, line, z) : m.at(x, i, z, line); };
+      const int64_t image = task / lines.groups, first = task % lines.groups * lines.together;
+      const int64_t last = std::min(first + lines.together, lines.count);
+      double* total = totals + task * c;
       for (int64_t z = 0; z < length + reach; ++z) {
-        if (z < length) {
-          float* slot = ring.data() + (z % taps) * 2 * m.c;
-          read(a + offset(amplitude, z), wide_a.data());
-          read(p + offset(phase, z), wide_p.data());
-          unfold<false>(wide_a.data(), wide_p.data(), slot, nullptr, m.c);
+        for (int64_t line = first; z < length && line < last; ++line) {
+          float* slot = ring.data() + (z % taps) * row + (line - first) * 2 * c;
+          unfold<false>(read(a + lines.at(amplitude, image, line, z), wide_a.data()),
+                        read(p + lines.at(phase, image, line, z), wide_p.data()), slot, nullptr, c);
         }
         const int64_t centre = z - reach;
         if (centre < 0) continue;
-        for (int64_t t = 0; t < taps; ++t) {
-          const int64_t from = centre + t - reach;
-          waves[t] = from >= 0 && from < length ? ring.data() + (from % taps) * 2 * m.c : nullptr;
+        for (int64_t line = first; line < last; ++line) {
+          for (int64_t t = 0; t < taps; ++t) {
+            const int64_t from = centre + t - reach;
+            const bool inside = from >= 0 && from < length;
+            waves[t] = inside ? ring.data() + (from % taps) * row + (line - first) * 2 * c : outside.data();
+          }
+          mix<known>(waves.data(), k, taps, c, sum.data(), o + lines.at(out, image, line, centre), some.data());
         }
-        mix(waves.data(), k, taps, m.c, sum.data(), o + offset(out, centre), some.data());
-        if (centre % 16 == 15 || centre == length - 1) {
-          // A few positions in float32, then on to the line's sum.
-          for (int64_t c = 0; c < m.c; ++c) total[c] += some[c];
+        if (lines.together > 1 || centre % 16 == 15 || centre == length - 1) {
+          // A few positions in float32, then on to the task's sum.
+          for (int64_t j = 0; j < c; ++j) total[j] += some[j];
           std::fill(some.begin(), some.end(), 0.0f);
         }
       }
@@ -297,12 +333,14 @@ std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Te
   const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
   Tensor out_h = fresh(amplitude_h), out_w = fresh(amplitude_h);
   const auto wide = amplitude_h.options().dtype(at::kDouble);
-  Tensor totals_h = at::zeros({n, h, c}, wide), totals_w = at::zeros({n, w, c}, wide);
   const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
+  const Lines rows(amplitude_h, k_h.size(0), true), columns(amplitude_w, k_w.size(0), false);
+  Tensor totals_h = at::zeros({n, rows.groups, c}, wide), totals_w = at::zeros({n, columns.groups, c}, wide);
   by_type(amplitude_h, [&](auto zero) {
     using T = decltype(zero);
-    along<T>(amplitude_h, phase_h, k_h, split, out_h, totals_h, true);
-    along<T>(amplitude_w, phase_w, k_w, split, out_w, totals_w, false);
+    const auto run = k_h.size(0) == 7 ? along<7, T> : along<0, T>;
+    run(rows, amplitude_h, phase_h, k_h, split, out_h, totals_h);
+    run(columns, amplitude_w, phase_w, k_w, split, out_w, totals_w);
   });
   Tensor mean = (totals_h.sum(1) + totals_w.sum(1)) / static_cast<double>(h * w);
   return {out_h, out_w, mean.to(amplitude_h.scalar_type())};
