@@ -50,6 +50,7 @@ from mmwave.models.layers import (
 )
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import runner
+from mmwave.models.layers.mean import mean_over
 from mmwave.models.layers.norm import NORMS
 from mmwave.models.layers.pointwise import PointwiseConv
 from mmwave.ops import phase_mix
@@ -188,7 +189,7 @@ class PhaseAwareTokenMixer(nn.Module):
             self.kernel_h,
             self.kernel_w,
         )
-        pooled = mean[..., None, None] + c.mean(dim=(2, 3), keepdim=True)
+        pooled = (mean + mean_over(c, 2, 3))[..., None, None]
         # The release lays the three weights of a channel side by side: (N, C * 3, 1, 1).
         weights = self.reweight(pooled).unflatten(1, (-1, 3)).softmax(dim=2)
         weight_h, weight_w, weight_c = weights.unbind(dim=2)
@@ -295,10 +296,10 @@ class FusedTokenMixer(nn.Module):
         if self.phase == 'dw':
             split = x[..., self.halves].permute(0, 3, 1, 2)
             c_first = [self.phase_h(split), self.phase_w(split), *c_first]
-        relu = torch.relu_ if spare(x) else torch.relu
-        p_h, p_w, a_h, a_w = relu(c_first[0]), relu(c_first[1]), *c_first[2:]
-        h, w, mean = phase_mix(a_h, p_h, a_w, p_w, self.kernel_h, self.kernel_w, split=True)
-        logits = self.reweight(mean + c.mean(dim=(1, 2))).unflatten(1, (3, 1, 1, -1))
+        p_h, p_w, a_h, a_w = c_first
+        kernels = self.kernel_h, self.kernel_w
+        h, w, mean = phase_mix(a_h, p_h, a_w, p_w, *kernels, split=True, rectify=True)
+        logits = self.reweight(mean + mean_over(c, 1, 2)).unflatten(1, (3, 1, 1, -1))
         weights = logits.softmax(dim=1).unbind(dim=1)
         return self.proj(_weighted([h.permute(0, 2, 3, 1), w.permute(0, 2, 3, 1), c], weights))
 

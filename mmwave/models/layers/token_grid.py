@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .mean import mean_over
 from .windows import any_size, counts, join
 
 
@@ -116,7 +117,7 @@ class WindowTokens(TokenGrid):
 
     def mean(self, x: Tensor) -> Tensor:
         # Means of windows, then of their means: in half precision a sum over a map may overflow.
-        means = self.trained(x).mean(dim=(1, 2)).unflatten(0, (-1, self.count)).mean(dim=1)
+        means = mean_over(self.trained(x), 1, 2).unflatten(0, (-1, self.count)).mean(dim=1)
         filled = self.count * self.window[0] * self.window[1]
         return means * (filled / (self.size[0] * self.size[1]))
 
@@ -161,7 +162,7 @@ class ResizedTokens(TokenGrid):
         return _resampled(x, self.up, axes)
 
     def mean(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(1, 2))
+        return mean_over(x, 1, 2)
 
     def spread(self, factors: Tensor) -> Tensor:
         return factors[:, None, None]

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mmwave.structures import SizeConstraint
 
+from .mean import mean_over
+
 
 def any_size(*sides: int) -> bool:
     """Whether a graph is being recorded that is to hold for other lengths of ``sides`` too.
@@ -133,7 +135,7 @@ class MapGrid:
     def mean(self, windows: Tensor) -> Tensor:
         """Mean over the positions of the map, from windows that are zero outside: (N, C)."""
         # Means of windows, then of their means: in half precision a sum over a map may overflow.
-        means = windows.flatten(2).mean(dim=2).unflatten(0, (-1, self.count)).mean(dim=1)
+        means = mean_over(windows, 2, 3).unflatten(0, (-1, self.count)).mean(dim=1)
         filled = self.count * self.window[0] * self.window[1]
         return means * (filled / (self.size[0] * self.size[1]))
 

@@ -52,6 +52,10 @@ def product(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None
 ) -> Tensor:
     """:func:`linear_onednn` without a graph."""
+    if x.dim() == 2 and x.stride(0) == 1 < x.stride(1) and gelu is None:
+        # oneDNN copies a first factor that lies across, and takes the second one as it lies.
+        y = product(weight, x).t().contiguous()
+        return y if bias is None else y.add_(bias)
     name, approximate = ('none', '') if gelu is None else ('gelu', gelu)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], approximate)
 

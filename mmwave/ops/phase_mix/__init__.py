@@ -25,6 +25,7 @@ def phase_mix(
     kernel_w: Tensor,
     *,
     split: bool = False,
+    rectify: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Unfold two maps into waves and mix each along one image axis.
 
@@ -51,6 +52,7 @@ def phase_mix(
         split: whether the four maps hold the channels 0, 2, 4, .. and then 1, 3, 5, .. instead of
             one after the other, so that those that are mixed with each other lie in two halves. The
             results are in the ordinary order. C must be even.
+        rectify: whether phases below zero count as zero, as behind a ReLU.
 
     Returns:
         Two maps (N, C, H, W): mixed along the width, mixed along the height; and (N, C), the mean
@@ -83,7 +85,12 @@ def phase_mix(
     if split and channels % 2:
         raise ValueError(f'split=True needs an even number of channels, not {channels}')
     tensors = (amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w)
-    return select('phase_mix', _IMPLEMENTATIONS, *tensors)(*tensors, split=split)
+    mix = select('phase_mix', _IMPLEMENTATIONS, *tensors)
+    if rectify and mix is phase_mix_cpp:
+        return phase_mix_cpp(*tensors, split=split, rectify=True)
+    if rectify:
+        tensors = (amplitude_h, phase_h.relu(), amplitude_w, phase_w.relu(), kernel_h, kernel_w)
+    return mix(*tensors, split=split)
 
 
 __all__ = ['phase_mix', 'phase_mix_reference']

@@ -128,6 +128,7 @@ def _fake(
     kernel_h: Tensor,
     kernel_w: Tensor,
     split: bool,
+    rectify: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, c, h, w = amplitude_h.shape
     maps = [amplitude_h.new_empty(n, h, w, c).permute(0, 3, 1, 2) for _ in range(2)]
@@ -135,21 +136,22 @@ def _fake(
 
 
 def _fake_backward(*tensors: Any) -> tuple[Tensor, ...]:
-    *_, like, _, _, _, kernel_h, kernel_w, _ = tensors
+    *_, like, _, _, _, kernel_h, kernel_w, _, _ = tensors
     n, c, h, w = like.shape
     maps = [like.new_empty(n, h, w, c).permute(0, 3, 1, 2) for _ in range(4)]
     return *maps, torch.empty_like(kernel_h), torch.empty_like(kernel_w)
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-    *tensors, ctx.split = inputs
+    *tensors, ctx.split, ctx.rectify = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx: Any, g_h: Tensor, g_w: Tensor, g_mean: Tensor) -> tuple:
     tensors = ctx.saved_tensors
-    found = torch.ops.mmwave_cpp.phase_mix_backward(g_h, g_w, g_mean, *tensors, ctx.split)
-    return *found, None
+    settings = ctx.split, ctx.rectify
+    found = torch.ops.mmwave_cpp.phase_mix_backward(g_h, g_w, g_mean, *tensors, *settings)
+    return *found, None, None
 
 
 def phase_mix_cpp(
@@ -161,10 +163,11 @@ def phase_mix_cpp(
     kernel_w: Tensor,
     *,
     split: bool = False,
+    rectify: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`mmwave.ops.phase_mix`."""
     return torch.ops.mmwave_cpp.phase_mix(
-        amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w, split
+        amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w, split, rectify
     )
 
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -66,12 +67,13 @@ inline void load(const T* __restrict__ from, int64_t start, float* __restrict__ 
 }
 
 // Real and imaginary parts of one position, C of each; cosines and sines alike, where they are asked for.
+// No phase is below `least`.
 template <bool turning>
-inline void unfold(const float* __restrict__ amplitude, const float* __restrict__ phase, float* __restrict__ wave,
-                   float* __restrict__ turned, int64_t channels) {
+inline void unfold(const float* __restrict__ amplitude, const float* __restrict__ phase, float least,
+                   float* __restrict__ wave, float* __restrict__ turned, int64_t channels) {
   for (int64_t c = 0; c < channels; ++c) {
     float cosine, sine;
-    cos_sin(phase[c], cosine, sine);
+    cos_sin(phase[c] < least ? least : phase[c], cosine, sine);
     wave[c] = amplitude[c] * cosine;
     wave[channels + c] = amplitude[c] * sine;
     if (turning) {
@@ -197,7 +199,8 @@ struct Lines {
 
 template <int64_t known, typename T>
 void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split,
-           Tensor& out, Tensor& partial) {
+           bool rectify, Tensor& out, Tensor& partial) {
+  const float least = rectify ? 0.0f : -std::numeric_limits<float>::infinity();
   const int64_t taps = kernel.size(0), reach = taps / 2, c = lines.map.c, length = lines.length;
   const T* a = amplitude.const_data_ptr<T>();
   const T* p = phase.const_data_ptr<T>();
@@ -224,7 +227,7 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
         for (int64_t line = first; z < length && line < last; ++line) {
           float* slot = ring.data() + (z % taps) * row + (line - first) * 2 * c;
           unfold<false>(read(a + lines.at(amplitude, image, line, z), wide_a.data()),
-                        read(p + lines.at(phase, image, line, z), wide_p.data()), slot, nullptr, c);
+                        read(p + lines.at(phase, image, line, z), wide_p.data()), least, slot, nullptr, c);
         }
         const int64_t centre = z - reach;
         if (centre < 0) continue;
@@ -249,8 +252,9 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
 // Backwards along an axis. `shift` is what each position's gradient has on top, (N, C).
 template <typename T>
 void back_along(const Tensor& gradient, const Tensor& shift, const Tensor& amplitude, const Tensor& phase,
-                const Tensor& kernel, bool split, Tensor& to_amplitude, Tensor& to_phase, Tensor& partial,
-                bool along_width) {
+                const Tensor& kernel, bool split, bool rectify, Tensor& to_amplitude, Tensor& to_phase,
+                Tensor& partial, bool along_width) {
+  const float least = rectify ? 0.0f : -std::numeric_limits<float>::infinity();
   const Map m{amplitude.size(0), amplitude.size(1), amplitude.size(2), amplitude.size(3)};
   const int64_t taps = kernel.size(0), reach = taps / 2, c = m.c;
   const int64_t length = along_width ? m.w : m.h, lines = along_width ? m.h : m.w;
@@ -279,7 +283,7 @@ void back_along(const Tensor& gradient, const Tensor& shift, const Tensor& ampli
           float* turned = turned_ring.data() + (z % taps) * 2 * c;
           read(a + offset(amplitude, z), wide_a.data());
           read(p + offset(phase, z), wide_p.data());
-          unfold<true>(wide_a.data(), wide_p.data(), wave, turned, c);
+          unfold<true>(wide_a.data(), wide_p.data(), least, wave, turned, c);
           float* into = gradient_ring.data() + (z % taps) * c;
           const T* from_g = g + offset(gradient, z);
           for (int64_t j = 0; j < c; ++j) into[j] = widen(from_g[j]) + on_top[i * c + j];
@@ -329,7 +333,7 @@ void by_type(const Tensor& like, F run) {
 
 std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Tensor& phase_h, const Tensor& amplitude_w,
                                              const Tensor& phase_w, const Tensor& kernel_h, const Tensor& kernel_w,
-                                             bool split) {
+                                             bool split, bool rectify) {
   const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
   Tensor out_h = fresh(amplitude_h), out_w = fresh(amplitude_h);
   const auto wide = amplitude_h.options().dtype(at::kDouble);
@@ -339,8 +343,8 @@ std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Te
   by_type(amplitude_h, [&](auto zero) {
     using T = decltype(zero);
     const auto run = k_h.size(0) == 7 ? along<7, T> : along<0, T>;
-    run(rows, amplitude_h, phase_h, k_h, split, out_h, totals_h);
-    run(columns, amplitude_w, phase_w, k_w, split, out_w, totals_w);
+    run(rows, amplitude_h, phase_h, k_h, split, rectify, out_h, totals_h);
+    run(columns, amplitude_w, phase_w, k_w, split, rectify, out_w, totals_w);
   });
   Tensor mean = (totals_h.sum(1) + totals_w.sum(1)) / static_cast<double>(h * w);
   return {out_h, out_w, mean.to(amplitude_h.scalar_type())};
@@ -349,7 +353,7 @@ std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Te
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
     const Tensor& gradient_h, const Tensor& gradient_w, const Tensor& gradient_mean, const Tensor& amplitude_h,
     const Tensor& phase_h, const Tensor& amplitude_w, const Tensor& phase_w, const Tensor& kernel_h,
-    const Tensor& kernel_w, bool split) {
+    const Tensor& kernel_w, bool split, bool rectify) {
   const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
   const Tensor shift = (gradient_mean.to(at::kFloat) / static_cast<double>(h * w)).contiguous();
   auto dense = [](const Tensor& x) { return x.contiguous(at::MemoryFormat::ChannelsLast); };
@@ -361,9 +365,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
   const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
   by_type(amplitude_h, [&](auto zero) {
     using T = decltype(zero);
-    back_along<T>(g_h, shift, amplitude_h, phase_h, k_h, split, a_h, p_h, sums_h, true);
-    back_along<T>(g_w, shift, amplitude_w, phase_w, k_w, split, a_w, p_w, sums_w, false);
+    back_along<T>(g_h, shift, amplitude_h, phase_h, k_h, split, rectify, a_h, p_h, sums_h, true);
+    back_along<T>(g_w, shift, amplitude_w, phase_w, k_w, split, rectify, a_w, p_w, sums_w, false);
   });
+  if (rectify) {
+    p_h.masked_fill_(phase_h.le(0), 0);
+    p_w.masked_fill_(phase_w.le(0), 0);
+  }
   auto of_kernel = [](const Tensor& sums, const Tensor& kernel) {
     return sums.sum(0).permute({2, 1, 0}).reshape(kernel.sizes()).to(kernel.scalar_type());
   };
@@ -375,11 +383,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
 TORCH_LIBRARY(mmwave_cpp, library) {
   library.def(
       "phase_mix(Tensor amplitude_h, Tensor phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor "
-      "kernel_w, bool split) -> (Tensor, Tensor, Tensor)");
+      "kernel_w, bool split, bool rectify) -> (Tensor, Tensor, Tensor)");
   library.def(
       "phase_mix_backward(Tensor gradient_h, Tensor gradient_w, Tensor gradient_mean, Tensor amplitude_h, Tensor "
-      "phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor kernel_w, bool split) -> (Tensor, Tensor, "
-      "Tensor, Tensor, Tensor, Tensor)");
+      "phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor kernel_w, bool split, bool "
+      "rectify) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) {
