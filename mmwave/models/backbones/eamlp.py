@@ -220,13 +220,9 @@ class FusedAttention(nn.Module):
         scores = linear(self.keys.weight, x.flatten(0, 1))  # (G * M, N * T)
         exact = torch.promote_types(scores.dtype, torch.float32)
         weights = scores.view(self.heads, -1, *x.shape[:2]).to(exact)
-        if spare(weights):
-            weights = weights.sub_(weights.amax(dim=3, keepdim=True)).exp_()
-            weights = weights.mul_(weights.sum(dim=3, keepdim=True).reciprocal_())
-            weights = weights.mul_(weights.sum(dim=1, keepdim=True).add_(1e-9).reciprocal_())
-        else:
-            weights = weights.softmax(dim=3)
-            weights = weights / (weights.sum(dim=1, keepdim=True) + 1e-9)
+        weights = weights.softmax(dim=3)
+        sums = weights.sum(dim=1, keepdim=True) + 1e-9
+        weights = weights.mul_(sums.reciprocal_()) if spare(weights) else weights / sums
         mixed = self.values(weights.to(scores.dtype).view(scores.shape).t())
         return mixed.unflatten(0, x.shape[:2])
 
