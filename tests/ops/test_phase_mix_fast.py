@@ -55,10 +55,10 @@ def draw(n, c, h, w, taps=7, reach=3.0):
     return maps + kernels, pulls
 
 
-def computed(f, inputs, pulls, dtype, split):
+def computed(f, inputs, pulls, dtype, split, **settings):
     """Results and gradients, by name, in float64."""
     inputs = [t.to(dtype).detach().requires_grad_() for t in inputs]
-    outputs = f(*inputs, split=split)
+    outputs = f(*inputs, split=split, **settings)
     assert all(o.dtype == dtype for o in outputs)
     gradients = torch.autograd.grad(outputs, inputs, [p.to(dtype) for p in pulls])
     return dict(zip(NAMES, [t.double() for t in (*outputs, *gradients)], strict=True))
@@ -100,6 +100,25 @@ def test_other_numbers_of_taps(backend, taps):
         got = computed(phase_mix, inputs, pulls, torch.float32, True)
     for name, wanted in truth.items():
         assert (got[name] - wanted).norm() <= 3e-7 * wanted.norm(), name
+
+
+@pytest.mark.parametrize('name', ['reference', 'torch', 'cpp'])
+@pytest.mark.parametrize('split', [False, True])
+def test_rectified_phases(name, split, request):
+    if name == 'cpp':
+        request.getfixturevalue('kernel')
+    inputs, pulls = draw(2, 6, 5, 8)
+    for k in (1, 3):
+        inputs[k] = inputs[k].clone()
+        inputs[k][:, :2] = 0  # where a ReLU has no gradient
+    behind = [t.relu() if k in (1, 3) else t for k, t in enumerate(inputs)]
+    truth = computed(phase_mix_reference, behind, pulls, torch.float64, split)
+    for k in (1, 3):
+        truth[NAMES[3 + k]] = truth[NAMES[3 + k]] * (inputs[k] > 0)
+    with use_backend(name):
+        got = computed(phase_mix, inputs, pulls, torch.float32, split, rectify=True)
+    for key, wanted in truth.items():
+        assert (got[key] - wanted).norm() <= 3e-7 * wanted.norm(), key
 
 
 @pytest.mark.parametrize('reach', [200.0, 8000.0])
@@ -147,7 +166,7 @@ def test_gradients_are_the_same_every_time(kernel):
 
 def test_operators_are_whole(kernel):
     inputs, _ = draw(1, 4, 3, 5)
-    arguments = (*(t.detach().requires_grad_() for t in inputs), True)
+    arguments = (*(t.detach().requires_grad_() for t in inputs), True, True)
     torch.library.opcheck(torch.ops.mmwave_cpp.phase_mix.default, arguments)
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmwave.ops import spatial_fc
+from mmwave.analysis.memory import saved_bytes
+from mmwave.ops import spatial_fc, use_backend
+from mmwave.ops.spatial_fc import onednn
 from tests.contracts import images, relative_error
 
 
@@ -49,6 +51,65 @@ def test_low_precision_and_strided_input(dtype):
     got = spatial_fc(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
     # Rounding of the inputs and of the output, each half a unit of the last place.
     assert relative_error(got, spatial_fc(x, weight, bias)) < 3 * torch.finfo(dtype).eps
+
+
+ONEDNN = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason='torch is built without oneDNN'
+)
+SETS = {'one': 1, 'one, channels side by side': 1, 'some': 3, 'as many as channels': 6}
+
+
+def laid(kind, n=2, channels=6, positions=5, outputs=7):
+    """Inputs of the layouts that products are made of in different ways."""
+    x = images(n, channels, positions)
+    if 'side by side' in kind:
+        x = images(n, positions, channels).transpose(1, 2)
+    elif 'as many' in kind:
+        x = images(channels, n, positions).transpose(0, 1)
+    sets = SETS[kind]
+    return x, images(sets, outputs, positions, seed=1), images(sets, outputs, seed=2)
+
+
+def results(tensors, dtype):
+    tensors = [t.detach().to(dtype).requires_grad_() for t in tensors]
+    y = spatial_fc(*tensors)
+    first = torch.autograd.grad(y, tensors, images(*y.shape, seed=3).to(y), create_graph=True)
+    total = sum((g * images(*g.shape, seed=4).to(g)).sum() for g in first)
+    return [t.detach() for t in (y, *first, *torch.autograd.grad(total, tensors[:2]))]
+
+
+@ONEDNN
+@pytest.mark.parametrize('with_bias', [False, True])
+@pytest.mark.parametrize('kind', SETS)
+def test_onednn_in_values_and_gradients(kind, with_bias, monkeypatch):
+    monkeypatch.setattr(onednn, 'LEAST', 0)
+    tensors = laid(kind)[: 3 if with_bias else 2]
+    wanted = results(tensors, torch.float64)
+    with use_backend('onednn'):
+        got = results(tensors, torch.float32)
+        with torch.no_grad():
+            unrecorded = spatial_fc(*tensors)
+    for a, b in zip((*got, unrecorded), (*wanted, wanted[0]), strict=True):
+        assert relative_error(a.double(), b) < 1e-6
+
+
+@ONEDNN
+@pytest.mark.parametrize('kind', SETS)
+def test_onednn_keeps_nothing_but_its_input(kind, monkeypatch):
+    monkeypatch.setattr(onednn, 'LEAST', 0)
+    x, weight, bias = (t.requires_grad_() for t in laid(kind))
+    with use_backend('onednn'):
+        kept = saved_bytes(lambda: spatial_fc(x, weight, bias))
+    with use_backend('reference'):
+        assert kept <= saved_bytes(lambda: spatial_fc(x, weight, bias))
+
+
+@ONEDNN
+def test_onednn_takes_large_products_of_float32():
+    x, weight = torch.zeros(8, 64, 196), torch.zeros(1, 196, 196)
+    assert onednn.unsupported(x, weight) == ''
+    assert 'under' in onednn.unsupported(x[:1, :4], weight)
+    assert 'bfloat16' in onednn.unsupported(x.bfloat16(), weight.bfloat16())
 
 
 @pytest.mark.parametrize(

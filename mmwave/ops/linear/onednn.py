@@ -52,10 +52,14 @@ def product(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None
 ) -> Tensor:
     """:func:`linear_onednn` without a graph."""
-    if x.dim() == 2 and x.stride(0) == 1 < x.stride(1) and gelu is None:
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        weight = weight.contiguous()  # others take oneDNN a hundred times as long
+    across = x.dim() == 2 and x.stride(0) == 1 < x.stride(1)
+    if across and weight.stride(1) == 1 and gelu is None:
         # oneDNN copies a first factor that lies across, and takes the second one as it lies.
         y = product(weight, x).t().contiguous()
         return y if bias is None else y.add_(bias)
+    bias = None if bias is None else bias.contiguous()  # it looks at no stride of a bias
     name, approximate = ('none', '') if gelu is None else ('gelu', gelu)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], approximate)
 
@@ -71,14 +75,14 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rows = gradient.flatten(0, -2)
+        rows, columns = (t.reshape(-1, t.shape[-1]).t() for t in (gradient, x))
         of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             of_x = linear_onednn(gradient, weight.t())
         if ctx.needs_input_grad[1]:
-            of_weight = crossed(rows.t(), x.flatten(0, -2).t())
+            of_weight = crossed(rows, columns)
         if ctx.needs_input_grad[2]:
-            of_bias = rows.sum(0)
+            of_bias = rows.sum(1)
         return of_x, of_weight, of_bias
 
 

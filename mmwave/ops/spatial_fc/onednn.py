@@ -74,5 +74,6 @@ class _SpatialFC(torch.autograd.Function):
                 [_by_position(t.unflatten(1, (-1, sets))[:, :, i]) for t in (gradient, x)]
                 for i in range(sets)
             ]
-            of_weight = torch.stack([crossed(g, x) for g, x in pairs])
+            parts = [crossed(g, x) for g, x in pairs]
+            of_weight = torch.stack(parts) if sets > 1 else parts[0][None]
         return of_x, of_weight
