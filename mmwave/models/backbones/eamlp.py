@@ -49,7 +49,7 @@ from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
-from mmwave.models.layers.windows import any_size
+from mmwave.models.layers.windows import any_size, strided_padding
 from mmwave.ops import linear
 from mmwave.registry import MODELS
 
@@ -353,7 +353,8 @@ class SoftSplit(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """The patches, normed: (N, H', W', C * k * k), in deploy form (N, H', W', k * k * C)."""
-        x = F.pad(x, (0, 0, *(self.padding,) * 4))
+        sides = ((side,) * 2 for side in (self.kernel_size, self.stride, self.padding))
+        x = F.pad(x, (0, 0, *strided_padding(x.shape[1:3], *sides)))
         for axis in (1, 2):
             x = x.unfold(axis, self.kernel_size, self.stride)  # (N, H', W', C, k, k)
         if self.deploy:

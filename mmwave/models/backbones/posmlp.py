@@ -44,12 +44,14 @@ from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
 from mmwave.models.layers.windows import (
     any_size,
+    convolved,
     counts,
     cut,
     filled_sizes,
     join,
     mask_of,
     one_size,
+    strided_padding,
 )
 from mmwave.ops import linear, spatial_fc
 from mmwave.registry import MODELS
@@ -470,7 +472,7 @@ class ConvStem(nn.Sequential):
         if self.deploy:
             x = x.contiguous(memory_format=torch.channels_last)
             for part in self:
-                x = activated(part.act, part.conv(x))
+                x = activated(part.act, convolved(part.conv, x))
         else:
             x = super().forward(x)
         return x.permute(0, 2, 3, 1).contiguous()
@@ -485,7 +487,7 @@ class Downsample(nn.Module):
         self.norm = nn.LayerNorm(out_channels, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(convolved(self.conv, x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The tensors of :class:`SplitDownsample` that compute the same."""
@@ -505,8 +507,12 @@ class SplitDownsample(Downsample):
     def forward(self, x: Tensor) -> Tensor:
         channels, conv = x.shape[3], self.conv
         pairs = zip(conv.weight.split(channels), conv.bias.split(channels), strict=True)
-        x = x.permute(0, 3, 1, 2)
-        outputs = [F.conv2d(x, w, b, 2, padding=1, groups=channels) for w, b in pairs]
+        size = x.shape[1:3]
+        x, padding = x.permute(0, 3, 1, 2), 1
+        if any_size(*size):
+            pads = strided_padding(size, conv.kernel_size, conv.stride, conv.padding)
+            x, padding = F.pad(x, pads), 0
+        outputs = [F.conv2d(x, w, b, 2, padding, groups=channels) for w, b in pairs]
         return self.norm(torch.stack([o.permute(0, 2, 3, 1) for o in outputs], dim=4).flatten(3))
 
 

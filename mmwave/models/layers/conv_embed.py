@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from .windows import convolved
+
 
 class ConvEmbed(nn.Module):
     """Embed patches: (N, C_in, H, W) -> (N, C_out, H', W').
@@ -37,4 +39,4 @@ class ConvEmbed(nn.Module):
         self.act = nn.Identity() if act is None else act
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+        return self.act(self.norm(convolved(self.conv, x)))

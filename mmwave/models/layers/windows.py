@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmwave.structures import SizeConstraint
 
@@ -50,6 +50,30 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     if not any_size(height, width, *size) and (height, width) == tuple(size):
         return x
     return F.pad(x, (0, size[1] - width, 0, size[0] - height))
+
+
+def strided_padding(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> list[int]:
+    """What ``F.pad`` puts around the last two axes for strided kernels to fill them to the end.
+
+    A convolution with ``padding`` leaves over what its last step does not reach. torch.compile's
+    inductor (torch 2.13) loses count there where lengths are left open: it is cut off before.
+    """
+    pads: list[int] = []
+    for side, k, step, before in zip(size, kernel, stride, padding, strict=True):
+        outputs = (side + 2 * before - k) // step + 1
+        pads = [before, (outputs - 1) * step + k - before - side, *pads]
+    return pads
+
+
+def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``, in a graph for any size with the padding in front of it."""
+    size = x.shape[2:]
+    if not torch.compiler.is_compiling() or not any_size(*size):
+        return conv(x)
+    x = F.pad(x, strided_padding(size, conv.kernel_size, conv.stride, conv.padding))
+    return F.conv2d(x, conv.weight, conv.bias, conv.stride, groups=conv.groups)
 
 
 def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
