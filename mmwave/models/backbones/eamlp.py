@@ -49,7 +49,7 @@ from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
-from mmwave.models.layers.windows import any_size, strided_padding
+from mmwave.models.layers.windows import any_size, channels_first, strided_padding
 from mmwave.ops import linear
 from mmwave.registry import MODELS
 
@@ -546,7 +546,7 @@ class EAMLP(MLPBackbone):
         if stage > 1:
             x = x[:, 0] if alone else x[:, 1:].unflatten(1, grid)
         x = self.out_norms[str(stage)](x)
-        return x if alone else x.permute(0, 3, 1, 2)
+        return x if alone else channels_first(x)
 
     def _draw(self) -> None:
         """Draw weights as T2T-ViT does; memories of token attentions compare with what they sum."""

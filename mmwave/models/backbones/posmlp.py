@@ -44,6 +44,7 @@ from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
 from mmwave.models.layers.windows import (
     any_size,
+    channels_first,
     convolved,
     counts,
     cut,
@@ -635,7 +636,7 @@ class PosMLP(MLPBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        return tuple(level.permute(0, 3, 1, 2) for level in super().forward(x))
+        return tuple(map(channels_first, super().forward(x)))
 
     def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
         if not self.deploy:

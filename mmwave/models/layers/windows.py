@@ -67,6 +67,16 @@ def strided_padding(
     return pads
 
 
+def channels_first(x: Tensor) -> Tensor:
+    """An output (N, H, W, C) as (N, C, H, W): a view, in a graph for any size a copy.
+
+    torch.compile's inductor (torch 2.13) fails where it compares strides of such a view whose sides
+    come of convolutions.
+    """
+    x = x.permute(0, 3, 1, 2)
+    return x.contiguous() if torch.compiler.is_compiling() and any_size(*x.shape[2:]) else x
+
+
 def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)``, in a graph for any size with the padding in front of it."""
     size = x.shape[2:]
