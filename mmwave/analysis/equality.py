@@ -16,7 +16,7 @@ COARSE = 1e-2
 Torch's batch norms are less exact in NHWC: gradients of a whole RepMLPNet in float32 are off by
 2e-3. A peer is not to lose its faster layout by that; another function is off by far more.
 """
-KINKED = 1e-3
+KINKED = 2e-4
 """What the error of a training step's gradients may always be.
 
 A value next to the kink of a ReLU that rounding brings to its other side changes them, and brings

@@ -28,7 +28,8 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if x.dtype == torch.bfloat16 and (recorded or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return 'bfloat16 is supported without gradients and on processors that have it'
-    if not (torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()):
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (built and torch.backends.mkldnn.enabled):
         return 'torch is built without oneDNN, or it is switched off'
     return '' if x.numel() and weight.numel() else 'there is nothing to multiply'
 
@@ -40,7 +41,7 @@ def linear_onednn(
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, weight, bias)
     ):
-        y = _Linear.apply(x, weight, bias)
+        y = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y if gelu is None else F.gelu(y, approximate=gelu)
     return product(x, weight, bias, gelu)
 

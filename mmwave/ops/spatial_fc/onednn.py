@@ -26,7 +26,7 @@ def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     tensors = (x, weight) if bias is None else (x, weight, bias)
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
         return _mixed(x, weight, bias)
-    y = _SpatialFC.apply(x, weight)
+    y = _SpatialFC.apply(x, weight)  # type: ignore[no-untyped-call]
     return y if bias is None else y + bias.repeat(x.shape[1] // len(weight), 1)
 
 
