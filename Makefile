@@ -41,7 +41,7 @@ bench: env
 	$(BENCH) wavemlp-t posmlp-t vip-s7 gmlp-s16 --size 224x224@8 --compile --repeats 5 --csv $(SPEED)/compiled.csv
 	$(BENCH) wavemlp-t wavemlp-s repmlpnet-t224 posmlp-t vip-s7 gmlp-s16 --size 224x224@4 --mode train --repeats 5 \
 		--csv $(SPEED)/train_224.csv
-	$(VENV)/python tools/plot_speed.py $(SPEED)/*.csv $(SPEED)/speed.png
+	$(VENV)/python tools/plot_speed.py $(SPEED)/*.csv $(SPEED)/speed.png --readme README.md
 
 zoo: env
 	$(VENV)/python tools/update_zoo.py

@@ -145,6 +145,18 @@ def test_counters_see_the_product():
     assert counter.get_total_flops() == 2 * 5 * 24 * 40
 
 
+def test_function_transforms():
+    tensors = [t.detach() for t in draw(5)]
+
+    def loss(*tensors):
+        return linear(*tensors).square().sum()
+
+    got = torch.func.grad(loss, argnums=(0, 1, 2))(*tensors)
+    leaves = [t.requires_grad_() for t in tensors]
+    for a, b in zip(got, torch.autograd.grad(loss(*leaves), leaves), strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 def test_compiles_to_a_plain_graph():
     x, weight, bias = (t.detach() for t in draw(5))
     operations = []

@@ -20,7 +20,7 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     if x.dtype not in DTYPES or any(t.dtype != x.dtype for t in tensors):
         return f'it takes float32 or bfloat16, not {", ".join(str(t.dtype) for t in tensors)}'
     # Compilers choose for themselves, and what counts or fakes operations knows torch's own.
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling() or _watched():
         return 'operations are being recorded'
     if torch.is_autocast_enabled('cpu'):
         return 'types are cast automatically'
@@ -32,6 +32,12 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     if not (built and torch.backends.mkldnn.enabled):
         return 'torch is built without oneDNN, or it is switched off'
     return '' if x.numel() and weight.numel() else 'there is nothing to multiply'
+
+
+def _watched() -> bool:
+    """Whether a dispatch mode or a transform of ``torch.func`` looks at operations."""
+    modes, level = torch._C._len_torch_dispatch_stack(), torch._C._functorch.maybe_current_level()
+    return bool(modes) or level is not None
 
 
 def linear_onednn(

@@ -1,0 +1,22 @@
+"""Means over maps."""
+
+import pytest
+import torch
+
+from mmwave.models.layers.mean import mean_over
+from tests.contracts import images
+
+
+@pytest.mark.parametrize('axes', [(1, 2), (2, 3), (0,)])
+def test_in_float32_it_is_torchs(axes):
+    x = images(3, 5, 7, 9)
+    assert torch.equal(mean_over(x, *axes), x.mean(dim=axes))
+
+
+def test_in_bfloat16_it_is_rounded_once_or_twice():
+    x = (images(2, 64, 60, 60) + 1).bfloat16()
+    wanted = x.double().mean(dim=(2, 3))
+    got = mean_over(x, 2, 3)
+    assert got.dtype == torch.bfloat16
+    # A sum in bfloat16 would stop growing at 256.
+    assert ((got.double() - wanted).abs() / wanted.abs()).max() < torch.finfo(torch.bfloat16).eps
