@@ -17,7 +17,7 @@ from mmwave.errors import UserError
 from mmwave.models import MLPBackbone
 
 from .cases import WIDER, Case, Measured, Result, Row, check_one_of, refusal
-from .equality import COARSE, KINKED, Unequal, check_phase_mix, inequality, relative_error
+from .equality import COARSE, KINKED, Unequal, check_phase_mix, inequality, relative_errors, worst
 from .forms import LAYOUTS, Form, Label
 from .peers import CONTENDERS
 from .roofline import STEP, forward_macs, gemm, gemm_peak
@@ -216,25 +216,19 @@ def _found(
             continue
         wanted = {n: truth[n] for n in got} if label.role == 'other' else truth
         try:
-            found[label] = relative_error(got, wanted), ''
-            errors[label] = {
-                name: relative_error({name: got[name]}, {name: wanted[name]}) for name in wanted
-            }
+            errors[label] = relative_errors(got, wanted)
+            found[label] = worst(errors[label]), ''
         except Unequal as wrong:
             found[label] = math.nan, str(wrong)
     bars = errors[standard]
-    outputs_bar = max(error for name, error in bars.items() if name != 'gradients')
+    outputs_bar = worst({n: e for n, e in bars.items() if n != 'gradients'})
     for label, each in errors.items():
-        least = 0.0 if label.role == 'ours' else COARSE
-        problems = [
-            inequality(
-                error,
-                bars['gradients'] if name == 'gradients' else outputs_bar,
-                dtype,
-                at_least=max(least, KINKED) if name == 'gradients' else least,
-            )
-            for name, error in each.items()
-        ]
+        coarse = 0.0 if label.role == 'ours' else COARSE
+        problems = []
+        for name, error in each.items():
+            kinked = name == 'gradients'
+            bar, least = (bars[name], max(coarse, KINKED)) if kinked else (outputs_bar, coarse)
+            problems.append(inequality(error, bar, dtype, at_least=least))
         found[label] = found[label][0], next(filter(None, problems), '')
     return found
 

@@ -29,7 +29,18 @@ class Unequal(RuntimeError):
 
 
 def relative_error(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """Norm of the error over the norm of what is wanted: the worst of all tensors, NaN included.
+    """The worst of :func:`relative_errors`."""
+    return worst(relative_errors(got, wanted))
+
+
+def worst(errors: Mapping[str, float]) -> float:
+    """The largest of several errors, NaN included."""
+    # Not Python's max(), which may drop a NaN.
+    return float(torch.tensor(list(errors.values()), dtype=torch.float64).max())
+
+
+def relative_errors(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, float]:
+    """Norm of the error over the norm of what is wanted, of every tensor.
 
     Raises:
         Unequal: where the two are not of the same names and shapes.
@@ -37,12 +48,11 @@ def relative_error(got: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> f
     shapes = [{name: tuple(x.shape) for name, x in tensors.items()} for tensors in (got, wanted)]
     if shapes[0] != shapes[1]:
         raise Unequal(f'it gives {shapes[0]} instead of {shapes[1]}')
-    errors = []
+    errors = {}
     for name, tensor in wanted.items():
         truth = tensor.double()
-        errors.append((got[name].double() - truth).norm() / truth.norm())
-    # Not Python's max(), which may drop a NaN.
-    return float(torch.stack(errors).max())
+        errors[name] = float((got[name].double() - truth).norm() / truth.norm())
+    return errors
 
 
 def inequality(error: float, standard: float, dtype: torch.dtype, *, at_least: float = 0.0) -> str:

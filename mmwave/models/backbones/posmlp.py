@@ -52,7 +52,7 @@ from mmwave.models.layers.windows import (
     join,
     mask_of,
     one_size,
-    strided_padding,
+    padded,
 )
 from mmwave.ops import linear, spatial_fc
 from mmwave.registry import MODELS
@@ -508,11 +508,7 @@ class SplitDownsample(Downsample):
     def forward(self, x: Tensor) -> Tensor:
         channels, conv = x.shape[3], self.conv
         pairs = zip(conv.weight.split(channels), conv.bias.split(channels), strict=True)
-        size = x.shape[1:3]
-        x, padding = x.permute(0, 3, 1, 2), 1
-        if any_size(*size):
-            pads = strided_padding(size, conv.kernel_size, conv.stride, conv.padding)
-            x, padding = F.pad(x, pads), 0
+        x, padding = padded(conv, x.permute(0, 3, 1, 2))
         outputs = [F.conv2d(x, w, b, 2, padding, groups=channels) for w, b in pairs]
         return self.norm(torch.stack([o.permute(0, 2, 3, 1) for o in outputs], dim=4).flatten(3))
 

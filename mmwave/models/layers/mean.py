@@ -1,5 +1,7 @@
 """Means over the positions of a map."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,4 @@ def mean_over(x: Tensor, *axes: int) -> Tensor:
     """
     if x.device.type != 'cpu' or x.dtype != torch.bfloat16:
         return x.mean(dim=axes)
-    count = 1
-    for axis in axes:
-        count = count * x.shape[axis]
-    return x.sum(dim=axes) / count
+    return x.sum(dim=axes) / math.prod(x.shape[axis] for axis in axes)

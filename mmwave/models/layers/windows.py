@@ -77,13 +77,20 @@ def channels_first(x: Tensor) -> Tensor:
     return x.contiguous() if torch.compiler.is_compiling() and any_size(*x.shape[2:]) else x
 
 
-def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """``conv(x)``, in a graph for any size with the padding in front of it."""
+def padded(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """``x`` with what is left of the padding of ``conv``: none in a graph for any size."""
     size = x.shape[2:]
     if not torch.compiler.is_compiling() or not any_size(*size):
-        return conv(x)
-    x = F.pad(x, strided_padding(size, conv.kernel_size, conv.stride, conv.padding))
-    return F.conv2d(x, conv.weight, conv.bias, conv.stride, groups=conv.groups)
+        return x, conv.padding
+    return F.pad(x, strided_padding(size, conv.kernel_size, conv.stride, conv.padding)), (0, 0)
+
+
+def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``, in a graph for any size with the padding in front of it."""
+    in_front, padding = padded(conv, x)
+    if in_front is x:
+        return conv(x)  # with the hooks that it may have
+    return F.conv2d(in_front, conv.weight, conv.bias, conv.stride, padding, groups=conv.groups)
 
 
 def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:

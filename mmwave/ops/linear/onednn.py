@@ -25,13 +25,19 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     if torch.is_autocast_enabled('cpu'):
         return 'types are cast automatically'
     # torch's own product of bfloat16 is oneDNN's; the gradients here are for float32.
-    recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    if x.dtype == torch.bfloat16 and (recorded or not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if x.dtype == torch.bfloat16 and (
+        recorded(*tensors) or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
         return 'bfloat16 is supported without gradients and on processors that have it'
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not (built and torch.backends.mkldnn.enabled):
         return 'torch is built without oneDNN, or it is switched off'
     return '' if x.numel() and weight.numel() else 'there is nothing to multiply'
+
+
+def recorded(*tensors: Tensor | None) -> bool:
+    """Whether autograd records what is computed of these."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _watched() -> bool:
@@ -44,9 +50,7 @@ def linear_onednn(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: str | None = None
 ) -> Tensor:
     """See :func:`mmwave.ops.linear`."""
-    if torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, weight, bias)
-    ):
+    if recorded(x, weight, bias):
         y = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y if gelu is None else F.gelu(y, approximate=gelu)
     return product(x, weight, bias, gelu)

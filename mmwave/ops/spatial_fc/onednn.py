@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..linear.onednn import crossed, product
+from ..linear.onednn import crossed, product, recorded
 from ..linear.onednn import unsupported as _unsupported
 
 LEAST = 2**24
@@ -23,8 +23,7 @@ def unsupported(x: Tensor, weight: Tensor, *bias: Tensor) -> str:
 
 def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """See :func:`mmwave.ops.spatial_fc`."""
-    tensors = (x, weight) if bias is None else (x, weight, bias)
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+    if not recorded(x, weight, bias):
         return _mixed(x, weight, bias)
     y = _SpatialFC.apply(x, weight)  # type: ignore[no-untyped-call]
     return y if bias is None else y + bias.repeat(x.shape[1] // len(weight), 1)
