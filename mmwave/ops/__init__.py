@@ -1,8 +1,9 @@
 """Tensor functions that more than one implementation may compute; see :mod:`mmwave.ops.backend`."""
 
 from .backend import current_backend, use_backend
+from .conv2d import conv2d
 from .linear import linear
 from .phase_mix import phase_mix
 from .spatial_fc import spatial_fc
 
-__all__ = ['current_backend', 'linear', 'phase_mix', 'spatial_fc', 'use_backend']
+__all__ = ['conv2d', 'current_backend', 'linear', 'phase_mix', 'spatial_fc', 'use_backend']

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from .graphs import is_recording
 
 BACKENDS = ('auto', 'reference', 'torch', 'onednn', 'cpp', 'triton')
 """Accepted names, in no order."""
@@ -42,11 +43,6 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _current = previous
-
-
-def is_recording() -> bool:
-    """Whether a graph of plain operations is being recorded, to be run by others."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore
 
 
 def select(

@@ -9,6 +9,7 @@ from mmwave.analysis.memory import saved_bytes
 from mmwave.ops import linear, use_backend
 from mmwave.ops.linear import linear_onednn, linear_reference
 from tests.contracts import images
+from tests.graphs import check_op, recorded
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason='torch is built without oneDNN'
@@ -126,7 +127,7 @@ def test_torch_computes_what_onednn_is_not_for():
         ((x, weight.bfloat16()), 'not torch.float32, torch.bfloat16'),
         ((x.to('meta'), weight), 'it is for the CPU, not meta'),
         ((x[:0], weight), 'there is nothing to multiply'),
-        ((x.bfloat16(), weight.bfloat16().requires_grad_()), 'without gradients'),
+        ((x.bfloat16(), weight.bfloat16().requires_grad_()), 'without a graph'),
     ):
         assert reason in linear_onednn.unsupported(*tensors)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -157,19 +158,47 @@ def test_function_transforms():
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_compiles_to_a_plain_graph():
-    x, weight, bias = (t.detach() for t in draw(5))
-    operations = []
+@pytest.mark.parametrize('gelu', [None, 'none'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
+def test_one_operation_in_a_graph(dtype, gelu):
+    tensors = [t.detach() for t in draw(5, dtype=dtype)]
+    got, nodes = recorded(lambda *t: linear(*t, gelu=gelu), *tensors, open_axes=(0,))
+    assert ('mmwave.linear' in nodes) == (dtype == torch.float32)
+    if dtype == torch.float32:
+        assert not any('gelu' in node for node in nodes)  # it is in the product
+        assert torch.equal(got, linear_onednn(*tensors, gelu=gelu))
 
-    def backend(graph, _):
-        operations.extend(str(node.target) for node in graph.graph.nodes)
-        return graph.forward
 
-    torch._dynamo.reset()
-    compiled = torch.compile(lambda *t: linear(*t, gelu='none'), backend=backend, fullgraph=True)
-    assert torch.equal(compiled(x, weight, bias), linear_reference(x, weight, bias, gelu='none'))
-    assert not any('mkldnn' in operation for operation in operations)
-    assert operations
+def test_exported_as_torchs_own():
+    tensors = [t.detach() for t in draw(5)]
+
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return linear(x, *tensors[1:])
+
+    graph = torch.export.export(Module(), (tensors[0],)).graph
+    targets = [str(node.target) for node in graph.nodes]
+    assert 'aten.linear.default' in targets
+    assert not any('mmwave' in target for target in targets)
+
+
+@pytest.mark.parametrize('gelu', [None, 'tanh'])
+def test_gradients_in_a_graph(gelu):
+    tensors = draw(6, 9)
+    truth, plain = results(tensors, torch.float64, gelu), results(tensors, torch.float32, gelu)
+    y, nodes = recorded(lambda *t: linear(*t, gelu=gelu), *tensors, open_axes=(0,))
+    assert 'mmwave.linear' in nodes
+    got = [y, *torch.autograd.grad(y, tensors, images(*y.shape, seed=3))]
+    assert_as_near([t.detach().double() for t in got], plain[:4], truth[:4])
+
+
+@pytest.mark.parametrize('rows', [(), (0,), (7,), (2, 3, 5)])
+@pytest.mark.parametrize('with_bias', [False, True])
+def test_the_operation_is_whole(rows, with_bias):
+    x, weight, bias = draw(*rows)
+    check_op(torch.ops.mmwave.linear.default, x, weight, bias if with_bias else None, None)
+    x, weight = x.detach(), weight.detach().t().contiguous().t()
+    check_op(torch.ops.mmwave.linear.default, x, weight, None, 'none')
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from mmwave.models import WaveMLP
 from mmwave.ops import phase_mix, use_backend
 from mmwave.ops.phase_mix import cpp, phase_mix_reference
+from tests.graphs import check_op
 
 NAMES = ('h', 'w', 'mean', 'a_h', 'p_h', 'a_w', 'p_w', 'k_h', 'k_w')
 
@@ -166,8 +167,11 @@ def test_gradients_are_the_same_every_time(kernel):
 
 def test_operators_are_whole(kernel):
     inputs, _ = draw(1, 4, 3, 5)
-    arguments = (*(t.detach().requires_grad_() for t in inputs), True, True)
-    torch.library.opcheck(torch.ops.mmwave_cpp.phase_mix.default, arguments)
+    ops = torch.ops.mmwave_cpp
+    check_op(ops.phase_mix.default, *(t.detach().requires_grad_() for t in inputs), True, True)
+    inputs = [t.detach() for t in inputs]
+    pulls = ops.phase_mix(*inputs, True, True)
+    check_op(ops.phase_mix_backward.default, *pulls, *inputs, True, True)
 
 
 def test_one_node_in_a_graph(kernel):

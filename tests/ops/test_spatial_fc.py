@@ -8,6 +8,7 @@ from mmwave.analysis.memory import saved_bytes
 from mmwave.ops import spatial_fc, use_backend
 from mmwave.ops.spatial_fc import onednn
 from tests.contracts import images, relative_error
+from tests.graphs import check_op, recorded
 
 
 def as_grouped_convolution(x, weight, bias):
@@ -102,6 +103,34 @@ def test_onednn_keeps_nothing_but_its_input(kind, monkeypatch):
         kept = saved_bytes(lambda: spatial_fc(x, weight, bias))
     with use_backend('reference'):
         assert kept <= saved_bytes(lambda: spatial_fc(x, weight, bias))
+
+
+@ONEDNN
+@pytest.mark.parametrize('least', [0, onednn.LEAST])
+@pytest.mark.parametrize('with_bias', [False, True])
+@pytest.mark.parametrize('kind', SETS)
+def test_one_operation_in_a_graph(kind, with_bias, least, monkeypatch):
+    monkeypatch.setattr(onednn, 'LEAST', least)
+    tensors = [t.requires_grad_() for t in laid(kind)[: 3 if with_bias else 2]]
+    wanted = results(tensors, torch.float64)[: len(tensors) + 1]
+    y, nodes = recorded(spatial_fc, *tensors, open_axes=(0,))
+    assert 'mmwave.spatial_fc' in nodes
+    got = [y, *torch.autograd.grad(y, tensors, images(*y.shape, seed=3))]
+    for a, b in zip(got, wanted, strict=True):
+        assert relative_error(a.double(), b) < 1e-6
+
+
+@ONEDNN
+@pytest.mark.parametrize('least', [0, onednn.LEAST])
+@pytest.mark.parametrize('kind', SETS)
+def test_the_operations_are_whole(kind, least, monkeypatch):
+    monkeypatch.setattr(onednn, 'LEAST', least)
+    x, weight, bias = (t.requires_grad_() for t in laid(kind))
+    ops = torch.ops.mmwave
+    check_op(ops.spatial_fc.default, x, weight, bias)
+    x, weight = x.detach(), weight.detach()
+    check_op(ops.spatial_fc.default, x, weight, None)
+    check_op(ops.spatial_fc_backward.default, ops.spatial_fc(x, weight, None), x, weight)
 
 
 @ONEDNN

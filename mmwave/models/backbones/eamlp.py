@@ -49,8 +49,8 @@ from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
-from mmwave.models.layers.windows import any_size, channels_first, strided_padding
 from mmwave.ops import linear
+from mmwave.ops.graphs import any_size
 from mmwave.registry import MODELS
 
 from .base import (
@@ -353,13 +353,17 @@ class SoftSplit(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """The patches, normed: (N, H', W', C * k * k), in deploy form (N, H', W', k * k * C)."""
-        sides = ((side,) * 2 for side in (self.kernel_size, self.stride, self.padding))
-        x = F.pad(x, (0, 0, *strided_padding(x.shape[1:3], *sides)))
+        x = F.pad(x, (0, 0, *self._margins(x.shape[2]), *self._margins(x.shape[1])))
         for axis in (1, 2):
             x = x.unfold(axis, self.kernel_size, self.stride)  # (N, H', W', C, k, k)
         if self.deploy:
             x = x.permute(0, 1, 2, 4, 5, 3)
         return self.norm(x.flatten(3))
+
+    def _margins(self, side: int) -> tuple[int, int]:
+        """Zeros before and behind an axis for patches to fill it to the end; fewer are cut off."""
+        count = (side + 2 * self.padding - self.kernel_size + self.stride) // self.stride
+        return self.padding, (count - 1) * self.stride + self.kernel_size - self.padding - side
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The deploy form's tensors, computed from this train form's."""
@@ -546,7 +550,7 @@ class EAMLP(MLPBackbone):
         if stage > 1:
             x = x[:, 0] if alone else x[:, 1:].unflatten(1, grid)
         x = self.out_norms[str(stage)](x)
-        return x if alone else channels_first(x)
+        return x if alone else x.permute(0, 3, 1, 2)
 
     def _draw(self) -> None:
         """Draw weights as T2T-ViT does; memories of token attentions compare with what they sum."""

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from mmwave.models.layers import ConvEmbed
 from mmwave.models.layers.token_grid import ResizedTokens, TokenGrid, WindowTokens
-from mmwave.models.layers.windows import any_size, counts, cut, mask_of, resize
+from mmwave.models.layers.windows import mask_of
+from mmwave.ops.graphs import any_size
+from mmwave.ops.windows import counts, cut, resize
 from mmwave.structures import SizeConstraint
 
 from .base import MLPBackbone

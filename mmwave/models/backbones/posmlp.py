@@ -38,23 +38,14 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
-from mmwave.models.layers import ConvEmbed, Linear, affine_of
+from mmwave.models.layers import Conv2d, ConvEmbed, Linear, affine_of
 from mmwave.models.layers.channel_mlp import activated, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
-from mmwave.models.layers.windows import (
-    any_size,
-    channels_first,
-    convolved,
-    counts,
-    cut,
-    filled_sizes,
-    join,
-    mask_of,
-    one_size,
-    padded,
-)
-from mmwave.ops import linear, spatial_fc
+from mmwave.models.layers.windows import filled_sizes, mask_of
+from mmwave.ops import conv2d, linear, spatial_fc
+from mmwave.ops.graphs import any_size, one_size
+from mmwave.ops.windows import counts, cut, join
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
@@ -473,7 +464,7 @@ class ConvStem(nn.Sequential):
         if self.deploy:
             x = x.contiguous(memory_format=torch.channels_last)
             for part in self:
-                x = activated(part.act, convolved(part.conv, x))
+                x = activated(part.act, part.conv(x))
         else:
             x = super().forward(x)
         return x.permute(0, 2, 3, 1).contiguous()
@@ -484,11 +475,11 @@ class Downsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, 2, padding=1, groups=in_channels)
+        self.conv = Conv2d(in_channels, out_channels, 3, 2, padding=1, groups=in_channels)
         self.norm = nn.LayerNorm(out_channels, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(convolved(self.conv, x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The tensors of :class:`SplitDownsample` that compute the same."""
@@ -508,8 +499,8 @@ class SplitDownsample(Downsample):
     def forward(self, x: Tensor) -> Tensor:
         channels, conv = x.shape[3], self.conv
         pairs = zip(conv.weight.split(channels), conv.bias.split(channels), strict=True)
-        x, padding = padded(conv, x.permute(0, 3, 1, 2))
-        outputs = [F.conv2d(x, w, b, 2, padding, groups=channels) for w, b in pairs]
+        x, sides = x.permute(0, 3, 1, 2), (conv.stride, conv.padding)
+        outputs = [conv2d(x, w, b, *sides, groups=channels) for w, b in pairs]
         return self.norm(torch.stack([o.permute(0, 2, 3, 1) for o in outputs], dim=4).flatten(3))
 
 
@@ -632,7 +623,7 @@ class PosMLP(MLPBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        return tuple(map(channels_first, super().forward(x)))
+        return tuple(x.permute(0, 3, 1, 2) for x in super().forward(x))
 
     def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
         if not self.deploy:
@@ -641,7 +632,7 @@ class PosMLP(MLPBackbone):
         blocks, window = self.stages[index], self.arch.windows[index]
         if self.grid_mode == 'resize':
             rows, columns = (spans(n, s) for n, s in zip(x.shape[1:3], window, strict=True))
-        elif self.grid_mode == 'strict' or not any_size():
+        elif self.grid_mode == 'strict' or not any_size(*x.shape[1:3]):
             rows, columns = (cuts(n, s) for n, s in zip(x.shape[1:3], window, strict=True))
         else:
             return self._filled_up(blocks, x, window)

@@ -41,19 +41,20 @@ from mmwave.deploy.fuse import (
     fuse_norm_before,
     pad_kernel,
 )
-from mmwave.models.layers import Affine, ConvEmbed, Linear, affine_of, batch_norms, build_norm
-from mmwave.models.layers.lean import runner
-from mmwave.models.layers.windows import (
-    MapGrid,
-    WindowGrid,
-    any_size,
-    counts,
-    cut,
-    filled_sizes,
-    mask_of,
-    resize,
+from mmwave.models.layers import (
+    Affine,
+    Conv2d,
+    ConvEmbed,
+    Linear,
+    affine_of,
+    batch_norms,
+    build_norm,
 )
-from mmwave.ops import spatial_fc
+from mmwave.models.layers.lean import runner
+from mmwave.models.layers.windows import MapGrid, WindowGrid, filled_sizes, mask_of
+from mmwave.ops import conv2d, spatial_fc
+from mmwave.ops.graphs import any_size
+from mmwave.ops.windows import counts, cut, resize
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
@@ -187,7 +188,7 @@ class LocalPerceptron(nn.ModuleDict):
             {
                 str(k): nn.ModuleDict(
                     {
-                        'conv': nn.Conv2d(sets, sets, k, padding=k // 2, groups=sets, bias=False),
+                        'conv': Conv2d(sets, sets, k, padding=k // 2, groups=sets, bias=False),
                         'norm': build_norm('BN', sets),
                     }
                 )
@@ -201,7 +202,7 @@ class LocalPerceptron(nn.ModuleDict):
             # Kernels repeated for all channels, not channels as a batch for S kernels: with few
             # kernels the convolution of many small batches takes several times as long.
             kernels = branch['conv'].weight.repeat(channels // self.sets, 1, 1, 1)
-            out = F.conv2d(windows, kernels, padding=int(side) // 2, groups=channels)
+            out = conv2d(windows, kernels, padding=(int(side) // 2,) * 2, groups=channels)
             outputs.append(grid.back(out))
         return outputs
 
@@ -223,10 +224,10 @@ class ConvFFN(nn.Module):
     ) -> None:
         super().__init__()
         self.run = runner(lean)
-        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=deploy)
+        self.fc1 = Conv2d(channels, hidden, 1, bias=deploy)
         self.norm1 = nn.Identity() if deploy else build_norm('BN', hidden)
         self.act = build_activation_layer(act_cfg)
-        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=deploy)
+        self.fc2 = Conv2d(hidden, channels, 1, bias=deploy)
         self.norm2 = nn.Identity() if deploy else build_norm('BN', channels)
 
     def forward(self, x: Tensor, norm: nn.Module) -> Tensor:

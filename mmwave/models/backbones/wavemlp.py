@@ -42,6 +42,7 @@ from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import (
     Affine,
     ChannelMLP,
+    Conv2d,
     ConvEmbed,
     Linear,
     LinearMLP,
@@ -135,7 +136,7 @@ class PhaseEstimator(nn.Module):
         if kind == 'fc':
             self.conv = PointwiseConv(channels, channels)
         else:
-            self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+            self.conv = Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.norm = build_norm('BN', channels)
         self.act = nn.ReLU()
 
@@ -281,7 +282,7 @@ class FusedTokenMixer(nn.Module):
         self.merged = Linear(channels, (5 if phase == 'fc' else 3) * channels)
         if phase == 'dw':
             self.phase_h, self.phase_w = (
-                nn.Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2)
+                Conv2d(channels, channels, 3, padding=1, groups=channels) for _ in range(2)
             )
             self.register_buffer('halves', _halves(channels), persistent=False)
         self.kernel_h = nn.Parameter(torch.empty(channels, 2, 1, TAPS))

@@ -2,6 +2,7 @@
 
 from .affine import Affine
 from .channel_mlp import ChannelMLP, LinearMLP
+from .conv import Conv2d
 from .conv_embed import ConvEmbed
 from .linear import Linear
 from .norm import affine_of, batch_norms, batch_statistics_kept, build_norm
@@ -10,6 +11,7 @@ from .token_linear import TokenLinear
 __all__ = [
     'Affine',
     'ChannelMLP',
+    'Conv2d',
     'ConvEmbed',
     'Linear',
     'LinearMLP',

@@ -7,10 +7,10 @@ from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.ops import linear
+from mmwave.ops.graphs import any_size
 
 from .linear import Linear
 from .pointwise import PointwiseConv
-from .windows import any_size
 
 ROWS = 8192
 """Positions that :func:`mlp_deployed` takes at a time on the CPU."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .windows import convolved
+from .conv import Conv2d
 
 
 class ConvEmbed(nn.Module):
@@ -34,9 +34,9 @@ class ConvEmbed(nn.Module):
         act: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+        self.conv = Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         self.norm = nn.Identity() if norm is None else norm
         self.act = nn.Identity() if act is None else act
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(convolved(self.conv, x)))
+        return self.act(self.norm(self.conv(x)))

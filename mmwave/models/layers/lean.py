@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mmwave.ops.graphs import any_size
+
 from .norm import batch_statistics_kept
-from .windows import any_size
 
 _allowed = True
 

@@ -1,12 +1,14 @@
 """A 1 x 1 convolution that multiplies by its matrix where the map's layout lets it."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmwave.ops import linear
 
+from .conv import Conv2d
 
-class PointwiseConv(nn.Conv2d):
+
+class PointwiseConv(Conv2d):
     """Mix channels at every position by itself: (N, C_in, H, W) -> (N, C_out, H, W).
 
     A map with channels last in memory is a matrix of positions and channels: one product takes all

@@ -19,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmwave.ops.graphs import any_size
+from mmwave.ops.windows import counts, join
+
 from .mean import mean_over
-from .windows import any_size, counts, join
 
 
 def resampling(source: int, target: int, like: Tensor) -> Tensor:

@@ -11,92 +11,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmwave.ops.graphs import any_size
+from mmwave.ops.windows import counts, cut, join, resize
 from mmwave.structures import SizeConstraint
 
 from .mean import mean_over
-
-
-def any_size(*sides: int) -> bool:
-    """Whether a graph is being recorded that is to hold for other lengths of ``sides`` too.
-
-    Without any: whether a graph is being recorded. Questions about a length that is left open make
-    ``torch.compile`` record one more graph for the other answer, so none is asked where this holds.
-    """
-    if torch.jit.is_tracing():
-        return True
-    if not torch.compiler.is_compiling():  # that is so in torch.export as well
-        return False
-    from torch.fx.experimental.symbolic_shapes import has_static_value
-
-    return len(sides) == 0 or any(not has_static_value(side) for side in sides)
-
-
-def one_size(side: int) -> int:
-    """``side`` as the number that a graph of ``torch.compile`` holds for: others need their own."""
-    if not torch.compiler.is_compiling():
-        return side
-    from torch.fx.experimental.symbolic_shapes import guard_scalar
-
-    return guard_scalar(side)
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, C, H, W) -> (N, C, *size): zeros added, or positions cut off, below and on the right."""
-    height, width = x.shape[2:]
-    if not any_size(height, width, *size) and (height, width) == tuple(size):
-        return x
-    return F.pad(x, (0, size[1] - width, 0, size[0] - height))
-
-
-def strided_padding(
-    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
-) -> list[int]:
-    """What ``F.pad`` puts around the last two axes for strided kernels to fill them to the end.
-
-    A convolution with ``padding`` leaves over what its last step does not reach. torch.compile's
-    inductor (torch 2.13) loses count there where lengths are left open: it is cut off before.
-    """
-    pads: list[int] = []
-    for side, k, step, before in zip(size, kernel, stride, padding, strict=True):
-        outputs = (side + 2 * before - k) // step + 1
-        pads = [before, (outputs - 1) * step + k - before - side, *pads]
-    return pads
-
-
-def channels_first(x: Tensor) -> Tensor:
-    """An output (N, H, W, C) as (N, C, H, W): a view, in a graph for any size a copy.
-
-    torch.compile's inductor (torch 2.13) fails where it compares strides of such a view whose sides
-    come of convolutions.
-    """
-    x = x.permute(0, 3, 1, 2)
-    return x.contiguous() if torch.compiler.is_compiling() and any_size(*x.shape[2:]) else x
-
-
-def padded(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """``x`` with what is left of the padding of ``conv``: none in a graph for any size."""
-    size = x.shape[2:]
-    if not torch.compiler.is_compiling() or not any_size(*size):
-        return x, conv.padding
-    return F.pad(x, strided_padding(size, conv.kernel_size, conv.stride, conv.padding)), (0, 0)
-
-
-def convolved(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """``conv(x)``, in a graph for any size with the padding in front of it."""
-    in_front, padding = padded(conv, x)
-    if in_front is x:
-        return conv(x)  # with the hooks that it may have
-    return F.conv2d(in_front, conv.weight, conv.bias, conv.stride, padding, groups=conv.groups)
-
-
-def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the windows that a map of ``size`` is cut into."""
-    height, width = ((side + step - 1) // step for side, step in zip(size, window, strict=True))
-    return height, width
 
 
 def filled_sizes(strides: Sequence[int], windows: Sequence[tuple[int, int]]) -> SizeConstraint:
@@ -106,44 +27,6 @@ def filled_sizes(strides: Sequence[int], windows: Sequence[tuple[int, int]]) -> 
         for axis in (0, 1)
     )
     return SizeConstraint(divisors=(height, width))
-
-
-def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None) -> Tensor:
-    """(N, C, H, W) -> windows (N * rows * columns, C, h, w), filled up with zeros.
-
-    ``shape`` are rows and columns where they are known.
-    """
-    (n, c, *size), (h, w) = x.shape, window
-    rows, columns = shape or counts((size[0], size[1]), window)
-    x = resize(x, (rows * h, columns * w))
-    if any_size(rows, columns):
-        # One axis after the other, and never rows or columns as an axis of their own: graphs tell a
-        # length of one from others, and a map has one window here and several there.
-        x = _filled(x).view(n * c * rows, h, columns * w).transpose(1, 2)
-        x = _filled(x).view(n, c, rows * columns * w * h).transpose(1, 2)
-        return _filled(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
-    x = x.reshape(n, c, rows, h, columns, w)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(n * rows * columns, c, h, w)
-
-
-def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None = None) -> Tensor:
-    """Windows (N * rows * columns, C, h, w) -> the map (N, C, *size) that they were cut of."""
-    _, c, h, w = windows.shape
-    rows, columns = shape or counts(size, (h, w))
-    if any_size(rows, columns):  # as in cut
-        n = windows.shape[0] // (rows * columns)
-        x = _filled(windows.permute(0, 3, 2, 1)).view(n, rows * columns * w * h, c).transpose(1, 2)
-        x = _filled(x).view(n * c * rows, columns * w, h).transpose(1, 2)
-        x = _filled(x).view(n, c, rows * h, columns * w)
-    else:
-        x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
-        x = x.reshape(-1, c, rows * h, columns * w)
-    return resize(x, size)
-
-
-def _filled(x: Tensor) -> Tensor:
-    """All values in one row, without asking which axes have a length of one."""
-    return x.clone(memory_format=torch.contiguous_format).flatten()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,17 @@
 """Products of a CPU by oneDNN, in float32 and, where no gradient is taken, in bfloat16.
 
-It is the operator that ``torch.compile`` puts in the place of linear layers on a CPU.
+In a graph of ``torch.compile`` they are an op of their own. Its compiler for CPUs asks MKL for
+products whose weights it does not hold as constants, as it does not by default.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .reference import linear_reference
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -19,25 +23,32 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
         return f'it is for the CPU, not {x.device.type}'
     if x.dtype not in DTYPES or any(t.dtype != x.dtype for t in tensors):
         return f'it takes float32 or bfloat16, not {", ".join(str(t.dtype) for t in tensors)}'
-    # Compilers choose for themselves, and what counts or fakes operations knows torch's own.
-    if torch.compiler.is_compiling() or _watched():
+    compiling = torch.compiler.is_compiling()
+    # What counts or fakes operations knows torch's own.
+    if torch.compiler.is_exporting() or (not compiling and _watched()):
         return 'operations are being recorded'
     if torch.is_autocast_enabled('cpu'):
         return 'types are cast automatically'
     # torch's own product of bfloat16 is oneDNN's; the gradients here are for float32.
     if x.dtype == torch.bfloat16 and (
-        recorded(*tensors) or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        compiling or recorded(*tensors) or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
     ):
-        return 'bfloat16 is supported without gradients and on processors that have it'
-    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (built and torch.backends.mkldnn.enabled):
+        return 'bfloat16 is supported without a graph and on processors that have it'
+    if not _is_there():
         return 'torch is built without oneDNN, or it is switched off'
-    return '' if x.numel() and weight.numel() else 'there is nothing to multiply'
+    # A graph does not ask, for it is to hold for other sizes too.
+    return '' if compiling or (x.numel() and weight.numel()) else 'there is nothing to multiply'
 
 
 def recorded(*tensors: Tensor | None) -> bool:
     """Whether autograd records what is computed of these."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_there() -> bool:
+    built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(built and torch.backends.mkldnn.enabled)
 
 
 def _watched() -> bool:
@@ -50,10 +61,11 @@ def linear_onednn(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: str | None = None
 ) -> Tensor:
     """See :func:`mmwave.ops.linear`."""
+    compiling = torch.compiler.is_compiling()
     if recorded(x, weight, bias):
-        y = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        y = _op(x, weight, bias, None) if compiling else _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y if gelu is None else F.gelu(y, approximate=gelu)
-    return product(x, weight, bias, gelu)
+    return (_op if compiling else product)(x, weight, bias, gelu)
 
 
 linear_onednn.unsupported = unsupported  # type: ignore[attr-defined]
@@ -85,21 +97,56 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        rows, columns = (t.reshape(-1, t.shape[-1]).t() for t in (gradient, x))
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_x = linear_onednn(gradient, weight.t())
-        if ctx.needs_input_grad[1]:
-            of_weight = crossed(rows, columns)
-        if ctx.needs_input_grad[2]:
-            of_bias = rows.sum(1)
-        return of_x, of_weight, of_bias
+        return _gradients(ctx, gradient, linear_onednn)
 
 
-def crossed(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right.T``, the gradient of a matrix; differentiable."""
+def _gradients(
+    ctx: Any, gradient: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Those of x, weight and bias; ``multiply(x, weight)`` is a linear layer."""
+    x, weight = ctx.saved_tensors
+    rows, columns = (t.reshape(-1, t.shape[-1]).t() for t in (gradient, x))
+    of_x = of_weight = of_bias = None
+    if ctx.needs_input_grad[0]:
+        of_x = multiply(gradient, weight.t())
+    if ctx.needs_input_grad[1]:
+        of_weight = crossed(rows, columns, multiply)
+    if ctx.needs_input_grad[2]:
+        of_bias = rows.sum(1)
+    return of_x, of_weight, of_bias
+
+
+def crossed(
+    left: Tensor,
+    right: Tensor,
+    multiply: Callable[[Tensor, Tensor], Tensor] = linear_onednn,
+) -> Tensor:
+    """``left @ right.T``, the gradient of a matrix; differentiable where ``multiply`` is."""
     # The narrower one on the left, which oneDNN has laid anew.
     if len(left) <= len(right):
-        return linear_onednn(left, right)
-    return linear_onednn(right, left).t()
+        return multiply(left, right)
+    return multiply(right, left).t()
+
+
+@torch.library.custom_op('mmwave::linear', mutates_args=(), device_types='cpu')
+def _op(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
+    """:func:`product` as one operation of a graph, of sizes that nobody asked for before."""
+    if x.numel() and weight.numel():
+        return product(x, weight, bias, gelu)
+    return linear_reference(x, weight, bias, gelu=gelu)
+
+
+@_op.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    return *_gradients(ctx, gradient, lambda x, weight: _op(x, weight, None, None)), None
+
+
+_op.register_autograd(_differentiate, setup_context=_keep)

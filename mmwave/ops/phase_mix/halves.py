@@ -6,8 +6,9 @@ output is the sum of one depthwise convolution of either.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ..conv2d import conv2d
 
 
 def phase_mix_halves(
@@ -34,7 +35,7 @@ def _mixed(amplitude: Tensor, phase: Tensor, kernel: Tensor, split: bool) -> Ten
     first, second = (
         torch.cat([_half(part, number, split) for part in parts], dim=1) for number in (0, 1)
     )
-    return F.conv2d(first, kernel[:, :1], padding=padding, groups=channels) + F.conv2d(
+    return conv2d(first, kernel[:, :1], padding=padding, groups=channels) + conv2d(
         second, kernel[:, 1:], padding=padding, groups=channels
     )
 

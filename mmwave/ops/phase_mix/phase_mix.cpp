@@ -373,7 +373,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
     p_w.masked_fill_(phase_w.le(0), 0);
   }
   auto of_kernel = [](const Tensor& sums, const Tensor& kernel) {
-    return sums.sum(0).permute({2, 1, 0}).reshape(kernel.sizes()).to(kernel.scalar_type());
+    return sums.sum(0).permute({2, 1, 0}).reshape(kernel.sizes()).to(kernel.scalar_type()).contiguous();
   };
   return {a_h, p_h, a_w, p_w, of_kernel(sums_h, kernel_h), of_kernel(sums_w, kernel_w)};
 }

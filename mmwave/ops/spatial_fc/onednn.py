@@ -1,4 +1,7 @@
-"""``spatial_fc`` on the CPU by oneDNN: a product for each matrix."""
+"""``spatial_fc`` on the CPU by oneDNN: a product for each matrix.
+
+In a graph of ``torch.compile`` it is an op of its own, as :func:`mmwave.ops.linear` is.
+"""
 
 from typing import Any
 
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from ..linear.onednn import crossed, product, recorded
 from ..linear.onednn import unsupported as _unsupported
+from .reference import spatial_fc_reference
 
 LEAST = 2**24
 """Multiply-accumulates of one matrix from which its own product is faster than a batched one."""
@@ -17,12 +21,19 @@ def unsupported(x: Tensor, weight: Tensor, *bias: Tensor) -> str:
     reason = _unsupported(x, weight, *bias)
     if reason or x.dtype != torch.float32:
         return reason or "torch's own batched products of bfloat16 are oneDNN's"
+    # A graph is for other sizes too: there the op asks when it knows them.
+    return '' if torch.compiler.is_compiling() else _too_small(x, weight)
+
+
+def _too_small(x: Tensor, weight: Tensor) -> str:
     work = x.shape[0] * x.shape[1] // weight.shape[0] * weight[0].numel()
     return '' if work >= LEAST else f'a matrix has {work} multiply-accumulates, under {LEAST}'
 
 
 def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """See :func:`mmwave.ops.spatial_fc`."""
+    if torch.compiler.is_compiling():
+        return _op(x, weight, bias)
     if not recorded(x, weight, bias):
         return _mixed(x, weight, bias)
     y = _SpatialFC.apply(x, weight)  # type: ignore[no-untyped-call]
@@ -65,14 +76,77 @@ class _SpatialFC(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        sets, of_x, of_weight = len(weight), None, None
+        of_x = of_weight = None
         if ctx.needs_input_grad[0]:
             of_x = spatial_fc_onednn(gradient, weight.transpose(1, 2))
         if ctx.needs_input_grad[1]:
-            pairs = [
-                [_by_position(t.unflatten(1, (-1, sets))[:, :, i]) for t in (gradient, x)]
-                for i in range(sets)
-            ]
-            parts = [crossed(g, x) for g, x in pairs]
-            of_weight = torch.stack(parts) if sets > 1 else parts[0][None]
+            of_weight = _of_weight(gradient, x, len(weight))
         return of_x, of_weight
+
+
+def _of_weight(gradient: Tensor, x: Tensor, sets: int) -> Tensor:
+    """The gradient of the matrices, (S, Q, P)."""
+    pairs = [
+        [_by_position(t.unflatten(1, (-1, sets))[:, :, i]) for t in (gradient, x)]
+        for i in range(sets)
+    ]
+    parts = [crossed(g, x) for g, x in pairs]
+    return torch.stack(parts) if sets > 1 else parts[0][None]
+
+
+@torch.library.custom_op('mmwave::spatial_fc', mutates_args=(), device_types='cpu')
+def _op(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """:func:`_mixed` as one operation of a graph, of sizes that nobody asked for before."""
+    mix = spatial_fc_reference if _too_small(x, weight) else _mixed
+    like = _empty(x, weight)
+    mixed = mix(x, weight, bias)
+    return mixed if mixed.stride() == like.stride() else like.copy_(mixed)
+
+
+@_op.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _empty(x, weight)
+
+
+def _empty(x: Tensor, weight: Tensor) -> Tensor:
+    """Where the result goes, laid as :func:`_mixed` lays it."""
+    (n, channels, _), (sets, outputs, _) = x.shape, weight.shape
+    if sets == 1 and x.stride(1) == 1:
+        return x.new_empty(outputs, n, channels).permute(1, 2, 0)
+    if 1 < sets == channels and x.stride(0) < x.stride(1):
+        return x.new_empty(channels, n, outputs).transpose(0, 1)
+    return x.new_empty(n, channels, outputs)
+
+
+@torch.library.custom_op('mmwave::spatial_fc_backward', mutates_args=(), device_types='cpu')
+def _of_weight_op(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    if _too_small(x, weight):
+        rows = [
+            t.unflatten(1, (-1, len(weight))).permute(2, 3, 0, 1).flatten(2) for t in (gradient, x)
+        ]
+        return rows[0] @ rows[1].transpose(1, 2)
+    return _of_weight(gradient, x, len(weight)).contiguous()
+
+
+@_of_weight_op.register_fake
+def _(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return weight.new_empty(weight.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    of_x = of_weight = of_bias = None
+    if ctx.needs_input_grad[0]:
+        of_x = _op(gradient, weight.transpose(1, 2), None)
+    if ctx.needs_input_grad[1]:
+        of_weight = _of_weight_op(gradient, x, weight)
+    if ctx.needs_input_grad[2]:
+        of_bias = gradient.unflatten(1, (-1, len(weight))).sum((0, 1))
+    return of_x, of_weight, of_bias
+
+
+_op.register_autograd(_differentiate, setup_context=_keep)

@@ -9,7 +9,8 @@ from mmcv.cnn.bricks import DropPath
 from mmwave.models.backbones.grid import four_stages
 from mmwave.models.backbones.vip import PermuteMLP
 from mmwave.models.layers.token_grid import WindowTokens
-from mmwave.models.layers.windows import counts, cut, mask_of
+from mmwave.models.layers.windows import mask_of
+from mmwave.ops.windows import counts, cut
 from tests.contracts import build, compiled, images, relative_error
 
 # Windows of 32 pixels, 4 x 4 positions; not square where it says so.

@@ -5,7 +5,8 @@ from mmcv.cnn.bricks import DropPath
 
 from mmwave.models.layers import TokenLinear
 from mmwave.models.layers.token_grid import ResizedTokens, WindowTokens, resampling
-from mmwave.models.layers.windows import counts, cut, mask_of
+from mmwave.models.layers.windows import mask_of
+from mmwave.ops.windows import counts, cut
 from tests.contracts import images, relative_error
 
 WINDOW = (3, 4)

@@ -1,0 +1,41 @@
+"""What kind of graph is being recorded, if any, and for which sizes."""
+
+import torch
+
+
+def is_recording() -> bool:
+    """Whether a graph of plain operations is being recorded, to be run by others."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore
+
+
+def any_size(*sides: int) -> bool:
+    """Whether a graph is being recorded that is to hold for other lengths of ``sides`` too.
+
+    Without any: whether a graph is being recorded. Questions about a length that is left open make
+    ``torch.compile`` record one more graph for the other answer, so none is asked where this holds.
+    """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    if not torch.compiler.is_compiling():  # that is so in torch.export as well
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return len(sides) == 0 or any(not has_static_value(side) for side in sides)
+
+
+def one_size(side: int) -> int:
+    """``side`` as the number that a graph of ``torch.compile`` holds for: others need their own."""
+    if not torch.compiler.is_compiling():
+        return side
+    from torch.fx.experimental.symbolic_shapes import guard_scalar
+
+    return int(guard_scalar(side))
+
+
+def is_opaque(*sides: int) -> bool:
+    """Whether ``torch.compile`` records a graph for any of ``sides``.
+
+    There some of what is computed is one operation that its compiler does not look into:
+    inductor (torch 2.13) fails at, or takes minutes over, the sizes and strides in it.
+    """
+    return any_size(*sides) and not is_recording()

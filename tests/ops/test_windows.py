@@ -1,0 +1,78 @@
+"""Cutting maps into windows and joining them again."""
+
+import pytest
+import torch
+
+from mmwave.ops.windows import counts, cut, join, resize
+from tests.contracts import images
+from tests.graphs import check_op, recorded
+
+SIZES = [(6, 8), (3, 4), (5, 9), (1, 1), (7, 2)]
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_windows_lie_row_by_row_and_join_to_the_map(size):
+    x, (h, w) = images(2, 3, *size), (3, 4)
+    windows = cut(x, (h, w))
+    rows, columns = -(-size[0] // h), -(-size[1] // w)
+    assert windows.shape == (2 * rows * columns, 3, h, w)
+    for n in range(2):
+        for i in range(rows):
+            for j in range(columns):
+                window = windows[(n * rows + i) * columns + j]
+                part = x[n, :, i * h : (i + 1) * h, j * w : (j + 1) * w]
+                assert torch.equal(window[:, : part.shape[1], : part.shape[2]], part)
+                assert window.sum() == pytest.approx(part.sum().item(), abs=1e-5)
+    assert torch.equal(join(windows, size), x)
+
+
+def test_sizes_that_fit_are_not_copied():
+    x = images(1, 2, 3, 4)
+    assert resize(x, (3, 4)) is x
+    assert cut(x, (3, 4)).data_ptr() == x.data_ptr()
+
+
+def both(x):
+    """Cut into windows of 3 x 4, changed, joined."""
+    windows = cut(x, (3, 4))
+    return windows, join(windows * windows.detach().cos(), (x.shape[2], x.shape[3]))
+
+
+@pytest.mark.parametrize('size', [(6, 8), (5, 9), (7, 2)])
+def test_operations_of_their_own_in_graphs_for_any_size(size):
+    x = images(2, 3, *size).double().requires_grad_()
+    wanted = both(x)
+    got, nodes = recorded(both, x.detach().requires_grad_(), open_axes=(2, 3))
+    assert {'mmwave.cut', 'mmwave.join'} <= set(nodes)
+    assert not any('pad' in node or 'reshape' in node for node in nodes)
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+    _, nodes = recorded(both, x.detach())
+    assert not any('mmwave' in node for node in nodes)
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('size', SIZES)
+def test_the_operations_are_whole(size, layout):
+    x = images(2, 3, *size).contiguous(memory_format=layout).requires_grad_()
+    check_op(torch.ops.mmwave.cut.default, x, 3, 4)
+    windows = cut(x, (3, 4)).detach().contiguous(memory_format=layout).requires_grad_()
+    check_op(torch.ops.mmwave.join.default, windows, *size)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_gradients_of_the_operations(size):
+    x = images(2, 3, *size).double().requires_grad_()
+    found = []
+    for cutting, joining in ((cut, join), (torch.ops.mmwave.cut, torch.ops.mmwave.join)):
+        windows = cutting(x, (3, 4)) if cutting is cut else cutting(x, 3, 4)
+        changed = windows * images(*windows.shape, seed=1)
+        y = joining(changed, size) if joining is join else joining(changed, *size)
+        found.append(torch.autograd.grad((y * images(*y.shape, seed=2)).sum(), x)[0])
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ('size', 'wanted'), [((6, 8), (2, 2)), ((7, 9), (3, 3)), ((1, 1), (1, 1)), ((3, 5), (1, 2))]
+)
+def test_counts(size, wanted):
+    assert counts(size, (3, 4)) == wanted
