@@ -51,6 +51,7 @@ from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.ops import linear
 from mmwave.ops.graphs import any_size
+from mmwave.ops.patches import patches
 from mmwave.registry import MODELS
 
 from .base import (
@@ -353,17 +354,8 @@ class SoftSplit(nn.Module):
 
     def patches(self, x: Tensor) -> Tensor:
         """The patches, normed: (N, H', W', C * k * k), in deploy form (N, H', W', k * k * C)."""
-        x = F.pad(x, (0, 0, *self._margins(x.shape[2]), *self._margins(x.shape[1])))
-        for axis in (1, 2):
-            x = x.unfold(axis, self.kernel_size, self.stride)  # (N, H', W', C, k, k)
-        if self.deploy:
-            x = x.permute(0, 1, 2, 4, 5, 3)
-        return self.norm(x.flatten(3))
-
-    def _margins(self, side: int) -> tuple[int, int]:
-        """Zeros before and behind an axis for patches to fill it to the end; fewer are cut off."""
-        count = (side + 2 * self.padding - self.kernel_size + self.stride) // self.stride
-        return self.padding, (count - 1) * self.stride + self.kernel_size - self.padding - side
+        sides = self.kernel_size, self.stride, self.padding
+        return self.norm(patches(x, *sides, channels_last=self.deploy))
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The deploy form's tensors, computed from this train form's."""
