@@ -4,6 +4,7 @@ Its inductor (torch 2.13) fails at strides of maps around its own convolutions, 
 what a strided one leaves over, where the map's sides are left open.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,8 +33,17 @@ def conv2d(
         groups: into how many parts channels are divided.
     """
     if is_opaque(*x.shape):
-        return _op(x, weight, bias, list(stride), list(padding), groups)
+        return _op(*_cast(x, weight, bias), list(stride), list(padding), groups)
     return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+
+
+def _cast(*tensors: Tensor | None) -> Iterator[Tensor | None]:
+    """As autocast, which does not know the operation, would cast them for torch's own."""
+    kind = next(t.device.type for t in tensors if t is not None)
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    for tensor in tensors:
+        exact = dtype is None or tensor is None or tensor.dtype == torch.float64
+        yield tensor if exact else tensor.to(dtype)
 
 
 @torch.library.custom_op('mmwave::conv2d', mutates_args=())

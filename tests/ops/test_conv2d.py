@@ -90,6 +90,22 @@ def test_the_operations_are_whole(case, layout, with_bias):
         check_op(OPS.conv2d_backward.default, y, x, weight, *settings, needed)
 
 
+@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
+def test_cast_by_autocast(backend):
+    (x, weight, bias), settings = draw('downsample', dtype=torch.float32)
+    x = x.detach().requires_grad_()
+    torch._dynamo.mark_dynamic(x, (2, 3))
+    torch.compiler.reset()
+    graph = torch.compile(lambda *t: conv2d(*t, *settings), backend=backend, fullgraph=True)
+    found = []
+    for run, given in ((graph, x), (lambda *t: conv2d(*t, *settings), x.detach().requires_grad_())):
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            y = run(given, weight, bias)
+        found.append((y, *torch.autograd.grad(y.float().square().sum(), (given, weight, bias))))
+    assert found[0][0].dtype == torch.bfloat16
+    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_gradients_that_are_asked_for_alone():
     (x, weight, bias), settings = draw('downsample')
     x = x.detach()  # an image needs none

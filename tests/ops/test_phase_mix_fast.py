@@ -67,7 +67,9 @@ def computed(f, inputs, pulls, dtype, split, **settings):
 
 @pytest.mark.parametrize('split', [False, True])
 @pytest.mark.parametrize(('backend', 'dtype'), cases(), indirect=['backend'])
-@pytest.mark.parametrize('shape', [(2, 4, 5, 9), (1, 2, 1, 1), (2, 6, 63, 7), (1, 64, 20, 33)])
+@pytest.mark.parametrize(
+    'shape', [(2, 4, 5, 9), (1, 2, 1, 1), (2, 6, 63, 7), (1, 64, 20, 33), (2, 96, 2, 1)]
+)
 def test_at_most_twice_as_far_off_as_the_reference(backend, shape, dtype, split):
     inputs, pulls = draw(*shape)
     inputs, pulls = ([t.to(dtype).double() for t in ts] for ts in (inputs, pulls))
@@ -133,8 +135,10 @@ def test_large_phases(kernel, reach):
         assert (got[name] - wanted).norm() <= 1e-6 * wanted.norm(), name
 
 
-def test_no_number_stays_none(kernel):
-    inputs, _ = draw(1, 4, 4, 4)
+# With few channels and with whole registers of them.
+@pytest.mark.parametrize('channels', [4, 32])
+def test_no_number_stays_none(kernel, channels):
+    inputs, _ = draw(1, channels, 4, 4)
     inputs[0] = inputs[0].clone()
     inputs[0][0, 1, 2, 2] = float('nan')
     for dtype in (torch.float32, torch.bfloat16):

@@ -83,40 +83,89 @@ inline void unfold(const float* __restrict__ amplitude, const float* __restrict_
   }
 }
 
+// As many float32 values as a register holds.
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+inline Lanes lanes(const float* from) {
+  Lanes x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return x;
+}
+inline void narrow(Lanes x, float* out) { __builtin_memcpy(out, &x, sizeof x); }
+inline void narrow(Lanes x, BFloat16* out) {  // as of one number
+  Bits given;
+  __builtin_memcpy(&given, &x, sizeof x);
+  const Bits none = static_cast<Bits>(x != x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
+  const Halves halves = __builtin_convertvector((rounded & ~none) | (0x7FC0u & none), Halves);
+  __builtin_memcpy(out, &halves, sizeof halves);
+}
+
 // Output channel g of one position: kernel taps of two neighbours of one part, over K positions.
-// waves[t] are the 2C parts of position t, kernel is [K][2][C]. K is `known`, or `taps` where that is 0:
-// with a known number all sums of a few channels stay in registers.
-template <int64_t known, typename T>
-inline void mix(const float* const* waves, const float* __restrict__ kernel, int64_t taps, int64_t channels,
-                float* __restrict__ sum, T* __restrict__ out, float* __restrict__ total) {
+// `waves` are the 2C parts of the first of them, kernel is [K][2][C].
+template <typename T>
+inline void mix(const float* waves, const float* __restrict__ kernel, int64_t taps, int64_t channels,
+                float* __restrict__ sum, T* __restrict__ out, double* __restrict__ total) {
   const int64_t half = channels / 2;
   for (int64_t part = 0; part < 2; ++part) {
-    const float* ks = kernel + part * half;
     float* into = sum + part * half;
-    if (known) {
-#pragma omp simd
-      for (int64_t g = 0; g < half; ++g) {
-        float even = 0, odd = 0;
-#pragma GCC unroll 16
-        for (int64_t t = 0; t < known; ++t) {
-          const float* wave = waves[t] + part * channels;
-          const float* k = ks + t * 2 * channels;
-          even += k[g] * wave[g];
-          odd += k[channels + g] * wave[half + g];
-        }
-        into[g] = even + odd;
-      }
-      continue;
-    }
     for (int64_t g = 0; g < half; ++g) into[g] = 0;
     for (int64_t t = 0; t < taps; ++t) {
-      const float* wave = waves[t] + part * channels;
-      const float* k = ks + t * 2 * channels;
+      const float* wave = waves + (2 * t + part) * channels;
+      const float* k = kernel + part * half + t * 2 * channels;
       for (int64_t g = 0; g < half; ++g) into[g] += k[g] * wave[g] + k[channels + g] * wave[half + g];
     }
   }
   for (int64_t g = 0; g < channels; ++g) narrow(sum[g], out[g]);
   for (int64_t g = 0; g < channels; ++g) total[g] += sum[g];
+}
+
+// The same of seven taps along a whole line, a few channels at a time: their weights stay in registers
+// and so do the sums of the outputs that the position at hand goes into, so that every wave is read
+// once. `waves` are `length` positions and three of zeros, outputs lie `step` apart.
+template <typename T>
+inline void mix_line(const float* waves, const float* kernel, int64_t length, int64_t channels, T* out, int64_t step,
+                     double* total) {
+  const int64_t half = channels / 2;
+  for (int64_t at = 0; at < channels; at += kLanes) {
+    const int64_t part = at / half;
+    Lanes even[7], odd[7];
+#pragma GCC unroll 7
+    for (int64_t t = 0; t < 7; ++t) {
+      even[t] = lanes(kernel + t * 2 * channels + at);
+      odd[t] = lanes(kernel + (t * 2 + 1) * channels + at);
+    }
+    // Of a position, C real parts, then C imaginary ones, those of even channels first.
+    const float* wave = waves + part * half + at;
+    // Of the outputs from three positions back to two ahead, what earlier positions went into.
+    Lanes a{}, b{}, c{}, d{}, e{}, f{}, some{};
+    for (int64_t z = 0; z < length + 3; ++z, wave += 2 * channels) {
+      const Lanes x = lanes(wave), y = lanes(wave + half);
+      const Lanes whole = odd[6] * y + (even[6] * x + a);
+      a = odd[5] * y + (even[5] * x + b);
+      b = odd[4] * y + (even[4] * x + c);
+      c = odd[3] * y + (even[3] * x + d);
+      d = odd[2] * y + (even[2] * x + e);
+      e = odd[1] * y + (even[1] * x + f);
+      f = odd[0] * y + even[0] * x;
+      if (z < 3) continue;
+      narrow(whole, out + (z - 3) * step + at);
+      some += whole;
+      if (z % 16 == 0 || z == length + 2) {
+        // A few positions in float32, then on to the total.
+        for (int64_t i = 0; i < kLanes; ++i) total[at + i] += some[i];
+        some = Lanes{};
+      }
+    }
+  }
 }
 
 // The same backwards, of one position: gradients of the parts of this position, which went into K
@@ -175,8 +224,8 @@ struct Map {
   }
 };
 
-// Lines of a map along one axis, some side by side: they are unfolded and mixed position by position, so
-// that memory is read as it lies. A task is such a group of lines of one image.
+// Lines of a map along one axis, some side by side: they are unfolded position by position, so that
+// memory is read as it lies. A task is such a group of lines of one image.
 struct Lines {
   Map map;
   bool along_width;
@@ -186,8 +235,8 @@ struct Lines {
       : map{x.size(0), x.size(1), x.size(2), x.size(3)}, along_width(along_width) {
     length = along_width ? map.w : map.h;
     count = along_width ? map.h : map.w;
-    // As many as a quarter of a megabyte holds, the parts of K positions of each.
-    const int64_t most = (1 << 16) / (taps * 2 * map.c);
+    // As many as half a megabyte holds the parts of.
+    const int64_t most = (1 << 17) / ((length + taps) * 2 * map.c);
     together = along_width ? 1 : std::max<int64_t>(1, std::min(most, (count + 1) / 2));
     groups = (count + together - 1) / together;
   }
@@ -197,7 +246,7 @@ struct Lines {
   }
 };
 
-template <int64_t known, typename T>
+template <typename T>
 void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split,
            bool rectify, Tensor& out, Tensor& partial) {
   const float least = rectify ? 0.0f : -std::numeric_limits<float>::infinity();
@@ -208,10 +257,10 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
   T* o = out.mutable_data_ptr<T>();
   double* totals = partial.mutable_data_ptr<double>();
   at::parallel_for(0, lines.tasks(), 1, [&](int64_t begin, int64_t end) {
-    // A ring of the last K positions' parts of every line, and what lies outside the map.
-    const int64_t row = lines.together * 2 * c;
-    std::vector<float> ring(taps * row), outside(2 * c), wide_a(c), wide_p(c), sum(c), some(c);
-    std::vector<const float*> waves(taps);
+    // The parts of all positions of every line, zeros before and behind.
+    const int64_t line_size = (length + 2 * reach) * 2 * c;
+    std::vector<float> parts(lines.together * line_size), wide_a(c), wide_p(c), sum(c);
+    const bool by_line = taps == 7 && c / 2 % kLanes == 0;
     auto read = [&](const T* from, float* to) -> const float* {
       if constexpr (std::is_same_v<T, float>) {
         if (split) return from;
@@ -223,26 +272,23 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
       const int64_t image = task / lines.groups, first = task % lines.groups * lines.together;
       const int64_t last = std::min(first + lines.together, lines.count);
       double* total = totals + task * c;
-      for (int64_t z = 0; z < length + reach; ++z) {
-        for (int64_t line = first; z < length && line < last; ++line) {
-          float* slot = ring.data() + (z % taps) * row + (line - first) * 2 * c;
-          unfold<false>(read(a + lines.at(amplitude, image, line, z), wide_a.data()),
-                        read(p + lines.at(phase, image, line, z), wide_p.data()), least, slot, nullptr, c);
-        }
-        const int64_t centre = z - reach;
-        if (centre < 0) continue;
+      for (int64_t z = 0; z < length; ++z) {
         for (int64_t line = first; line < last; ++line) {
-          for (int64_t t = 0; t < taps; ++t) {
-            const int64_t from = centre + t - reach;
-            const bool inside = from >= 0 && from < length;
-            waves[t] = inside ? ring.data() + (from % taps) * row + (line - first) * 2 * c : outside.data();
-          }
-          mix<known>(waves.data(), k, taps, c, sum.data(), o + lines.at(out, image, line, centre), some.data());
+          float* into = parts.data() + (line - first) * line_size + (z + reach) * 2 * c;
+          unfold<false>(read(a + lines.at(amplitude, image, line, z), wide_a.data()),
+                        read(p + lines.at(phase, image, line, z), wide_p.data()), least, into, nullptr, c);
         }
-        if (lines.together > 1 || centre % 16 == 15 || centre == length - 1) {
-          // A few positions in float32, then on to the task's sum.
-          for (int64_t j = 0; j < c; ++j) total[j] += some[j];
-          std::fill(some.begin(), some.end(), 0.0f);
+      }
+      for (int64_t line = first; line < last; ++line) {
+        const float* waves = parts.data() + (line - first) * line_size;
+        T* into = o + lines.at(out, image, line, 0);
+        const int64_t step = lines.at(out, image, line, 1) - lines.at(out, image, line, 0);
+        if (by_line) {
+          mix_line(waves + reach * 2 * c, k, length, c, into, step, total);
+          continue;
+        }
+        for (int64_t z = 0; z < length; ++z) {
+          mix(waves + z * 2 * c, k, taps, c, sum.data(), into + z * step, total);
         }
       }
     }
@@ -342,9 +388,8 @@ std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Te
   Tensor totals_h = at::zeros({n, rows.groups, c}, wide), totals_w = at::zeros({n, columns.groups, c}, wide);
   by_type(amplitude_h, [&](auto zero) {
     using T = decltype(zero);
-    const auto run = k_h.size(0) == 7 ? along<7, T> : along<0, T>;
-    run(rows, amplitude_h, phase_h, k_h, split, rectify, out_h, totals_h);
-    run(columns, amplitude_w, phase_w, k_w, split, rectify, out_w, totals_w);
+    along<T>(rows, amplitude_h, phase_h, k_h, split, rectify, out_h, totals_h);
+    along<T>(columns, amplitude_w, phase_w, k_w, split, rectify, out_w, totals_w);
   });
   Tensor mean = (totals_h.sum(1) + totals_w.sum(1)) / static_cast<double>(h * w);
   return {out_h, out_w, mean.to(amplitude_h.scalar_type())};

@@ -106,6 +106,66 @@ def test_one_graph_for_training_on_all_sizes(name, grid_mode):
     assert counter.frame_count == 1
 
 
+@pytest.mark.parametrize('name', ['EAMLP', 'GMLP', 'PosMLP', 'RepMLPNet', 'WaveMLP'])
+def test_one_graph_for_training_on_all_sizes_under_autocast(name):
+    made = model(name, **({'token_drop_rate': 0.0} if name == 'EAMLP' else {})).float().train()
+    graph, counter = recorded(made, 'aot_eager')
+    for size in SIZES[:3]:
+        found = []
+        for run in (made, graph):
+            x = image(*size).float() if run is made else images(2, 3, *size)
+            torch._dynamo.mark_dynamic(x, (2, 3))
+            made.zero_grad()
+            with torch.autocast('cpu', dtype=torch.bfloat16):
+                outputs = run(x)
+            assert all(o.isfinite().all() for o in outputs)
+            total(outputs).backward()
+            found.append([o.detach().float() for o in outputs])
+            assert all(p.grad.isfinite().all() for p in made.parameters())
+        for got, wanted in zip(*found, strict=True):
+            assert relative_error(got, wanted) < 8 * torch.finfo(torch.bfloat16).eps
+    assert counter.frame_count == 1
+
+
+# What torch.compile does where nobody names a backend. It takes half a minute to three a model.
+@pytest.mark.parametrize(
+    ('name', 'grid_mode', 'form'),
+    [
+        pytest.param(
+            name,
+            mode,
+            form,
+            marks=() if (name, form) == ('WaveMLP', 'deploy') else [slow, pytest.mark.timeout(900)],
+        )
+        for name in ARCHS
+        for mode in MODES[name]
+        for form in ('train', 'deploy')
+    ],
+)
+def test_inductor_makes_one_graph_for_all_sizes(name, grid_mode, form):
+    made = model(name, grid_mode, **({'token_drop_rate': 0.0} if name == 'EAMLP' else {})).float()
+    if form == 'deploy':
+        made, _ = to_deploy(made.eval())
+    graph, counter = recorded(made.train(form == 'train'), 'inductor')
+    for size in SIZES[:4]:
+        x, found = image(*size).float(), []
+        for run, given in ((made, x.clone()), (graph, x)):
+            made.zero_grad()
+            with torch.set_grad_enabled(form == 'train'):
+                outputs = run(given)
+            if form == 'train':
+                total(outputs).backward()
+            gradients = [p.grad for p in made.parameters() if form == 'train']
+            found.append(([o.detach() for o in outputs], gradients))
+        (wanted, wanted_grads), (got, grads) = found
+        for a, b in zip(got, wanted, strict=True):
+            assert relative_error(a, b) < 5e-6
+        largest = max((g.abs().max() for g in wanted_grads), default=0)
+        for a, b in zip(grads, wanted_grads, strict=True):
+            assert (a - b).abs().max() < 2e-5 * largest
+    assert counter.frame_count == 1
+
+
 # A batch of one window and of several differ to torch, which knows an axis of length one.
 @pytest.mark.parametrize('name', ['GMLP', pytest.param('RepMLPNet', marks=slow)])
 @pytest.mark.parametrize('batch', [1, 2])
