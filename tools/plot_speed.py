@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Render the benchmark's CSV files as a plot, and as tables into a README."""
+"""Render the benchmarks' CSV files as a plot, and as tables into a README."""
 
 import argparse
 import sys
@@ -12,7 +12,13 @@ from mmwave.errors import UserError
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('csvs', nargs='+', type=Path, metavar='CSV', help='of tools/benchmark.py')
+    parser.add_argument(
+        'csvs',
+        nargs='+',
+        type=Path,
+        metavar='CSV',
+        help='of tools/benchmark.py, and of tools/benchmark_models.py for the tables',
+    )
     parser.add_argument('out', type=Path, metavar='OUT.png', help='the plot')
     parser.add_argument(
         '--readme',

@@ -1,4 +1,4 @@
-"""Speed as a picture and as tables, rendered from the CSV files of ``tools/benchmark.py``."""
+"""Speed as a picture and as tables, rendered from the CSV files of the benchmarks in ``tools/``."""
 
 import csv
 import re
@@ -14,6 +14,11 @@ PANELS = (('float32', '#0072b2'), ('bfloat16', '#e69f00'))
 """Dtypes and the colours of their bars, which colour-blind readers can tell apart."""
 OURS = {'inference': 'deploy', 'train': 'lean'}
 """Mode -> the form of ours that a user gets."""
+COLUMNS = (
+    {'speedup_median', 'role', 'run', 'machine'},
+    {'whole_speedup_median', 'backbone_speedup_median', 'machine'},
+)
+"""What tells a file of ``tools/benchmark.py``, and of ``tools/benchmark_models.py``."""
 MARKERS = re.compile(r'(?<=<!-- speed:begin -->\n).*?(?=<!-- speed:end -->)', re.DOTALL)
 
 
@@ -29,15 +34,17 @@ def read(paths: Iterable[Path]) -> list[Record]:
             found = list(csv.DictReader(path.read_text(encoding='utf-8').splitlines()))
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f'{path} cannot be read: {error}') from None
-        if not found or not {'speedup_median', 'role', 'run', 'machine'} <= found[0].keys():
-            raise UserError(f'{path} is no file that tools/benchmark.py has written')
+        if not found or not any(columns <= found[0].keys() for columns in COLUMNS):
+            raise UserError(
+                f'{path} is no file that tools/benchmark.py or benchmark_models.py has written'
+            )
         rows += found
     return rows
 
 
 def select(rows: Iterable[Record], **fields: str) -> list[Record]:
     """The rows with these values."""
-    return [row for row in rows if all(row[name] == value for name, value in fields.items())]
+    return [row for row in rows if all(row.get(name) == value for name, value in fields.items())]
 
 
 def draw(paths: Iterable[Path], out: Path) -> None:
@@ -135,6 +142,10 @@ def markdown(paths: Iterable[Path]) -> str:
         for title, table in (
             ('Inference', _inference(select(of, mode='inference'))),
             ('Training step (forward and backward)', _training(select(of, mode='train'))),
+            (
+                'Whole models, deploy form over train form',
+                _whole([row for row in of if 'whole_speedup_median' in row]),
+            ),
             ('Other models, for comparison', _contenders(select(of, role='contender'))),
         ):
             if len(table) > 2:
@@ -175,6 +186,29 @@ def _training(rows: list[Record]) -> list[str]:
                 *(_part(row, peer, 'saved_bytes'), _part(row, peer, 'peak_bytes')),
                 _gain(again[-1]) if again else '–',
                 _part(again[-1], peer, 'peak_bytes') if again else '–',
+            )
+        )
+    return table
+
+
+def _whole(rows: list[Record]) -> list[str]:
+    table = _head(
+        *('model', 'one image of', 'dtype', 'train form', 'deploy form', 'speed-up'),
+        *('backbone alone', 'speed-up', 'its share of the time'),
+    )
+    for row in rows:
+        whole, backbone = (
+            [1e3 * float(row[f'{part}_{form}_wall_median_s']) for form in ('train', 'deploy')]
+            for part in ('whole', 'backbone')
+        )
+        table.append(
+            _line(
+                *(row['model'], f'{row["height"]} × {row["width"]}', row['dtype']),
+                *(f'{time:.0f} ms' for time in whole),
+                f'**{float(row["whole_speedup_median"]):.2f} ×**',
+                f'{backbone[0]:.0f} to {backbone[1]:.0f} ms',
+                f'**{float(row["backbone_speedup_median"]):.2f} ×**',
+                f'{100 * float(row["train_backbone_share"]):.0f} %',
             )
         )
     return table

@@ -124,11 +124,18 @@ def machine(device: torch.device | str = 'cpu') -> str:
     return ', '.join(parts)
 
 
-def _processor() -> str:
-    listing = Path('/proc/cpuinfo')
+def _processor(listing: Path = Path('/proc/cpuinfo')) -> str:
+    """The processor's name, with family and model where it has them: hosts hide a name's end."""
+    fields: dict[str, str] = {}
     if listing.exists():
         for line in listing.read_text().splitlines():
             name, _, value = line.partition(':')
-            if name.strip() == 'model name':
-                return value.strip()
-    return platform.processor() or platform.machine()
+            fields.setdefault(name.strip(), value.strip())  # the first core's
+    if 'model name' not in fields:
+        return platform.processor() or platform.machine()
+    numbers = [
+        f'{n} {fields[key]}'
+        for n, key in (('family', 'cpu family'), ('model', 'model'))
+        if key in fields
+    ]
+    return fields['model name'] + (f' ({" ".join(numbers)})' if numbers else '')

@@ -1,11 +1,14 @@
 """The plot and the tables, from files as the benchmark writes them."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
+from mmwave.analysis import pipelines
 from mmwave.analysis.cases import Measured, Result, Row
 from mmwave.analysis.forms import Label, Memory
+from mmwave.analysis.pipelines import Forms
 from mmwave.analysis.plot import draw, markdown, read, replace_table, select
 from mmwave.analysis.report import records
 from mmwave.analysis.timing import Timing
@@ -117,6 +120,28 @@ def test_machines_are_kept_apart_and_later_files_count(write):
     ]
     assert ['**1.00 ×**' in line for line in body(second)] == [True]
     assert second.startswith('another.')
+
+
+def test_a_table_of_whole_models(write, tmp_path):
+    def forms(train, deploy):
+        return Forms(
+            train=Timing((train,) * 2, (train,) * 2), deploy=Timing((deploy,) * 2, (deploy,) * 2)
+        )
+
+    which = SimpleNamespace(
+        name='some_detector', task=SimpleNamespace(model='detector'), size=(64, 96), dtype='float32'
+    )
+    whole = pipelines.Row(
+        case=which, whole=forms(2.0, 1.6), backbone=forms(0.5, 1.0), error=0, train_error=0, boxes=1
+    )
+    path = tmp_path / 'whole.csv'
+    path.write_text(pipelines.records([whole], 'a machine'))
+    text = markdown([write('a.csv', result(0.05)), path])
+    row = '| some_detector | 64 × 96 | float32 | 2000 ms | 1600 ms | **1.25 ×** | 500 to 1000 ms '
+    assert f'{row}| **0.50 ×** | 25 % |' in text.splitlines()
+    assert text.count('Measured on') == 1
+    assert 'Whole models' not in markdown([write('a.csv', result(0.05))])
+    draw([write('a.csv', result(0.05)), path], tmp_path / 'out.png')  # it has no bar of its own
 
 
 def test_the_plot_has_a_bar_for_each_speed_up(write, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmwave.analysis.memory import held_bytes, peak_bytes, saved_bytes
-from mmwave.analysis.timing import ALLOCATOR, Ratio, Timing, alternate, machine
+from mmwave.analysis.timing import ALLOCATOR, Ratio, Timing, _processor, alternate, machine
 
 
 def test_candidates_take_turns_and_the_first_rounds_do_not_count():
@@ -48,6 +48,16 @@ def test_medians_and_quartiles():
     assert (slow.median, slow.iqr, slow.cpu_median) == (4.0, 3.0, 5.0)
     # Round by round: 4, 1, 2, 3, 4.
     assert Ratio.of(slow.wall, fast.wall) == Ratio(low=2.0, median=3.0, high=4.0)
+
+
+def test_processors_of_one_name_are_told_apart(tmp_path):
+    listing = tmp_path / 'cpuinfo'
+    core = 'processor\t: {}\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: A Name\n\n'
+    listing.write_text(core.format(0, 17) + core.format(1, 18))
+    assert _processor(listing) == 'A Name (family 25 model 17)'
+    listing.write_text('processor\t: 0\nmodel name\t: A Name\n')
+    assert _processor(listing) == 'A Name'
+    assert _processor(tmp_path / 'none')  # what the platform says
 
 
 def test_the_machine_in_one_line(monkeypatch):
