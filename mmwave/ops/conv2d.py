@@ -42,8 +42,10 @@ def _cast(*tensors: Tensor | None) -> Iterator[Tensor | None]:
     kind = next(t.device.type for t in tensors if t is not None)
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     for tensor in tensors:
-        exact = dtype is None or tensor is None or tensor.dtype == torch.float64
-        yield tensor if exact else tensor.to(dtype)
+        if dtype is None or tensor is None or tensor.dtype == torch.float64:
+            yield tensor
+        else:
+            yield tensor.to(dtype)
 
 
 @torch.library.custom_op('mmwave::conv2d', mutates_args=())

@@ -70,7 +70,8 @@ def _backward_op(
     """The gradient of the map (N, height, width, C): of each value, from all patches it is in."""
     values = gradient.flatten(1, 2).transpose(1, 2)
     if channels_last:
-        values = values.unflatten(1, (side * side, -1)).transpose(1, 2).flatten(1, 2)
+        parts = values.view(len(values), side * side, -1, values.shape[2])
+        values = parts.transpose(1, 2).flatten(1, 2)
     folded = F.fold(values, (height, width), side, padding=padding, stride=stride)
     return folded.permute(0, 2, 3, 1).contiguous()
 

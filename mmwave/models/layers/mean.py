@@ -1,7 +1,5 @@
 """Means over the positions of a map."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -13,4 +11,7 @@ def mean_over(x: Tensor, *axes: int) -> Tensor:
     """
     if x.device.type != 'cpu' or x.dtype != torch.bfloat16:
         return x.mean(dim=axes)
-    return x.sum(dim=axes) / math.prod(x.shape[axis] for axis in axes)
+    count = 1
+    for axis in axes:  # not math.prod, which a graph for any size cannot hold
+        count *= x.shape[axis]
+    return x.sum(dim=axes) / count

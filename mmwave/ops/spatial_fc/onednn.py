@@ -60,6 +60,11 @@ def _mixed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.stack(parts, dim=1).view(n, channels, outputs)
 
 
+def _by_set(x: Tensor, sets: int) -> Tensor:
+    """(N, C, P) -> (N, C / S, S, P)."""
+    return x.unflatten(1, (-1, sets))  # type: ignore[no-untyped-call]
+
+
 def _by_position(x: Tensor) -> Tensor:
     """(N, C, P) -> (P, N * C)."""
     return x.permute(2, 0, 1).flatten(1)
@@ -86,10 +91,8 @@ class _SpatialFC(torch.autograd.Function):
 
 def _of_weight(gradient: Tensor, x: Tensor, sets: int) -> Tensor:
     """The gradient of the matrices, (S, Q, P)."""
-    pairs = [
-        [_by_position(t.unflatten(1, (-1, sets))[:, :, i]) for t in (gradient, x)]
-        for i in range(sets)
-    ]
+    maps = [_by_set(t, sets) for t in (gradient, x)]
+    pairs = [[_by_position(t[:, :, i]) for t in maps] for i in range(sets)]
     parts = [crossed(g, x) for g, x in pairs]
     return torch.stack(parts) if sets > 1 else parts[0][None]
 
@@ -120,12 +123,12 @@ def _empty(x: Tensor, weight: Tensor) -> Tensor:
 
 @torch.library.custom_op('mmwave::spatial_fc_backward', mutates_args=(), device_types='cpu')
 def _of_weight_op(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    if _too_small(x, weight):
-        rows = [
-            t.unflatten(1, (-1, len(weight))).permute(2, 3, 0, 1).flatten(2) for t in (gradient, x)
-        ]
-        return rows[0] @ rows[1].transpose(1, 2)
-    return _of_weight(gradient, x, len(weight)).contiguous()
+    """:func:`_of_weight` as one operation."""
+    sets = len(weight)
+    if not _too_small(x, weight):
+        return _of_weight(gradient, x, sets).contiguous()
+    rows, columns = (_by_set(t, sets).permute(2, 3, 0, 1).flatten(2) for t in (gradient, x))
+    return rows @ columns.transpose(1, 2)
 
 
 @_of_weight_op.register_fake
@@ -145,7 +148,7 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[1]:
         of_weight = _of_weight_op(gradient, x, weight)
     if ctx.needs_input_grad[2]:
-        of_bias = gradient.unflatten(1, (-1, len(weight))).sum((0, 1))
+        of_bias = _by_set(gradient, len(weight)).sum((0, 1))
     return of_x, of_weight, of_bias
 
 

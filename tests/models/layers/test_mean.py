@@ -5,6 +5,7 @@ import torch
 
 from mmwave.models.layers.mean import mean_over
 from tests.contracts import images
+from tests.graphs import recorded
 
 
 @pytest.mark.parametrize('axes', [(1, 2), (2, 3), (0,)])
@@ -20,3 +21,10 @@ def test_in_bfloat16_it_is_rounded_once_or_twice():
     assert got.dtype == torch.bfloat16
     # A sum in bfloat16 would stop growing at 256.
     assert ((got.double() - wanted).abs() / wanted.abs()).max() < torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_in_graphs_for_any_size(dtype):
+    x = images(2, 3, 9, 14).to(dtype)
+    got, _ = recorded(lambda x: mean_over(x, 2, 3), x.clone(), open_axes=(2, 3))
+    assert torch.equal(got, mean_over(x, 2, 3))
