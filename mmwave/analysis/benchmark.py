@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmwave.deploy import to_deploy
 from mmwave.errors import UserError
 from mmwave.models import MLPBackbone
+from mmwave.ops import use_backend
+from mmwave.ops.phase_mix import cpp
 
 from .cases import WIDER, Case, Measured, Result, Row, check_one_of, refusal
 from .equality import COARSE, KINKED, Unequal, check_phase_mix, inequality, relative_errors, worst
@@ -28,8 +30,10 @@ FORMS_IN_TRAINING: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 )
 """Our forms in training -> settings. The last is the standard where the peer takes no such size."""
 MACHINE = Label(role='machine', name='GEMM')
-SAME_COMPILED = ('not lean', 'with_cp')
-"""Forms that are not compiled: the first is the lean one then, the second leaves the graph."""
+NO_KERNEL = 'deploy, no kernel'
+"""Wave-MLP's deploy form as it runs where no kernel of its mixing was built."""
+NOT_COMPILED = ('not lean', 'with_cp', NO_KERNEL)
+"""Forms that are not: the first is the lean one then, the second leaves the graph."""
 
 
 def run(
@@ -114,7 +118,7 @@ def _measure(
             forms[label] = Form(module, images, asked, dtype, layout)
     if compiler:
         for label, form in list(forms.items()):
-            if label.name not in SAME_COMPILED:
+            if label.name not in NOT_COMPILED:
                 twin = replace(label, compiled=True)
                 forms[twin], costs[twin] = form.compiled(compiler), costs[label]
     found = _found(forms, truth, standard, dtype)
@@ -156,6 +160,8 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
     builders: dict[tuple[str, str], Callable[[Any], nn.Module]] = {}
     if case.mode == 'inference':
         modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
+        if case.family == 'wavemlp' and cpp.is_built() and next(model.parameters()).is_cpu:
+            modules[Label(role='ours', name=NO_KERNEL)] = _WithoutKernel(to_deploy(model)[0])
         standard = Label(role='ours', name='train form')
         modules[standard] = model
         builders[('peer', peer.name)] = peer.inference
@@ -176,6 +182,18 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
             if role == 'peer' or not refusal(module.sizes, case.size):
                 modules[Label(role=role, name=name, layout=layout)] = module
     return modules, Label(role='peer', name=peer.name, layout=peer.layout)
+
+
+class _WithoutKernel(nn.Module):
+    """Mixes as waves by convolutions."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Any:
+        with use_backend('torch'):
+            return self.module(x)
 
 
 def _levels(case: Case, label: Label) -> Sequence[int] | None:

@@ -16,9 +16,12 @@ from mmwave.analysis.report import table
 from mmwave.analysis.roofline import SIDE
 from mmwave.analysis.timing import Timing
 from mmwave.errors import UserError
-from mmwave.models import RepMLPNet
+from mmwave.models import RepMLPNet, WaveMLP
 from mmwave.models.backbones.repmlpnet import ARCHS
+from mmwave.models.backbones.wavemlp import WaveMLPArch
+from mmwave.ops import current_backend
 from tests.analysis.tiny import OURS, PEER, TINY, Toy, case
+from tests.contracts import images
 
 pytestmark = pytest.mark.usefixtures('tiny')
 
@@ -293,6 +296,23 @@ def test_without_a_peer_our_own_train_form_is_the_standard(monkeypatch, spoilt):
     spoilt('deploy')
     result = run(case(size=(64, 100)), repeats=2)
     assert [bool(row.form.problem) for row in result.rows] == [True, False]
+
+
+@pytest.mark.parametrize('built', [False, True])
+def test_wavemlp_without_its_kernel_where_it_has_one(monkeypatch, built):
+    tiny = WaveMLPArch(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    monkeypatch.setattr(WaveMLP, 'archs', {'tiny': tiny})
+    monkeypatch.setattr(benchmark.cpp, 'is_built', lambda: built)
+    which = case(model='wavemlp-tiny')
+    modules, _ = benchmark._modules(which, benchmark._model(which))
+    found = {label.name: module for label, module in modules.items() if label.role == 'ours'}
+    assert list(found) == ['deploy', *[benchmark.NO_KERNEL] * built, 'train form']
+    if built:
+        seen = []
+        alone = found[benchmark.NO_KERNEL]
+        alone.module.register_forward_pre_hook(lambda *_: seen.append(current_backend()))
+        alone(images(1, 3, 64, 64))
+        assert (seen, current_backend()) == (['torch'], 'auto')
 
 
 def test_nothing_of_wavemlp_is_timed_where_phase_mix_is_wrong(monkeypatch):

@@ -49,9 +49,8 @@ from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
 from mmwave.models.layers.lean import keep, runner
-from mmwave.ops import linear
+from mmwave.ops import linear, patches
 from mmwave.ops.graphs import any_size
-from mmwave.ops.patches import patches
 from mmwave.registry import MODELS
 
 from .base import (

@@ -179,8 +179,7 @@ def test_one_more_graph_for_images_of_a_single_window(name, batch):
         assert counter.frame_count == graphs
 
 
-# Torch has another kernel for float32 convolutions of 16 windows and more, which graphs must not ask
-# for.
+# Torch has another kernel for float32 convolutions of 16 windows and more.
 def test_one_graph_below_and_above_sixteen_windows_of_repmlpnet():
     made = model('RepMLPNet', 'window').float().eval()
     graph, counter = recorded(made)
