@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import Conv2d, ConvEmbed, Linear, affine_of
-from mmwave.models.layers.channel_mlp import activated, spare
+from mmwave.models.layers.channel_mlp import activated, linear_activated, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling
 from mmwave.models.layers.windows import filled_sizes, mask_of
@@ -413,6 +413,8 @@ class FusedPosMLPBlock(nn.Module):
         Where no graph is recorded, the result is written over ``x``.
         """
         kernel, bias = self.gate.kernels(window)
+        if any_size():
+            return x + self._recorded(x, kernel, bias, mask)
         if not spare(x):
             return x + self._branch(x, kernel, bias, mask)
         step = max(ROWS // x.shape[1], 1) if x.device.type == 'cpu' else x.shape[0]
@@ -433,6 +435,20 @@ class FusedPosMLPBlock(nn.Module):
         mixed = mixed.reshape(gated.shape)
         mixed = mixed.mul_(gated) if spare(mixed, gated) else mixed * gated
         return self.fc2(mixed.t()).view_as(x)
+
+    def _recorded(self, x: Tensor, kernel: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+        """:meth:`_branch` in a graph, whose compiler lays values anew beside other work on them."""
+        rows = F.layer_norm(x, x.shape[2:], eps=EPS)
+        hidden = linear_activated(rows, self.fc1.weight, self.fc1.bias, self.act)
+        mixed, gated = hidden.chunk(2, dim=2)
+        if mask is not None:
+            mixed = mixed * mask[..., None]
+        # (M, P, S, C / S) -> (M, C, P), channel c of group c mod S; and back.
+        sets = len(kernel)
+        mixed = mixed.unflatten(2, (sets, -1)).permute(0, 3, 2, 1).flatten(1, 2)
+        mixed = spatial_fc(mixed, kernel, bias.expand(sets, -1))
+        mixed = mixed.unflatten(1, (-1, sets)).permute(0, 3, 2, 1).flatten(2)
+        return self.fc2(mixed * gated)
 
 
 class ConvStem(nn.Sequential):
