@@ -1,7 +1,7 @@
 """Products of a CPU by oneDNN, in float32 and, where no gradient is taken, in bfloat16.
 
-In a graph of ``torch.compile`` they are an op of their own. Its compiler for CPUs asks MKL for
-products whose weights it does not hold as constants, as it does not by default.
+In a graph of ``torch.compile`` they are an operation of their own: inductor leaves products to MKL,
+but for those whose weights it was told to freeze.
 """
 
 from collections.abc import Callable
