@@ -159,9 +159,9 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
     peer, modules = case.peer, dict[Label, nn.Module]()
     builders: dict[tuple[str, str], Callable[[Any], nn.Module]] = {}
     if case.mode == 'inference':
-        modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
+        deploy = modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
         if case.family == 'wavemlp' and cpp.is_built() and next(model.parameters()).is_cpu:
-            modules[Label(role='ours', name=NO_KERNEL)] = _WithoutKernel(to_deploy(model)[0])
+            modules[Label(role='ours', name=NO_KERNEL)] = _WithoutKernel(deploy)
         standard = Label(role='ours', name='train form')
         modules[standard] = model
         builders[('peer', peer.name)] = peer.inference

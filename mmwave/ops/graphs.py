@@ -1,6 +1,7 @@
 """What kind of graph is being recorded, if any, and for which sizes."""
 
 import torch
+from torch import Tensor
 
 
 def is_recording() -> bool:
@@ -39,3 +40,9 @@ def is_opaque(*sides: int) -> bool:
     inductor (torch 2.13) fails at, or takes minutes over, the sizes and strides in it.
     """
     return any_size(*sides) and not is_recording()
+
+
+def own_memory(result: Tensor, given: Tensor) -> Tensor:
+    """``result`` contiguous, and never in the memory of ``given``, as an operation must give it."""
+    result = result.contiguous()
+    return result.clone() if result.data_ptr() == given.data_ptr() else result

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .graphs import is_opaque
+from .graphs import is_opaque, own_memory
 
 
 def patches(
@@ -46,8 +46,8 @@ def _margins(length: int, side: int, stride: int, padding: int) -> tuple[int, in
 
 @torch.library.custom_op('mmwave::patches', mutates_args=())
 def _op(x: Tensor, side: int, stride: int, padding: int, channels_last: bool) -> Tensor:
-    found = patches(x, side, stride, padding, channels_last=channels_last).contiguous()
-    return found.clone() if found.data_ptr() == x.data_ptr() else found
+    """:func:`patches` as one operation of a graph: a copy."""
+    return own_memory(patches(x, side, stride, padding, channels_last=channels_last), x)
 
 
 @_op.register_fake

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .graphs import any_size, is_opaque
+from .graphs import any_size, is_opaque, own_memory
 
 
 def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
@@ -68,8 +68,7 @@ def _filled(x: Tensor) -> Tensor:
 @torch.library.custom_op('mmwave::cut', mutates_args=())
 def _cut_op(x: Tensor, h: int, w: int) -> Tensor:
     """:func:`cut` as one operation of a graph: a copy."""
-    windows = cut(x, (h, w)).contiguous()
-    return windows.clone() if windows.data_ptr() == x.data_ptr() else windows
+    return own_memory(cut(x, (h, w)), x)
 
 
 @_cut_op.register_fake
@@ -82,8 +81,7 @@ def _(x: Tensor, h: int, w: int) -> Tensor:
 @torch.library.custom_op('mmwave::join', mutates_args=())
 def _join_op(windows: Tensor, height: int, width: int) -> Tensor:
     """:func:`join` as one operation of a graph: a copy."""
-    x = join(windows, (height, width)).contiguous()
-    return x.clone() if x.data_ptr() == windows.data_ptr() else x
+    return own_memory(join(windows, (height, width)), windows)
 
 
 @_join_op.register_fake

@@ -410,26 +410,24 @@ class FusedPosMLPBlock(nn.Module):
     def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None = None) -> Tensor:
         """Windows of (h, w), of which ``mask`` (M, P), where given, is 1 on the map, 0 outside.
 
-        Where no graph is recorded, the result is written over ``x``.
+        Graphs alone fill windows up and need one. Where none is recorded, the result is written
+        over ``x``.
         """
         kernel, bias = self.gate.kernels(window)
         if any_size():
             return x + self._recorded(x, kernel, bias, mask)
         if not spare(x):
-            return x + self._branch(x, kernel, bias, mask)
+            return x + self._branch(x, kernel, bias)
         step = max(ROWS // x.shape[1], 1) if x.device.type == 'cpu' else x.shape[0]
-        masks = [None] * x.shape[0] if mask is None else mask.split(step)
-        for part, own in zip(x.split(step), masks, strict=False):
-            part.add_(self._branch(part, kernel, bias, own))
+        for part in x.split(step):
+            part.add_(self._branch(part, kernel, bias))
         return x
 
-    def _branch(self, x: Tensor, kernel: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    def _branch(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         rows = F.layer_norm(x, x.shape[2:], eps=EPS).flatten(0, 1)
         hidden, offset = linear(self.fc1.weight, rows), self.fc1.bias[:, None]
         hidden = hidden.add_(offset) if spare(hidden, offset) else hidden + offset
         mixed, gated = activated(self.act, hidden).chunk(2)
-        if mask is not None:
-            mixed = mixed * mask.flatten()
         mixed = mixed.view(kernel.shape[0], -1, kernel.shape[2]).transpose(0, 1)
         mixed = spatial_fc(mixed, kernel, bias.expand(len(kernel), -1)).transpose(0, 1)
         mixed = mixed.reshape(gated.shape)
