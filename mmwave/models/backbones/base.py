@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmwave.checkpoint import load_matching, read_checkpoint, state_dict_of
 from mmwave.errors import UserError
-from mmwave.models.layers import batch_norms, batch_statistics_kept
+from mmwave.models.layers import Linear, batch_norms, batch_statistics_kept
 from mmwave.models.layers.lean import without_lean
 from mmwave.structures import SizeConstraint, StageInfo
 
@@ -216,7 +216,14 @@ class MLPBackbone(BaseModule):
         return self
 
     def freeze(self) -> None:
-        """Exclude what ``frozen_stages`` names from training; called once the parts are built."""
+        """Exclude what ``frozen_stages`` names from training; called once the parts are built.
+
+        A deploy form's matrices are told to be constant.
+        """
+        if self.deploy:
+            for layer in self.modules():
+                if isinstance(layer, Linear):
+                    layer.constant = True
         for part in self._frozen_parts():
             part.eval()
             part.requires_grad_(False)

@@ -47,7 +47,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import Linear, LinearMLP, affine_of
-from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
+from mmwave.models.layers.channel_mlp import added, mlp_added, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.ops import linear, patches
 from mmwave.ops.graphs import any_size
@@ -271,8 +271,8 @@ class FusedEABlock(nn.Module):
         self.mlp = LinearMLP(dim, arch.mlp_ratio * dim, dim, act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, mlp = added(self.mixer(F.layer_norm(x, x.shape[2:])), x), self.mlp
-        return added(mlp_deployed(F.layer_norm(x, x.shape[2:]), mlp.fc1, mlp.act, mlp.fc2), x)
+        x = added(self.mixer(F.layer_norm(x, x.shape[2:])), x)
+        return mlp_added(x, F.layer_norm(x, x.shape[2:]), self.mlp)
 
 
 class TokenAttention(nn.Module):
@@ -311,8 +311,8 @@ class FusedTokenAttention(nn.Module):
         self.mlp = LinearMLP(channels, channels, channels, act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, mlp = added(self.attention(x.flatten(1, 2)).view_as(x), x), self.mlp
-        return added(mlp_deployed(F.layer_norm(x, x.shape[3:]), mlp.fc1, mlp.act, mlp.fc2), x)
+        x = added(self.attention(x.flatten(1, 2)).view_as(x), x)
+        return mlp_added(x, F.layer_norm(x, x.shape[3:]), self.mlp)
 
 
 class SoftSplit(nn.Module):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import LinearMLP, TokenLinear, affine_of
-from mmwave.models.layers.channel_mlp import activated, added, mlp_deployed
+from mmwave.models.layers.channel_mlp import activated, added, mlp_added
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
@@ -120,9 +120,8 @@ class MixerBlock(nn.Module):
             return grid.back(tokens.fc2(hidden).unflatten(1, grid.window))
 
         if self.deploy:
-            x = added(mix(activated(tokens.act, tokens.fc1(prepare(x)))), x)
-            branch = mlp_deployed(self.norm2(x), channels.fc1, channels.act, channels.fc2)
-            return added(branch, x)
+            x = added(x, mix(activated(tokens.act, tokens.fc1(prepare(x)))))
+            return mlp_added(x, self.norm2(x), channels)
         hidden = self.run(tokens.fc1, prepare, x, modules=(self.norm1,))
         x = x + grid.dropped(self.run(mix, tokens.act, hidden), self.drop_path)
         hidden = self.run(channels.fc1, self.norm2, x)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import Affine, LinearMLP, TokenLinear, affine_of
-from mmwave.models.layers.channel_mlp import added, mlp_deployed
+from mmwave.models.layers.channel_mlp import mlp_added
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
@@ -103,7 +103,7 @@ class ResMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         if self.deploy:
             x = torch.addcmul(x, grid.mixed(self.norm1(x), self.tokens), self.scale1)
-            return added(mlp_deployed(x, self.mlp.fc1, self.mlp.act, self.mlp.fc2), x)
+            return mlp_added(x, x, self.mlp)
 
         def prepare(x: Tensor) -> Tensor:
             return grid.trained(self.norm1(x)).flatten(1, 2)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import ConvEmbed, Linear, LinearMLP, affine_of
-from mmwave.models.layers.channel_mlp import added, mlp_deployed, spare
+from mmwave.models.layers.channel_mlp import added, mlp_added, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
@@ -243,8 +243,7 @@ class FusedViPBlock(nn.Module):
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         x = added(self.mixer(self.norm1(x), grid), x)
-        mlp = self.mlp
-        return added(mlp_deployed(F.layer_norm(x, x.shape[3:]), mlp.fc1, mlp.act, mlp.fc2), x)
+        return mlp_added(x, F.layer_norm(x, x.shape[3:]), self.mlp)
 
 
 class Transition(ConvEmbed):

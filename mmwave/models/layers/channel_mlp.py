@@ -13,7 +13,7 @@ from .linear import Linear
 from .pointwise import PointwiseConv
 
 ROWS = 8192
-"""Positions that :func:`mlp_deployed` takes at a time on the CPU."""
+"""Positions that :func:`mlp_added` takes at a time on the CPU."""
 
 
 class ChannelMLP(nn.Module):
@@ -75,28 +75,32 @@ def activated(act: nn.Module, x: Tensor) -> Tensor:
 def linear_activated(x: Tensor, weight: Tensor, bias: Tensor | None, act: nn.Module) -> Tensor:
     """``act(linear(x, weight, bias))`` of a deploy form, in one pass where ``act`` is a GELU."""
     if type(act) is nn.GELU:
-        return linear(x, weight, bias, gelu=act.approximate)
-    return act(linear(x, weight, bias))
+        return linear(x, weight, bias, gelu=act.approximate, constant=True)
+    return act(linear(x, weight, bias, constant=True))
 
 
-def mlp_deployed(x: Tensor, fc1: nn.Module, act: nn.Module, fc2: nn.Module) -> Tensor:
-    """``fc2(act(fc1(x)))`` in a deploy form: (..., C_in) -> (..., C_out).
+def mlp_added(x: Tensor, normed: Tensor, mlp: nn.Module) -> Tensor:
+    """``x + mlp(normed)`` of a deploy form, over ``x`` where it is :func:`spare`.
 
     On a CPU some positions at a time: memory that large maps would need anew costs more than the
     products.
 
     Args:
-        x: channels on the last axis, whatever the layers are.
-        fc1: a linear layer or a 1 x 1 convolution.
-        act: the activation between.
-        fc2: as ``fc1``.
+        x: (..., C).
+        normed: (..., C), which may be ``x`` itself.
+        mlp: its ``fc1`` and ``fc2`` are linear layers or 1 x 1 convolutions.
     """
+    fc1, fc2 = mlp.fc1, mlp.fc2
 
-    def mlp(rows: Tensor) -> Tensor:
-        hidden = linear_activated(rows, fc1.weight.flatten(1), fc1.bias, act)
-        return linear(hidden, fc2.weight.flatten(1), fc2.bias)
+    def branch(rows: Tensor) -> Tensor:
+        hidden = linear_activated(rows, fc1.weight.flatten(1), fc1.bias, mlp.act)
+        return linear(hidden, fc2.weight.flatten(1), fc2.bias, constant=True)
 
-    if x.device.type != 'cpu' or not spare(x) or x.shape[:-1].numel() <= ROWS:
-        return mlp(x)
-    rows = x.reshape(-1, x.shape[-1])
-    return torch.cat([mlp(part) for part in rows.split(ROWS)]).view(*x.shape[:-1], -1)
+    if not spare(x, normed):
+        return x + branch(normed)
+    x = x.contiguous()
+    rows, given = (t.flatten(0, -2) for t in (x, normed))
+    step = ROWS if x.device.type == 'cpu' else len(rows)
+    for part, source in zip(rows.split(step), given.split(step), strict=True):
+        part.add_(branch(source))
+    return x

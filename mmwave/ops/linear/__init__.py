@@ -17,6 +17,7 @@ def linear(
     bias: Tensor | None = None,
     *,
     gelu: Literal['none', 'tanh'] | None = None,
+    constant: bool = False,
 ) -> Tensor:
     r"""Mix the channels of every position: :math:`y = W x + b`, or GELU of it.
 
@@ -29,6 +30,9 @@ def linear(
         weight: (C_out, C_in).
         bias: (C_out,), or None for none.
         gelu: the ``approximate`` of a ``torch.nn.GELU`` that follows; None for no activation.
+        constant: whether the weight is a parameter that stays as it is, as in a deploy form. oneDNN
+            is then given a copy laid its own way, which is made once, see
+            :func:`~mmwave.ops.linear.packed.packed`, and takes as much memory again.
 
     Returns:
         (..., C_out).
@@ -43,7 +47,7 @@ def linear(
             f'{tuple(weight.shape)} and {None if bias is None else tuple(bias.shape)}'
         )
     tensors = (x, weight) if bias is None else (x, weight, bias)
-    return select('linear', _IMPLEMENTATIONS, *tensors)(*tensors, gelu=gelu)
+    return select('linear', _IMPLEMENTATIONS, *tensors)(*tensors, gelu=gelu, constant=constant)
 
 
 __all__ = ['linear', 'linear_reference']

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .packed import packed
 from .reference import linear_reference
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -58,23 +59,36 @@ def _watched() -> bool:
 
 
 def linear_onednn(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: str | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gelu: str | None = None,
+    constant: bool = False,
 ) -> Tensor:
     """See :func:`mmwave.ops.linear`."""
     compiling = torch.compiler.is_compiling()
     if recorded(x, weight, bias):
-        y = _op(x, weight, bias, None) if compiling else _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        y = _op(x, weight, bias, None, False) if compiling else _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y if gelu is None else F.gelu(y, approximate=gelu)
-    return (_op if compiling else product)(x, weight, bias, gelu)
+    return (_op if compiling else product)(x, weight, bias, gelu, constant)
 
 
 linear_onednn.unsupported = unsupported  # type: ignore[attr-defined]
 
 
 def product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: str | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    gelu: str | None = None,
+    constant: bool = False,
 ) -> Tensor:
     """:func:`linear_onednn` without a graph."""
+    if constant:
+        weight = packed(weight)
+    if weight.is_mkldnn:
+        return _pointwise(x, weight, bias, gelu)
     if not (weight.is_contiguous() or weight.t().is_contiguous()):
         weight = weight.contiguous()  # others take oneDNN a hundred times as long
     across = x.dim() == 2 and x.stride(0) == 1 < x.stride(1)
@@ -82,6 +96,10 @@ def product(
         # oneDNN copies a first factor that lies across, and takes the second one as it lies.
         y = product(weight, x).t().contiguous()
         return y if bias is None else y.add_(bias)
+    return _pointwise(x, weight, bias, gelu)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
     bias = None if bias is None else bias.contiguous()  # it looks at no stride of a bias
     name, approximate = ('none', '') if gelu is None else ('gelu', gelu)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], approximate)
@@ -129,15 +147,15 @@ def crossed(
 
 
 @torch.library.custom_op('mmwave::linear', mutates_args=(), device_types='cpu')
-def _op(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
+def _op(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None, constant: bool) -> Tensor:
     """:func:`product` as one operation of a graph, of sizes that nobody asked for before."""
     if x.numel() and weight.numel():
-        return product(x, weight, bias, gelu)
+        return product(x, weight, bias, gelu, constant)
     return linear_reference(x, weight, bias, gelu=gelu)
 
 
 @_op.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: str | None, constant: bool) -> Tensor:
     return x.new_empty((*x.shape[:-1], weight.shape[0]))
 
 
@@ -146,7 +164,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    return *_gradients(ctx, gradient, lambda x, weight: _op(x, weight, None, None)), None
+    found = _gradients(ctx, gradient, lambda x, weight: _op(x, weight, None, None, False))
+    return *found, None, None
 
 
 _op.register_autograd(_differentiate, setup_context=_keep)

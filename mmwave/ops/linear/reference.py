@@ -5,7 +5,12 @@ from torch import Tensor
 
 
 def linear_reference(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: str | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gelu: str | None = None,
+    constant: bool = False,
 ) -> Tensor:
     """See :func:`mmwave.ops.linear`."""
     y = F.linear(x, weight, bias)
