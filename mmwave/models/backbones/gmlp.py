@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
+import torch
 from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from mmwave.models.layers import Linear, TokenLinear, affine_of
 from mmwave.models.layers.channel_mlp import added, linear_activated, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
+from mmwave.ops import linear
 from mmwave.registry import MODELS
 
 from .base import check_positive, drop_path_rates, init_linear, resolve_arch
@@ -130,13 +132,13 @@ class GMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         if self.deploy:
             return self._deployed(x, grid)
-        gated, gate = self.run(self.fc1, self.norm, x).chunk(2, dim=-1)
+        # Two products: gradients of the halves of one would be copied together.
+        parameters = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
+        normed = self.norm(x)
+        gated, gate = (linear(normed, *each) for each in zip(*parameters, strict=True))
         factors = self.gate(gate, grid, self.act)
-        branch = self.run(self.fc2, self._gated, gated, factors, modules=(self.act,))
+        branch = self.run(self.fc2, torch.mul, self.act(gated), factors)
         return x + grid.dropped(branch, self.drop_path)
-
-    def _gated(self, gated: Tensor, factors: Tensor) -> Tensor:
-        return self.act(gated) * factors
 
     def _deployed(self, x: Tensor, grid: TokenGrid) -> Tensor:
         x_normed, half = self.norm(x), self.fc2.in_features

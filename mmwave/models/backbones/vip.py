@@ -135,18 +135,14 @@ class PermuteMLP(nn.Module):
         h, w = (self._along(x, grid, axis, run) for axis in (1, 2))
         return h, w, self.channel(x)
 
-    def blend(
-        self, h: Tensor, w: Tensor, c: Tensor, grid: TokenGrid, run: Callable[..., Any] = keep
-    ) -> Tensor:
+    def blend(self, h: Tensor, w: Tensor, c: Tensor, grid: TokenGrid) -> Tensor:
         """Sum the branches with weights per image and channel that add up to one."""
         # The release lays the three weights of a channel side by side: (N, C * 3).
         weights = self.reweight(grid.mean(h + w + c)).unflatten(1, (-1, 3)).softmax(dim=2)
-
-        def weighted(h: Tensor, w: Tensor, c: Tensor, weights: Tensor) -> Tensor:
-            weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(2))
-            return h * weight_h + w * weight_w + c * weight_c
-
-        return run(self.proj, weighted, h, w, c, weights)
+        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(2))
+        # Kept in training, lean or not: of all that is kept it would take longest to compute again.
+        blended = (h * weight_h).addcmul(w, weight_w).addcmul(c, weight_c)
+        return self.proj(blended)
 
     def _along(self, x: Tensor, grid: TokenGrid, axis: int, run: Callable[..., Any]) -> Tensor:
         """The height (axis 1) or width (axis 2) branch."""
@@ -213,7 +209,7 @@ class ViPBlock(nn.Module):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         run, mixer, mlp = self.run, self.mixer, self.mlp
         branches = run(lambda normed: mixer.project(normed, grid, run), self.norm1, x)
-        x = x + grid.dropped(mixer.blend(*branches, grid, run), self.drop_path)
+        x = x + grid.dropped(mixer.blend(*branches, grid), self.drop_path)
         branch = run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x))
         return x + grid.dropped(branch, self.drop_path)
 
@@ -279,8 +275,7 @@ class ViP(GridBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm in eval mode during training; ViP has none.
         with_cp: compute activations again in the backward pass instead of storing them.
-        lean: compute norms, activations and the blend again in the backward pass; see
-            :class:`MLPBackbone`.
+        lean: compute norms and activations again in the backward pass; see :class:`MLPBackbone`.
         deploy: build the deploy form: the channel MLPs' norms folded, results written over what is
             not needed any more. It is for inference and takes the weights that
             :func:`mmwave.deploy.to_deploy` makes.

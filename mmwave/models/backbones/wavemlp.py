@@ -194,7 +194,7 @@ class PhaseAwareTokenMixer(nn.Module):
         # The release lays the three weights of a channel side by side: (N, C * 3, 1, 1).
         weights = self.reweight(pooled).unflatten(1, (-1, 3)).softmax(dim=2)
         weight_h, weight_w, weight_c = weights.unbind(dim=2)
-        return h * weight_h + w * weight_w + c * weight_c
+        return (h * weight_h).addcmul(w, weight_w).addcmul(c, weight_c)
 
 
 class WaveBlock(nn.Module):

@@ -36,8 +36,8 @@ def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         return _op(x, weight, bias)
     if not recorded(x, weight, bias):
         return _mixed(x, weight, bias)
-    y = _SpatialFC.apply(x, weight)  # type: ignore[no-untyped-call]
-    return y if bias is None else y + bias.repeat(x.shape[1] // len(weight), 1)
+    mixed: Tensor = _SpatialFC.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return mixed
 
 
 spatial_fc_onednn.unsupported = unsupported  # type: ignore[attr-defined]
@@ -74,19 +74,26 @@ class _SpatialFC(torch.autograd.Function):
     """It keeps what it is given, and no copy of it that a product needs."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _mixed(x, weight, None)
+        return _mixed(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_x = of_weight = None
+        sets = len(weight)
+        if sets == 1 and gradient.stride(1) == 1:
+            # Laid as all three take it, once.
+            rows = _by_position(gradient)
+            gradient = rows.unflatten(1, gradient.shape[:2]).permute(1, 2, 0)  # type: ignore[no-untyped-call]
+        of_x = of_weight = of_bias = None
         if ctx.needs_input_grad[0]:
             of_x = spatial_fc_onednn(gradient, weight.transpose(1, 2))
         if ctx.needs_input_grad[1]:
-            of_weight = _of_weight(gradient, x, len(weight))
-        return of_x, of_weight
+            of_weight = _of_weight(gradient, x, sets)
+        if ctx.needs_input_grad[2]:
+            of_bias = _of_bias(gradient, sets)
+        return of_x, of_weight, of_bias
 
 
 def _of_weight(gradient: Tensor, x: Tensor, sets: int) -> Tensor:
@@ -95,6 +102,13 @@ def _of_weight(gradient: Tensor, x: Tensor, sets: int) -> Tensor:
     pairs = [[_by_position(t[:, :, i]) for t in maps] for i in range(sets)]
     parts = [crossed(g, x) for g, x in pairs]
     return torch.stack(parts) if sets > 1 else parts[0][None]
+
+
+def _of_bias(gradient: Tensor, sets: int) -> Tensor:
+    """The gradient of the bias, (S, Q)."""
+    if sets == 1:
+        return _by_position(gradient).sum(1)[None]
+    return _by_set(gradient, sets).sum((0, 1))
 
 
 @torch.library.custom_op('mmwave::spatial_fc', mutates_args=(), device_types='cpu')
@@ -148,7 +162,7 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[1]:
         of_weight = _of_weight_op(gradient, x, weight)
     if ctx.needs_input_grad[2]:
-        of_bias = _by_set(gradient, len(weight)).sum((0, 1))
+        of_bias = _of_bias(gradient, len(weight))
     return of_x, of_weight, of_bias
 
 
