@@ -196,9 +196,9 @@ def test_gradients_in_a_graph(gelu):
 @pytest.mark.parametrize('with_bias', [False, True])
 def test_the_operation_is_whole(rows, with_bias):
     x, weight, bias = draw(*rows)
-    check_op(torch.ops.mmwave.linear.default, x, weight, bias if with_bias else None, None)
+    check_op(torch.ops.mmwave.linear.default, x, weight, bias if with_bias else None, None, False)
     x, weight = x.detach(), weight.detach().t().contiguous().t()
-    check_op(torch.ops.mmwave.linear.default, x, weight, None, 'none')
+    check_op(torch.ops.mmwave.linear.default, x, weight, None, 'none', True)
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ class MixerBlock(nn.Module):
             return grid.back(tokens.fc2(hidden).unflatten(1, grid.window))
 
         if self.deploy:
-            x = added(x, mix(activated(tokens.act, tokens.fc1(prepare(x)))))
+            x = added(mix(activated(tokens.act, tokens.fc1(prepare(x)))), x)
             return mlp_added(x, self.norm2(x), channels)
         hidden = self.run(tokens.fc1, prepare, x, modules=(self.norm1,))
         x = x + grid.dropped(self.run(mix, tokens.act, hidden), self.drop_path)

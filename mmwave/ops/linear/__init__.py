@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..backend import select
 from .onednn import linear_onednn
+from .packed import packed
 from .reference import linear_reference
 
 _IMPLEMENTATIONS = {'onednn': linear_onednn, 'reference': linear_reference}
@@ -50,4 +51,4 @@ def linear(
     return select('linear', _IMPLEMENTATIONS, *tensors)(*tensors, gelu=gelu, constant=constant)
 
 
-__all__ = ['linear', 'linear_reference']
+__all__ = ['linear', 'linear_reference', 'packed']

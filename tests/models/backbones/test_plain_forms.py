@@ -254,7 +254,7 @@ def test_lean_under_autocast(name):
 @pytest.mark.parametrize(
     ('name', 'arch', 'ratio'),
     [
-        ('GMLP', dict(depths=(1, 1, 1, 1), dim=128), 1.6),
+        ('GMLP', dict(depths=(4, 4, 4, 4), dim=128), 1.6),
         ('ResMLP', dict(depths=(1, 1, 1, 1), dim=384), 1.6),
         (
             'MLPMixer',
