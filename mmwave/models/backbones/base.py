@@ -105,9 +105,9 @@ class MLPBackbone(BaseModule):
             statistics it was loaded with.
         with_cp: compute each block's activations again in the backward pass instead of storing
             them.
-        lean: in training, keep of each block what matrices were multiplied with and computed, and
-            compute norms, activations and gates again in the backward pass: the same gradients in
-            less memory. ``with_cp`` goes further and needs no ``lean``.
+        lean: in training, keep of each block mainly what matrices computed, and compute norms,
+            activations and gates again in the backward pass where that frees much memory for its
+            time: the same gradients in less memory. ``with_cp`` goes further and needs no ``lean``.
         deploy: build the deploy form: norms folded into the layers beside them, projections of one
             input merged. It is for inference and takes the weights that
             :func:`mmwave.deploy.to_deploy` makes.

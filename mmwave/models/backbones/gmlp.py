@@ -34,7 +34,6 @@ from mmwave.models.layers import Linear, TokenLinear, affine_of
 from mmwave.models.layers.channel_mlp import added, linear_activated, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
-from mmwave.ops import linear
 from mmwave.registry import MODELS
 
 from .base import check_positive, drop_path_rates, init_linear, resolve_arch
@@ -132,10 +131,7 @@ class GMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         if self.deploy:
             return self._deployed(x, grid)
-        # Two products: gradients of the halves of one would be copied together.
-        parameters = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
-        normed = self.norm(x)
-        gated, gate = (linear(normed, *each) for each in zip(*parameters, strict=True))
+        gated, gate = self.fc1.halves(self.norm(x))
         factors = self.gate(gate, grid, self.act)
         branch = self.run(self.fc2, torch.mul, self.act(gated), factors)
         return x + grid.dropped(branch, self.drop_path)
@@ -176,8 +172,8 @@ class GMLP(PlainBackbone):
         out_indices: stages to output, increasing; negative ones count from the last.
         grid_mode: ``'window'``, ``'resize'`` or ``'strict'``; see :class:`GridBackbone`.
         gate_norm_eps: epsilon of the norm in the gate. timm: 1e-5; PaddleViT: 1e-6.
-        lean: in training, keep inputs of norms and activations and compute their results again in
-            the backward pass: the same gradients, with less memory.
+        lean: in training, compute the gate's activation and norm and the gated product again in the
+            backward pass: the same gradients, with less memory.
         deploy: build the deploy form: norms folded into the layers behind them. It is for
             inference and takes the weights that :func:`mmwave.deploy.to_deploy` makes.
         drop_path_rate: probability to drop the last block's branch in training; it grows linearly

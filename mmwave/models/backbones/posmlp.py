@@ -214,15 +214,13 @@ class PositionalGate(nn.Module):
 
         ``run`` is how the mixing is run, see :func:`mmwave.models.layers.lean.runner`.
         """
-        return self.gated(*self.halves(x, act, run), act)
-
-    def halves(
-        self, x: Tensor, act: nn.Module | None, run: Callable[..., Any]
-    ) -> tuple[Tensor, Tensor]:
-        """The second half as it came and the first one mixed, (N, H, W, C) each."""
         first, second = x.chunk(2, dim=3)
+        return self.gated(second, self.mixed(first, act, run), act)
+
+    def mixed(self, x: Tensor, act: nn.Module | None, run: Callable[..., Any]) -> Tensor:
+        """The first half mixed, (N, H, W, C)."""
         mix = self.mix_map if self.resize else self.mix_trained
-        return second, mix(first, act, run)
+        return mix(x, act, run)
 
     @staticmethod
     def gated(second: Tensor, mixed: Tensor, act: nn.Module | None) -> Tensor:
@@ -315,7 +313,8 @@ class PosMLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         act, gate = self.act, self.gate
-        second, mixed = gate.halves(self.run(self.fc1, self.norm, x), act, self.run)
+        first, second = self.fc1.halves(self.norm(x))
+        mixed = gate.mixed(first, act, self.run)
         branch = self.run(
             self.fc2, lambda s, m: gate.gated(s, m, act), second, mixed, modules=(act,)
         )
@@ -549,8 +548,7 @@ class PosMLP(MLPBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
         norm_eval: keep every batch norm, all of the stem, in eval mode during training.
         with_cp: compute activations again in the backward pass instead of storing them.
-        lean: compute norms, activations and gates again in the backward pass; see
-            :class:`MLPBackbone`.
+        lean: compute activations and gates again in the backward pass; see :class:`MLPBackbone`.
         deploy: build the deploy form: norms folded, kernels computed once, no copies around the
             mixing. With ``'resize'`` kernels depend on the map, and the last few are kept. It is
             for inference and takes the weights that :func:`mmwave.deploy.to_deploy` makes, which

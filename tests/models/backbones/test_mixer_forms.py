@@ -296,9 +296,9 @@ def test_lean_training_under_autocast(family, options):
 
 
 @pytest.mark.parametrize(
-    ('family', 'change', 'bound'),  # measured: 1.69, 1.68 and 2.26
+    ('family', 'change', 'bound'),  # measured: 1.45, 1.69 and 2.26
     [
-        (PosMLP, dict(dims=(8, 16, 64, 64), depths=(1, 1, 12, 1)), 1.65),
+        (PosMLP, dict(dims=(8, 16, 64, 64), depths=(1, 1, 12, 1)), 1.4),
         (ViP, dict(dims=(48, 96, 96, 96), depths=(1, 2, 2, 2), mlp_ratio=3), 1.65),
         (EAMLP, dict(depths=(1, 1, 4, 4)), 2.2),
     ],
