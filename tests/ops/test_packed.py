@@ -56,10 +56,10 @@ def test_in_bfloat16_and_with_gelu(weight):
 def test_parts_of_a_parameter(weight, inference):
     x, kernel = images(5, 24), nn.Parameter(images(6, 24, 1, 1))
     with torch.inference_mode(inference):
-        for part in (weight[:16], weight[16:], weight[:16].t().contiguous().t()):
+        # Of one shape: where they begin, or how they lie, tells them apart.
+        for part in (weight[:20], weight[20:], weight[:24], weight[:24].t()):
             assert_as_torch(x, part)
-        assert packed(weight[:16]) is packed(weight[:16])
-        assert packed(weight[16:]) is not packed(weight[:16])
+        assert packed(weight[:20]) is packed(weight[:20])
         assert packed(kernel.flatten(1)) is packed(kernel.flatten(1))
 
 
