@@ -20,7 +20,7 @@ from mmwave.checkpoint import (
     state_dict_of,
     write_checkpoint,
 )
-from mmwave.deploy import DeployReport, to_deploy
+from mmwave.deploy import Deployable, DeployReport, to_deploy
 from mmwave.errors import UserError
 
 from .run import load_config
@@ -82,7 +82,8 @@ def deploy_checkpoint(
     content = read_checkpoint(source, trust=trust_checkpoint)
     state = state_dict_of(content)
     model = _build(cfg)
-    built = [name for name, part in model.named_modules() if getattr(part, 'deploy', False)]
+    modules = model.named_modules()
+    built = [name for name, part in modules if isinstance(part, Deployable) and part.deploy]
     if built:
         raise UserError(
             f'the config builds {", ".join(built)} in deploy form: leave deploy=True out'

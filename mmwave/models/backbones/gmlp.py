@@ -131,7 +131,7 @@ class GMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         if self.deploy:
             return self._deployed(x, grid)
-        gated, gate = self.fc1.halves(self.norm(x))
+        gated, gate = self.fc1.parts(self.norm(x), self.fc2.in_features)
         factors = self.gate(gate, grid, self.act)
         branch = self.run(self.fc2, torch.mul, self.act(gated), factors)
         return x + grid.dropped(branch, self.drop_path)

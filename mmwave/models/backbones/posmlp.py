@@ -313,7 +313,7 @@ class PosMLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         act, gate = self.act, self.gate
-        first, second = self.fc1.halves(self.norm(x))
+        first, second = self.fc1.parts(self.norm(x), self.fc2.in_features)
         mixed = gate.mixed(first, act, self.run)
         branch = self.run(
             self.fc2, lambda s, m: gate.gated(s, m, act), second, mixed, modules=(act,)

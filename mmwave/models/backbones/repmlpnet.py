@@ -255,7 +255,7 @@ class RepMLPBlock(nn.Module):
         deploy: bool,
     ) -> None:
         super().__init__()
-        self.run, self.by_rows = runner(lean and not deploy), deploy
+        self.run, self.deploy = runner(lean and not deploy), deploy
         channels, sets = arch.dims[stage], arch.share_sets[stage]
         self.window = arch.windows[stage]
         self.norm1 = Affine(channels) if deploy else build_norm('BN', channels)
@@ -288,7 +288,7 @@ class RepMLPBlock(nn.Module):
             return torch.addcmul(shortcut, mixed, weights)
 
         x = self.run(weighed, self._summed, *parts, modules=self._branch_norms())
-        if self.by_rows and x.device.type == 'cpu':
+        if self.deploy and x.device.type == 'cpu':
             # A 1 x 1 convolution of channels that lie apart takes up to three times as long.
             rows = x.permute(0, 2, 3, 1).contiguous()
             return mlp_added(rows, rows, self.ffn).permute(0, 3, 1, 2).contiguous()

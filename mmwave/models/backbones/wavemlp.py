@@ -54,7 +54,7 @@ from mmwave.models.layers.lean import runner
 from mmwave.models.layers.mean import mean_over
 from mmwave.models.layers.norm import NORMS
 from mmwave.models.layers.pointwise import PointwiseConv
-from mmwave.ops import linear, phase_mix
+from mmwave.ops import phase_mix
 from mmwave.registry import MODELS
 
 from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch
@@ -309,13 +309,7 @@ class FusedTokenMixer(nn.Module):
         channels = x.shape[3]
         if x.device.type != 'cpu' or not spare(x):
             return self.merged(x).split(channels, dim=3)
-        # The third map in memory of its own: a part of wide rows is read at a quarter of the speed.
-        sides = [len(self.merged.weight) - channels, channels]
-        weights, biases = self.merged.weight.split(sides), self.merged.bias.split(sides)
-        waves, c = (
-            linear(x, weight, bias, constant=True)
-            for weight, bias in zip(weights, biases, strict=True)
-        )
+        waves, c = self.merged.parts(x, [self.merged.out_features - channels, channels])
         return *waves.split(channels, dim=3), c
 
 

@@ -14,12 +14,15 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias, constant=self.constant)
 
-    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The first and the second half of the output channels, each a product of its own.
+    def parts(self, x: Tensor, sides: int | list[int]) -> list[Tensor]:
+        """The output channels in parts, each a product of its own and in memory of its own.
 
-        Of one product, what follows would read parts of wide rows, and its gradient would be put
-        together of copies.
+        Of one product, what follows would read parts of wide rows, at up to four times the cost,
+        and its gradient would be put together of copies.
+
+        Args:
+            x: (..., C_in).
+            sides: channels of every part, one number where they are the same; as ``torch.split``.
         """
-        parameters = self.weight.chunk(2), self.bias.chunk(2)
-        first, second = (linear(x, *each) for each in zip(*parameters, strict=True))
-        return first, second
+        parameters = self.weight.split(sides), self.bias.split(sides)
+        return [linear(x, *each, constant=self.constant) for each in zip(*parameters, strict=True)]

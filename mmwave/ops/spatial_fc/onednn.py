@@ -92,7 +92,7 @@ class _SpatialFC(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             of_weight = _of_weight(gradient, x, sets)
         if ctx.needs_input_grad[2]:
-            of_bias = _of_bias(gradient, sets)
+            of_bias = _by_set(gradient, sets).sum((0, 1))
         return of_x, of_weight, of_bias
 
 
@@ -102,13 +102,6 @@ def _of_weight(gradient: Tensor, x: Tensor, sets: int) -> Tensor:
     pairs = [[_by_position(t[:, :, i]) for t in maps] for i in range(sets)]
     parts = [crossed(g, x) for g, x in pairs]
     return torch.stack(parts) if sets > 1 else parts[0][None]
-
-
-def _of_bias(gradient: Tensor, sets: int) -> Tensor:
-    """The gradient of the bias, (S, Q)."""
-    if sets == 1:
-        return _by_position(gradient).sum(1)[None]
-    return _by_set(gradient, sets).sum((0, 1))
 
 
 @torch.library.custom_op('mmwave::spatial_fc', mutates_args=(), device_types='cpu')
@@ -162,7 +155,7 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[1]:
         of_weight = _of_weight_op(gradient, x, weight)
     if ctx.needs_input_grad[2]:
-        of_bias = _of_bias(gradient, len(weight))
+        of_bias = _by_set(gradient, len(weight)).sum((0, 1))
     return of_x, of_weight, of_bias
 
 
