@@ -1,19 +1,19 @@
 #!/usr/bin/env python
-"""Compile the C++ kernel of Wave-MLP's token mixing for this machine's CPU; needed by nothing.
+"""Compile the ops' kernels in C++ for this machine's CPU; needed by nothing.
 
-Once it stands, every process here takes it where it can.
+Once they stand, every process here takes them where it can.
 """
 
 import argparse
 
 from mmwave.apis.cli import run_tool
 from mmwave.errors import UserError
-from mmwave.ops.phase_mix import cpp
+from mmwave.ops import extension
 
 
 def main(args: argparse.Namespace) -> None:
     try:
-        print(f'built {cpp.build()}')
+        print(f'built {extension.build()}')
     except RuntimeError as error:
         raise UserError(str(error)) from error
 

@@ -15,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmwave.deploy import to_deploy
 from mmwave.errors import UserError
 from mmwave.models import MLPBackbone
-from mmwave.ops import use_backend
-from mmwave.ops.phase_mix import cpp
+from mmwave.ops import extension
 
 from .cases import WIDER, Case, Measured, Result, Row, check_one_of, refusal
 from .equality import COARSE, KINKED, Unequal, check_phase_mix, inequality, relative_errors, worst
@@ -31,7 +30,7 @@ FORMS_IN_TRAINING: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 """Our forms in training -> settings. The last is the standard where the peer takes no such size."""
 MACHINE = Label(role='machine', name='GEMM')
 NO_KERNEL = 'deploy, no kernel'
-"""Wave-MLP's deploy form as it runs where no kernel of its mixing was built."""
+"""The deploy form as it runs where no kernels in C++ were built."""
 NOT_COMPILED = ('not lean', 'with_cp', NO_KERNEL)
 """Forms that are not: the first is the lean one then, the second leaves the graph."""
 
@@ -160,7 +159,7 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
     builders: dict[tuple[str, str], Callable[[Any], nn.Module]] = {}
     if case.mode == 'inference':
         deploy = modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
-        if case.family == 'wavemlp' and cpp.is_built() and next(model.parameters()).is_cpu:
+        if extension.is_built() and next(model.parameters()).is_cpu:
             modules[Label(role='ours', name=NO_KERNEL)] = _WithoutKernel(deploy)
         standard = Label(role='ours', name='train form')
         modules[standard] = model
@@ -185,14 +184,14 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
 
 
 class _WithoutKernel(nn.Module):
-    """Mixes as waves by convolutions."""
+    """Runs without the kernels in C++."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, x: Tensor) -> Any:
-        with use_backend('torch'):
+        with extension.without_kernels():
             return self.module(x)
 
 

@@ -9,6 +9,17 @@ def is_recording() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore
 
 
+def is_watched() -> bool:
+    """Whether a dispatch mode or a transform of ``torch.func`` looks at operations."""
+    modes, level = torch._C._len_torch_dispatch_stack(), torch._C._functorch.maybe_current_level()
+    return bool(modes) or level is not None
+
+
+def is_recorded(*tensors: Tensor | None) -> bool:
+    """Whether autograd records what is computed of these."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
 def any_size(*sides: int) -> bool:
     """Whether a graph is being recorded that is to hold for other lengths of ``sides`` too.
 

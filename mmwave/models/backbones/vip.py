@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import ConvEmbed, Linear, LinearMLP, affine_of
-from mmwave.models.layers.channel_mlp import added, mlp_added, spare
+from mmwave.models.layers.channel_mlp import blend_added, mlp_added, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
@@ -171,19 +171,15 @@ def swapped(x: Tensor, axis: int) -> Tensor:
 
 
 class FusedPermuteMLP(PermuteMLP):
-    """The deploy form; the blend's weights are laid (N, 3 * C)."""
+    """The deploy form, shortcut included; the blend's weights are laid (N, 3 * C)."""
 
-    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
+    def forward(self, x: Tensor, shortcut: Tensor, grid: TokenGrid) -> Tensor:
         h, w, c = self.project(x, grid)
         total = h + w
         total = total.add_(c) if spare(total, c) else total + c
         weights = self.reweight(grid.mean(total)).unflatten(1, (3, -1)).softmax(dim=1)
         weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(dim=1))
-        if spare(c, h, w, weights):
-            blended = c.mul_(weight_c).addcmul_(h, weight_h).addcmul_(w, weight_w)
-        else:
-            blended = h * weight_h + w * weight_w + c * weight_c
-        return self.proj(blended)
+        return blend_added(shortcut, [c, h, w], [weight_c, weight_h, weight_w], self.proj)
 
 
 class ViPBlock(nn.Module):
@@ -238,7 +234,7 @@ class FusedViPBlock(nn.Module):
         self.mlp = LinearMLP(channels, mlp_ratio * channels, channels, act_cfg)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        x = added(self.mixer(self.norm1(x), grid), x)
+        x = self.mixer(self.norm1(x), x, grid)
         return mlp_added(x, F.layer_norm(x, x.shape[3:]), self.mlp)
 
 

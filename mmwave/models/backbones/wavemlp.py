@@ -49,12 +49,12 @@ from mmwave.models.layers import (
     affine_of,
     build_norm,
 )
-from mmwave.models.layers.channel_mlp import added, mlp_added, spare
+from mmwave.models.layers.channel_mlp import blend_added, mlp_added, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.mean import mean_over
 from mmwave.models.layers.norm import NORMS
 from mmwave.models.layers.pointwise import PointwiseConv
-from mmwave.ops import phase_mix
+from mmwave.ops import linear, linear_phase_mix, phase_mix
 from mmwave.registry import MODELS
 
 from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch
@@ -271,7 +271,7 @@ class WaveBlock(nn.Module):
 
 
 class FusedTokenMixer(nn.Module):
-    """The mixer's deploy form: (N, H, W, C) -> (N, H, W, C).
+    """The mixer's deploy form, shortcut included: (N, H, W, C) twice -> (N, H, W, C).
 
     One matrix gives phases, amplitudes and the third map. The channels of all but the third map are
     split, see :func:`mmwave.ops.phase_mix`.
@@ -291,35 +291,27 @@ class FusedTokenMixer(nn.Module):
         self.proj = Linear(channels, channels)
         self.phase = phase
 
-    def forward(self, x: Tensor) -> Tensor:
-        *maps, c = self.project(x)
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        h, w, mean, c = self.mixed(x)
+        logits = self.reweight(mean + mean_over(c, 1, 2)).unflatten(1, (3, 1, 1, -1))
+        maps = [h.permute(0, 2, 3, 1), w.permute(0, 2, 3, 1), c]
+        return blend_added(shortcut, maps, logits.softmax(dim=1).unbind(dim=1), self.proj)
+
+    def mixed(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Both maps of mixed waves (N, C, H, W), the mean of their sum, and the third map."""
+        kernels, channels = (self.kernel_h, self.kernel_w), x.shape[3]
+        weight, bias = self.merged.weight, self.merged.bias
+        if self.phase == 'fc' and x.device.type == 'cpu' and spare(x):
+            count = 4 * channels
+            waves = linear_phase_mix(x, weight[:count], bias[:count], *kernels)
+            return *waves, linear(x, weight[count:], bias[count:], constant=True)
+        *maps, c = self.merged(x).split(channels, dim=3)
         c_first = [m.permute(0, 3, 1, 2) for m in maps]
         if self.phase == 'dw':
             split = x[..., self.halves].permute(0, 3, 1, 2)
             c_first = [self.phase_h(split), self.phase_w(split), *c_first]
         p_h, p_w, a_h, a_w = c_first
-        kernels = self.kernel_h, self.kernel_w
-        h, w, mean = phase_mix(a_h, p_h, a_w, p_w, *kernels, split=True, rectify=True)
-        logits = self.reweight(mean + mean_over(c, 1, 2)).unflatten(1, (3, 1, 1, -1))
-        weights = logits.softmax(dim=1).unbind(dim=1)
-        return self.proj(_weighted([h.permute(0, 2, 3, 1), w.permute(0, 2, 3, 1), c], weights))
-
-    def project(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The products of the merged matrix: what is mixed as waves, and the third map."""
-        channels = x.shape[3]
-        if x.device.type != 'cpu' or not spare(x):
-            return self.merged(x).split(channels, dim=3)
-        waves, c = self.merged.parts(x, [self.merged.out_features - channels, channels])
-        return *waves.split(channels, dim=3), c
-
-
-def _weighted(maps: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """The sum of maps with a weight each, in the memory of the first where no gradient needs it."""
-    over = spare(maps[0], *maps, *weights)
-    total = maps[0].mul_(weights[0]) if over else maps[0] * weights[0]
-    for x, weight in zip(maps[1:], weights[1:], strict=True):
-        total = total.addcmul_(x, weight) if over else total + x * weight
-    return total
+        return *phase_mix(a_h, p_h, a_w, p_w, *kernels, split=True, rectify=True), c
 
 
 class FusedWaveBlock(nn.Module):
@@ -339,7 +331,7 @@ class FusedWaveBlock(nn.Module):
         return nn.Identity() if arch.norm == 'BN' else nn.GroupNorm(1, channels, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = added(self.mixer(self.affine1(_channels_first(self.norm1, x))), x)
+        x = self.mixer(self.affine1(_channels_first(self.norm1, x)), x)
         return mlp_added(x, _channels_first(self.norm2, x), self.mlp)
 
 

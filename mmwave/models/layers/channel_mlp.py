@@ -1,19 +1,16 @@
 """Two layers with an activation between: the channel mixing of vision MLPs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
-from mmwave.ops import linear
+from mmwave.ops import blend_, gelu_, linear, mlp_add_
 from mmwave.ops.graphs import any_size
 
 from .linear import Linear
 from .pointwise import PointwiseConv
-
-ROWS = 8192
-"""Positions that :func:`mlp_added` takes at a time on the CPU."""
 
 
 class ChannelMLP(nn.Module):
@@ -68,7 +65,7 @@ def activated(act: nn.Module, x: Tensor) -> Tensor:
     A large result in new memory costs several times its arithmetic on a CPU.
     """
     if type(act) is nn.GELU and spare(x):
-        return torch.ops.aten.gelu_(x, approximate=act.approximate)
+        return gelu_(x, act.approximate)
     return act(x)
 
 
@@ -79,28 +76,38 @@ def linear_activated(x: Tensor, weight: Tensor, bias: Tensor | None, act: nn.Mod
     return act(linear(x, weight, bias, constant=True))
 
 
+def blend_added(
+    x: Tensor, maps: Sequence[Tensor], factors: Sequence[Tensor], proj: nn.Linear
+) -> Tensor:
+    """``x`` and a projection of maps summed up by factors, over ``maps[0]`` where it is spare.
+
+    Args:
+        x: (N, H, W, C).
+        maps: each (N, H, W, C).
+        factors: one for each map, (N, 1, 1, C).
+        proj: a linear layer of a deploy form, C -> C.
+    """
+    if spare(x, *maps, *factors, proj.weight):
+        return blend_(maps, factors, proj.weight, proj.bias, x)
+    total = maps[0] * factors[0]
+    for map_, factor in zip(maps[1:], factors[1:], strict=True):
+        total = total + map_ * factor
+    return x + proj(total)
+
+
 def mlp_added(x: Tensor, normed: Tensor, mlp: nn.Module) -> Tensor:
     """``x + mlp(normed)`` of a deploy form, over ``x`` where it is :func:`spare`.
-
-    On a CPU some positions at a time: memory that large maps would need anew costs more than the
-    products.
 
     Args:
         x: (..., C).
         normed: (..., C), which may be ``x`` itself.
         mlp: its ``fc1`` and ``fc2`` are linear layers or 1 x 1 convolutions.
     """
-    fc1, fc2 = mlp.fc1, mlp.fc2
-
-    def branch(rows: Tensor) -> Tensor:
-        hidden = linear_activated(rows, fc1.weight.flatten(1), fc1.bias, mlp.act)
-        return linear(hidden, fc2.weight.flatten(1), fc2.bias, constant=True)
-
-    if not spare(x, normed):
-        return x + branch(normed)
-    x = x.contiguous()
-    rows, given = (t.flatten(0, -2) for t in (x, normed))
-    step = ROWS if x.device.type == 'cpu' else len(rows)
-    for part, source in zip(rows.split(step), given.split(step), strict=True):
-        part.add_(branch(source))
-    return x
+    weights = mlp.fc1.weight.flatten(1), mlp.fc1.bias, mlp.fc2.weight.flatten(1), mlp.fc2.bias
+    if spare(x, normed) and type(mlp.act) is nn.GELU:
+        x = x.contiguous()
+        rows, given = (t.flatten(0, -2) for t in (x, normed))
+        mlp_add_(rows, given, *weights, gelu=mlp.act.approximate)
+        return x
+    hidden = linear_activated(normed, *weights[:2], mlp.act)
+    return added(linear(hidden, *weights[2:], constant=True), x)

@@ -4,12 +4,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..backend import select
+from ..backend import current_backend, select
+from ..graphs import any_size
 from .onednn import linear_onednn
 from .packed import packed
 from .reference import linear_reference
 
 _IMPLEMENTATIONS = {'onednn': linear_onednn, 'reference': linear_reference}
+LEAST = 2**21
+"""Multiply-accumulates under which oneDNN takes longer to begin than torch's own to be done."""
 
 
 def linear(
@@ -47,6 +50,8 @@ def linear(
             f'expected x (..., C_in), weight (C_out, C_in) and bias (C_out), got {tuple(x.shape)}, '
             f'{tuple(weight.shape)} and {None if bias is None else tuple(bias.shape)}'
         )
+    if not any_size() and current_backend() == 'auto' and x.numel() * len(weight) < LEAST:
+        return linear_reference(x, weight, bias, gelu=gelu)
     tensors = (x, weight) if bias is None else (x, weight, bias)
     return select('linear', _IMPLEMENTATIONS, *tensors)(*tensors, gelu=gelu, constant=constant)
 

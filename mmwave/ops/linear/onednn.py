@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..gelu import gelu_, gelu_kernel
+from ..graphs import is_recorded, is_watched
 from .packed import packed
 from .reference import linear_reference
 
@@ -20,19 +22,21 @@ DTYPES = (torch.float32, torch.bfloat16)
 def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     """Why oneDNN does not multiply these tensors here; empty where it does."""
     tensors = (x, weight, *others)
-    if any(t.device.type != 'cpu' or t.layout != torch.strided for t in tensors):
-        return f'it is for the CPU, not {x.device.type}'
-    if x.dtype not in DTYPES or any(t.dtype != x.dtype for t in tensors):
-        return f'it takes float32 or bfloat16, not {", ".join(str(t.dtype) for t in tensors)}'
+    for tensor in tensors:  # no generator: this is asked for every layer
+        if not tensor.is_cpu or tensor.layout is not torch.strided:
+            return f'it is for the CPU, not {tensor.device.type}'
+        if tensor.dtype is not x.dtype or x.dtype not in DTYPES:
+            given = ', '.join(str(t.dtype) for t in tensors)
+            return f'it takes float32 or bfloat16, not {given}'
     compiling = torch.compiler.is_compiling()
     # What counts or fakes operations knows torch's own.
-    if torch.compiler.is_exporting() or (not compiling and _watched()):
+    if torch.compiler.is_exporting() or (not compiling and is_watched()):
         return 'operations are being recorded'
     if torch.is_autocast_enabled('cpu'):
         return 'types are cast automatically'
     # torch's own product of bfloat16 is oneDNN's; the gradients here are for float32.
     if x.dtype == torch.bfloat16 and (
-        compiling or recorded(*tensors) or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        compiling or is_recorded(*tensors) or not torch.ops.mkldnn._is_mkldnn_bf16_supported()
     ):
         return 'bfloat16 is supported without a graph and on processors that have it'
     if not _is_there():
@@ -41,21 +45,10 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     return '' if compiling or (x.numel() and weight.numel()) else 'there is nothing to multiply'
 
 
-def recorded(*tensors: Tensor | None) -> bool:
-    """Whether autograd records what is computed of these."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_there() -> bool:
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(built and torch.backends.mkldnn.enabled)
-
-
-def _watched() -> bool:
-    """Whether a dispatch mode or a transform of ``torch.func`` looks at operations."""
-    modes, level = torch._C._len_torch_dispatch_stack(), torch._C._functorch.maybe_current_level()
-    return bool(modes) or level is not None
 
 
 def linear_onednn(
@@ -68,7 +61,7 @@ def linear_onednn(
 ) -> Tensor:
     """See :func:`mmwave.ops.linear`."""
     compiling = torch.compiler.is_compiling()
-    if recorded(x, weight, bias):
+    if is_recorded(x, weight, bias):
         y = _op(x, weight, bias, None, False) if compiling else _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return y if gelu is None else F.gelu(y, approximate=gelu)
     return (_op if compiling else product)(x, weight, bias, gelu, constant)
@@ -85,6 +78,8 @@ def product(
     constant: bool = False,
 ) -> Tensor:
     """:func:`linear_onednn` without a graph."""
+    if gelu is not None and gelu_kernel(x, gelu):
+        return gelu_(product(x, weight, bias, constant=constant))
     if constant:
         weight = packed(weight)
     if weight.is_mkldnn:

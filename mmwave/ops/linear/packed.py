@@ -1,47 +1,112 @@
-"""Matrices that stay as they are, laid once the way that oneDNN's products read them.
+"""Matrices that stay as they are, laid once the way that products read them.
 
 oneDNN reads a matrix in blocks. One that lies as torch lays it is copied into blocks by every call,
-which takes a tenth of the time where few positions are multiplied with it.
+which takes a tenth of the time where few positions are multiplied with it. Our own kernels read
+pairs, see :func:`paired`.
 """
 
+import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils.weak import WeakTensorKeyDictionary
+
+Made = TypeVar('Made')
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """What was made of a parameter in one state, by the place of the matrix in it."""
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What was made of a parameter in one state, by how and the place of the matrix in it."""
 
-    state: tuple
-    matrices: dict[tuple, Tensor] = field(default_factory=dict)
+    parameter: weakref.ref
+    version: int
+    dtype: torch.dtype
+    storage: StorageWeakRef
+    """Keeps the storage's address from being given to another."""
+    made: dict[tuple, Any] = field(default_factory=dict)
+
+    def is_of(self, whole: Tensor) -> bool:
+        """Whether this is the parameter and nothing happened to it."""
+        return (
+            self.parameter() is whole
+            and self.version == whole._version
+            and self.dtype is whole.dtype
+            and self.storage.cdata == whole.untyped_storage()._cdata
+        )
 
 
-_all: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+_all: dict[int, _Kept] = {}
+"""By the parameter's ``id``; gone with it."""
+
+
+def kept(weight: Tensor, how: Hashable, make: Callable[[Tensor], Made]) -> Made | None:
+    """``make(weight)``, made once for a parameter or a part of one and kept as long as that lives.
+
+    Where the parameter was changed since, as loading weights, moving or casting a module or an
+    optimizer does it, it is made again. What changes a parameter through its ``data`` in place is
+    not seen.
+
+    Args:
+        weight: a parameter or a view of one.
+        how: what tells ``make`` from others.
+        make: called with ``weight`` detached.
+
+    Returns:
+        None for a tensor that is no part of a parameter.
+    """
+    whole = weight if weight._base is None else weight._base
+    if not isinstance(whole, nn.Parameter) or whole.is_inference():
+        return None
+    found = _all.get(id(whole))
+    if found is None or not found.is_of(whole):
+        found = _all[id(whole)] = _begun(whole)
+    key = how, weight.storage_offset(), weight.shape, weight.stride()
+    if key not in found.made:
+        found.made[key] = make(weight.detach())
+    made: Made = found.made[key]
+    return made
+
+
+def _begun(whole: Tensor) -> _Kept:
+    name = id(whole)
+
+    def forget(reference: weakref.ref) -> None:
+        # The address may be another parameter's by now.
+        if name in _all and _all[name].parameter is reference:
+            del _all[name]
+
+    storage = StorageWeakRef(whole.untyped_storage())  # type: ignore[no-untyped-call]
+    return _Kept(weakref.ref(whole, forget), whole._version, whole.dtype, storage)
 
 
 def packed(weight: Tensor) -> Tensor:
     """``weight`` (C_out, C_in) for products of oneDNN, which alone can read the result.
 
-    It is made once for a parameter, or a part of one, and kept as long as that lives. Where the
-    parameter was changed since, as loading weights, moving or casting a module or an optimizer does
-    it, it is made again. What changes a parameter through its ``data`` in place is not seen.
-
-    A tensor that is no part of a parameter is given back as it is.
+    It is :func:`kept`; a tensor that is no part of a parameter is given back as it is.
     """
-    whole = weight if weight._base is None else weight._base
-    if not isinstance(whole, nn.Parameter) or whole.is_inference():
-        return weight
-    # The weak reference keeps the storage's address from being given to another.
-    state = whole._version, whole.dtype, StorageWeakRef(whole.untyped_storage())  # type: ignore[no-untyped-call]
-    found = _all.get(whole)  # type: ignore[no-untyped-call]
-    if found is None or found.state != state:
-        found = _all[whole] = _Packed(state)
-    place = weight.storage_offset(), weight.shape, weight.stride()
-    if place not in found.matrices:
-        plain = weight.detach().contiguous()
-        found.matrices[place] = torch.ops.mkldnn._reorder_linear_weight(plain)
-    return found.matrices[place]
+    found = kept(weight, 'oneDNN', lambda w: _reordered(w.contiguous()))
+    return weight if found is None else found
+
+
+def _reordered(plain: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(plain)
+
+
+def paired(weight: Tensor, columns: int) -> Tensor:
+    """``weight`` (C_out, C_in) of bfloat16 for the products of our own kernels.
+
+    These take ``columns`` outputs at a time and multiply pairs of inputs: the result is
+    (C_out / columns, C_in / 2, columns, 2), two values to an ``int32``.
+    """
+    outputs, inputs = weight.shape
+    pairs = weight.reshape(outputs // columns, columns, inputs // 2, 2).transpose(1, 2)
+    return pairs.contiguous().view(torch.int32).squeeze(-1)
+
+
+def constant_pairs(weight: Tensor, columns: int) -> Tensor:
+    """:func:`paired` of a matrix that stays as it is, which is :func:`kept` where that can be."""
+    found = kept(weight, columns, lambda w: paired(w, columns))
+    return paired(weight, columns) if found is None else found

@@ -22,22 +22,33 @@ def phase_mix_halves(
     split: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`mmwave.ops.phase_mix`."""
-    along_width = _mixed(amplitude_h, phase_h, kernel_h, split)
-    along_height = _mixed(amplitude_w, phase_w, kernel_w, split)
+    pairs = ((amplitude_h, phase_h, kernel_h), (amplitude_w, phase_w, kernel_w))
+    along_width, along_height = (
+        mixed(a * p.cos(), a * p.sin(), kernel, split=split) for a, p, kernel in pairs
+    )
     mean = along_width.mean(dim=(2, 3)) + along_height.mean(dim=(2, 3))
     return along_width, along_height, mean
 
 
-def _mixed(amplitude: Tensor, phase: Tensor, kernel: Tensor, split: bool) -> Tensor:
-    channels = amplitude.shape[1]
+def mixed(
+    real: Tensor, imaginary: Tensor, kernel: Tensor, *, split: bool, recorded: bool = True
+) -> Tensor:
+    """One of the two mixed maps, of the parts of its waves.
+
+    ``recorded``: whether a graph may be recorded, so that nothing is to be written over.
+    """
+    channels = real.shape[1]
     padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
-    parts = amplitude * phase.cos(), amplitude * phase.sin()
     first, second = (
-        torch.cat([_half(part, number, split) for part in parts], dim=1) for number in (0, 1)
+        conv2d(
+            torch.cat([_half(part, number, split) for part in (real, imaginary)], dim=1),
+            kernel[:, number : number + 1],
+            padding=padding,
+            groups=channels,
+        )
+        for number in (0, 1)
     )
-    return conv2d(first, kernel[:, :1], padding=padding, groups=channels) + conv2d(
-        second, kernel[:, 1:], padding=padding, groups=channels
-    )
+    return first + second if recorded else first.add_(second)
 
 
 def _half(x: Tensor, number: int, split: bool) -> Tensor:

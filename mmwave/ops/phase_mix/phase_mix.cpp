@@ -1,8 +1,9 @@
 // phase_mix for the CPU: one pass over each map, cosine and sine of a phase once, sums beside it.
 //
 // Maps have the channels of a position side by side; see phase_mix in __init__.py for what is computed
-// and for the two orders of channels. Everything is computed in float32, sums of many in float64. The
-// loops over channels are left to the compiler to vectorise.
+// and for the two orders of channels. Everything is computed in float32, sums of many in float64; in
+// bfloat16 the waves are rounded to it in between, as the reference's are. Most loops over channels are left to
+// the compiler to vectorise.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -15,24 +16,12 @@
 #include <type_traits>
 #include <vector>
 
+#include "tiles.h"
+
 namespace {
 
-using at::BFloat16;
 using at::Tensor;
-
-inline uint32_t bits(float x) { return __builtin_bit_cast(uint32_t, x); }
-inline float number(uint32_t x) { return __builtin_bit_cast(float, x); }
-
-inline float widen(float x) { return x; }
-inline float widen(BFloat16 x) { return number(static_cast<uint32_t>(x.x) << 16); }
-
-inline void narrow(float x, float& out) { out = x; }
-inline void narrow(float x, BFloat16& out) {
-  // To the nearest, ties to even; what is no number stays none.
-  const uint32_t given = bits(x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
-  const uint32_t none = 0u - static_cast<uint32_t>(x != x);
-  out.x = static_cast<uint16_t>((rounded & ~none) | (0x7FC0u & none));
-}
+using namespace mmwave;
 
 // Cosine and sine together: reduced to +-pi/4 in three steps (Cody and Waite), then polynomials. Good
 // to a rounding or two for |x| below 8192. The constants are those of Cephes' sinf and cosf.
@@ -83,32 +72,6 @@ inline void unfold(const float* __restrict__ amplitude, const float* __restrict_
   }
 }
 
-// As many float32 values as a register holds.
-#if defined(__AVX512F__)
-constexpr int64_t kLanes = 16;
-#elif defined(__AVX__)
-constexpr int64_t kLanes = 8;
-#else
-constexpr int64_t kLanes = 4;
-#endif
-typedef float Lanes __attribute__((vector_size(4 * kLanes)));
-typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
-typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
-
-inline Lanes lanes(const float* from) {
-  Lanes x;
-  __builtin_memcpy(&x, from, sizeof x);
-  return x;
-}
-inline void narrow(Lanes x, float* out) { __builtin_memcpy(out, &x, sizeof x); }
-inline void narrow(Lanes x, BFloat16* out) {  // as of one number
-  Bits given;
-  __builtin_memcpy(&given, &x, sizeof x);
-  const Bits none = static_cast<Bits>(x != x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
-  const Halves halves = __builtin_convertvector((rounded & ~none) | (0x7FC0u & none), Halves);
-  __builtin_memcpy(out, &halves, sizeof halves);
-}
-
 // Output channel g of one position: kernel taps of two neighbours of one part, over K positions.
 // `waves` are the 2C parts of the first of them, kernel is [K][2][C].
 template <typename T>
@@ -140,15 +103,15 @@ inline void mix_line(const float* waves, const float* kernel, int64_t length, in
     Lanes even[7], odd[7];
 #pragma GCC unroll 7
     for (int64_t t = 0; t < 7; ++t) {
-      even[t] = lanes(kernel + t * 2 * channels + at);
-      odd[t] = lanes(kernel + (t * 2 + 1) * channels + at);
+      even[t] = widen_lanes(kernel + t * 2 * channels + at);
+      odd[t] = widen_lanes(kernel + (t * 2 + 1) * channels + at);
     }
     // Of a position, C real parts, then C imaginary ones, those of even channels first.
     const float* wave = waves + part * half + at;
     // Of the outputs from three positions back to two ahead, what earlier positions went into.
     Lanes a{}, b{}, c{}, d{}, e{}, f{}, some{};
     for (int64_t z = 0; z < length + 3; ++z, wave += 2 * channels) {
-      const Lanes x = lanes(wave), y = lanes(wave + half);
+      const Lanes x = widen_lanes(wave), y = widen_lanes(wave + half);
       const Lanes whole = odd[6] * y + (even[6] * x + a);
       a = odd[5] * y + (even[5] * x + b);
       b = odd[4] * y + (even[4] * x + c);
@@ -167,6 +130,96 @@ inline void mix_line(const float* waves, const float* kernel, int64_t length, in
     }
   }
 }
+
+#ifdef MMWAVE_PAIRS
+// In bfloat16 the processor multiplies two pairs of numbers at a time and adds both products to a sum in
+// float32. Each output channel mixes two channels: of a position these lie as C pairs, one for each output
+// channel, waves and weights alike, the channel of even number in the lower half.
+
+// Cosine and sine to 4e-5 for |x| below 300, where bfloat16 rounds by 2e-3: in turns, of which the nearest
+// whole number is taken off, then the polynomials that are nearest over half a turn either way.
+inline void cos_sin(Lanes x, Lanes& c, Lanes& s) {
+  const Lanes turns = x * 0.159154943f;
+  // What is infinite has no angle: 0 times it is no number.
+  const Lanes r = turns * 0.0f + _mm512_reduce_ps(turns, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Lanes r2 = r * r;
+  c = (((45.621051f * r2 - 82.390806f) * r2 + 64.671442f) * r2 - 19.730942f) * r2 + 0.99995902f;
+  s = r * ((((33.548355f * r2 - 74.90942f) * r2 + 81.447706f) * r2 - 41.336832f) * r2 + 6.2831611f);
+}
+
+inline Lanes even_of(__m512i pairs) { return (Lanes)_mm512_slli_epi32(pairs, 16); }
+inline Lanes odd_of(__m512i pairs) { return (Lanes)_mm512_and_si512(pairs, _mm512_set1_epi32(0xFFFF0000)); }
+inline __m512i paired(Lanes even, Lanes odd) {
+  alignas(64) static constexpr uint16_t order[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                     8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(order), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+}
+
+// Real and imaginary parts of a register of pairs of channels, `half` registers' numbers apart; see unfold.
+inline void unfold_pairs(const Lanes* amplitude, const Lanes* phase, Lanes least, uint32_t* parts, int64_t half) {
+  Lanes c[2], s[2];
+  for (int64_t odd = 0; odd < 2; ++odd) cos_sin(phase[odd] < least ? least : phase[odd], c[odd], s[odd]);
+  _mm512_storeu_si512(parts, paired(amplitude[0] * c[0], amplitude[1] * c[1]));
+  _mm512_storeu_si512(parts + half, paired(amplitude[0] * s[0], amplitude[1] * s[1]));
+}
+
+// A register of pairs of channels of one position, from channel 2g on.
+template <bool split>
+inline void read_pairs(const BFloat16* from, int64_t g, int64_t half, Lanes* into) {
+  if (split) {
+    into[0] = widen_lanes(from + g);
+    into[1] = widen_lanes(from + half + g);
+  } else {
+    const __m512i both = _mm512_loadu_si512(from + 2 * g);
+    into[0] = even_of(both);
+    into[1] = odd_of(both);
+  }
+}
+
+template <bool split>
+inline void unfold_position(const BFloat16* amplitude, const BFloat16* phase, Lanes least, uint32_t* parts,
+                            int64_t channels) {
+  const int64_t half = channels / 2;
+  for (int64_t g = 0; g < half; g += kLanes) {
+    Lanes a[2], p[2];
+    read_pairs<split>(amplitude, g, half, a);
+    read_pairs<split>(phase, g, half, p);
+    unfold_pairs(a, p, least, parts + g, half);
+  }
+}
+
+// As mix_line above, of pairs.
+inline void mix_line(const uint32_t* waves, const uint32_t* kernel, int64_t length, int64_t channels, BFloat16* out,
+                     int64_t step, double* total) {
+  auto plus = [](Lanes sum, __m512i x, __m512i y) -> Lanes {
+    return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y);
+  };
+  for (int64_t at = 0; at < channels; at += kLanes) {
+    __m512i k[7];
+#pragma GCC unroll 7
+    for (int64_t t = 0; t < 7; ++t) k[t] = _mm512_loadu_si512(kernel + t * channels + at);
+    const uint32_t* wave = waves + at;
+    Lanes a{}, b{}, c{}, d{}, e{}, f{}, some{};
+    for (int64_t z = 0; z < length + 3; ++z, wave += channels) {
+      const __m512i x = _mm512_loadu_si512(wave);
+      const Lanes whole = plus(a, x, k[6]);
+      a = plus(b, x, k[5]);
+      b = plus(c, x, k[4]);
+      c = plus(d, x, k[3]);
+      d = plus(e, x, k[2]);
+      e = plus(f, x, k[1]);
+      f = plus(Lanes{}, x, k[0]);
+      if (z < 3) continue;
+      narrow(whole, out + (z - 3) * step + at);
+      some += whole;
+      if (z % 16 == 0 || z == length + 2) {
+        for (int64_t i = 0; i < kLanes; ++i) total[at + i] += some[i];
+        some = Lanes{};
+      }
+    }
+  }
+}
+#endif
 
 // The same backwards, of one position: gradients of the parts of this position, which went into K
 // outputs, and what the outputs' gradients of this position add to those of the kernel, of the K
@@ -235,31 +288,37 @@ struct Lines {
       : map{x.size(0), x.size(1), x.size(2), x.size(3)}, along_width(along_width) {
     length = along_width ? map.w : map.h;
     count = along_width ? map.h : map.w;
-    // As many as half a megabyte holds the parts of.
-    const int64_t most = (1 << 17) / ((length + taps) * 2 * map.c);
-    together = along_width ? 1 : std::max<int64_t>(1, std::min(most, (count + 1) / 2));
-    groups = (count + together - 1) / together;
+    const int64_t part = x.scalar_type() == at::kFloat ? sizeof(float) : sizeof(BFloat16);
+    // As many as half a megabyte holds the parts of, or along the width as make some tiles of products; no fewer
+    // groups than threads, and as many lines in one group as in another.
+    int64_t most = along_width ? (48 + length - 1) / length : (1 << 19) / ((length + taps) * 2 * map.c * part);
+    const int64_t share = (map.n * count + at::get_num_threads() - 1) / at::get_num_threads();
+    most = std::max<int64_t>(1, std::min({most, share, count}));
+    if (most > 6 && most < count) most -= most % 6;
+    groups = (count + most - 1) / most;
+    together = (count + groups - 1) / groups;
   }
   int64_t tasks() const { return map.n * groups; }
+  int64_t first(int64_t group) const { return group * count / groups; }
   int64_t at(const Tensor& x, int64_t image, int64_t line, int64_t z) const {
     return along_width ? map.at(x, image, line, z) : map.at(x, image, z, line);
   }
 };
 
+// Sums over all positions of a group of lines go to `totals`, those of an image `row` apart.
 template <typename T>
 void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split,
-           bool rectify, Tensor& out, Tensor& partial) {
+           bool rectify, Tensor& out, double* totals, int64_t row) {
   const float least = rectify ? 0.0f : -std::numeric_limits<float>::infinity();
   const int64_t taps = kernel.size(0), reach = taps / 2, c = lines.map.c, length = lines.length;
   const T* a = amplitude.const_data_ptr<T>();
   const T* p = phase.const_data_ptr<T>();
   const float* k = kernel.const_data_ptr<float>();
   T* o = out.mutable_data_ptr<T>();
-  double* totals = partial.mutable_data_ptr<double>();
   at::parallel_for(0, lines.tasks(), 1, [&](int64_t begin, int64_t end) {
     // The parts of all positions of every line, zeros before and behind.
     const int64_t line_size = (length + 2 * reach) * 2 * c;
-    std::vector<float> parts(lines.together * line_size), wide_a(c), wide_p(c), sum(c);
+    Zeros<float> parts(lines.together * line_size), wide_a(c), wide_p(c), sum(c);
     const bool by_line = taps == 7 && c / 2 % kLanes == 0;
     auto read = [&](const T* from, float* to) -> const float* {
       if constexpr (std::is_same_v<T, float>) {
@@ -269,9 +328,9 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
       return to;
     };
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t image = task / lines.groups, first = task % lines.groups * lines.together;
-      const int64_t last = std::min(first + lines.together, lines.count);
-      double* total = totals + task * c;
+      const int64_t image = task / lines.groups, group = task % lines.groups;
+      const int64_t first = lines.first(group), last = lines.first(group + 1);
+      double* total = totals + image * row + group * c;
       for (int64_t z = 0; z < length; ++z) {
         for (int64_t line = first; line < last; ++line) {
           float* into = parts.data() + (line - first) * line_size + (z + reach) * 2 * c;
@@ -294,6 +353,94 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
     }
   });
 }
+
+#ifdef MMWAVE_PAIRS
+// (C, 2, taps) -> (taps, C) pairs.
+std::vector<uint32_t> paired_kernel(const Tensor& kernel) {
+  const Tensor dense = kernel.contiguous();
+  const BFloat16* k = dense.const_data_ptr<BFloat16>();
+  const int64_t channels = kernel.size(0), taps = kernel.numel() / (2 * channels);
+  std::vector<uint32_t> pairs(taps * channels);
+  for (int64_t g = 0; g < channels; ++g, k += 2 * taps) {
+    for (int64_t t = 0; t < taps; ++t) pairs[t * channels + g] = k[t].x | static_cast<uint32_t>(k[taps + t].x) << 16;
+  }
+  return pairs;
+}
+
+bool takes_pairs(const Tensor& map, const Tensor& kernel) {
+  return map.scalar_type() == at::kBFloat16 && kernel.scalar_type() == at::kBFloat16 && map.size(1) % (2 * kLanes) == 0 &&
+         kernel.numel() == 14 * map.size(1);
+}
+
+// `fill(image, first, last, parts, line_size)` unfolds the lines from `first` on to `parts`, which are
+// `line_size` apart.
+template <typename Fill>
+void along_pairs(const Lines& lines, const Tensor& kernel, Tensor& out, double* totals, int64_t row, Fill fill) {
+  const int64_t c = lines.map.c, length = lines.length;
+  const std::vector<uint32_t> k = paired_kernel(kernel);
+  BFloat16* o = out.mutable_data_ptr<BFloat16>();
+  at::parallel_for(0, lines.tasks(), 1, [&](int64_t begin, int64_t end) {
+    // The parts of all positions of every line, zeros behind.
+    const int64_t line_size = (length + 3) * c;
+    Zeros<uint32_t> parts(lines.together * line_size);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / lines.groups, group = task % lines.groups;
+      const int64_t first = lines.first(group), last = lines.first(group + 1);
+      fill(image, first, last, parts.data(), line_size);
+      for (int64_t line = first; line < last; ++line) {
+        const int64_t start = lines.at(out, image, line, 0), step = lines.at(out, image, line, 1) - start;
+        mix_line(parts.data() + (line - first) * line_size, k.data(), length, c, o + start, step,
+                 totals + image * row + group * c);
+      }
+    }
+  });
+}
+
+void along_maps(const Lines& lines, const Tensor& amplitude, const Tensor& phase, const Tensor& kernel, bool split,
+                bool rectify, Tensor& out, double* totals, int64_t row) {
+  const Lanes least = every(rectify ? 0.0f : -std::numeric_limits<float>::infinity());
+  const BFloat16* a = amplitude.const_data_ptr<BFloat16>();
+  const BFloat16* p = phase.const_data_ptr<BFloat16>();
+  along_pairs(lines, kernel, out, totals, row,
+              [&](int64_t image, int64_t first, int64_t last, uint32_t* parts, int64_t line_size) {
+    for (int64_t z = 0; z < lines.length; ++z) {
+      for (int64_t line = first; line < last; ++line) {
+        auto read = split ? unfold_position<true> : unfold_position<false>;
+        read(a + lines.at(amplitude, image, line, z), p + lines.at(phase, image, line, z), least,
+             parts + (line - first) * line_size + z * lines.map.c, lines.map.c);
+      }
+    }
+  });
+}
+
+// Of what `weight` and `bias` make of x (N, C, H, W), channels last: columns of it are, for every register of pairs
+// of channels, the amplitudes of those of even and odd number and then their phases, which are rectified.
+void along_products(const Lines& lines, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const Tensor& kernel, Tensor& out, double* totals, int64_t row) {
+  const int64_t c = lines.map.c, half = c / 2;
+  const BFloat16* given = x.const_data_ptr<BFloat16>();
+  const BFloat16* b = bias.const_data_ptr<BFloat16>();
+  const uint32_t* w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<int32_t>());
+  along_pairs(lines, kernel, out, totals, row,
+              [&](int64_t image, int64_t first, int64_t last, uint32_t* parts, int64_t line_size) {
+    // Positions that follow each other in memory are rows of one product: those of all lines, but for columns of a
+    // part of the map, where they are those of one row.
+    const bool along_width = lines.along_width;
+    const int64_t number = last - first, length = lines.length;
+    const bool whole = along_width || number == lines.count;
+    const int64_t beside = whole ? number * length : number, side = along_width ? length : number;
+    for (int64_t g = 0; g < half; g += kLanes) {
+      for (int64_t z = 0; z < (whole ? 1 : length); ++z) {
+        auto finish = [&](int64_t at, Lanes* sums) {
+          const int64_t line = along_width ? at / side : at % side, place = along_width ? at % side : z + at / side;
+          unfold_pairs(sums, sums + 2, Lanes{}, parts + line * line_size + place * c + g, half);
+        };
+        tiles<4>(beside, given + lines.at(x, image, first, z), c, w + 2 * g * c, half, b + 4 * g, finish);
+      }
+    }
+  });
+}
+#endif
 
 // Backwards along an axis. `shift` is what each position's gradient has on top, (N, C).
 template <typename T>
@@ -368,31 +515,50 @@ Tensor fresh(const Tensor& like) {
   return at::empty({s[0], s[2], s[3], s[1]}, like.options()).permute({0, 3, 1, 2});
 }
 
-template <typename F>
-void by_type(const Tensor& like, F run) {
-  if (like.scalar_type() == at::kFloat) {
-    run(float{});
-  } else {
-    run(BFloat16{});
-  }
+// Both mixed maps and the mean of their sum. `mix(lines, kernel, out, totals, row)` is called for rows, then for
+// columns, with true and false before the rest.
+template <typename Mix>
+std::tuple<Tensor, Tensor, Tensor> mixed(const Tensor& like, const Tensor& kernel_h, const Tensor& kernel_w, Mix mix) {
+  const int64_t n = like.size(0), c = like.size(1), h = like.size(2), w = like.size(3);
+  Tensor out_h = fresh(like), out_w = fresh(like);
+  const Lines rows(like, kernel_h.size(3), true), columns(like, kernel_w.size(2), false);
+  const int64_t groups = rows.groups + columns.groups;
+  Tensor totals = at::zeros({n, groups, c}, like.options().dtype(at::kDouble));
+  double* of_rows = totals.mutable_data_ptr<double>();
+  mix(true, rows, kernel_h, out_h, of_rows, groups * c);
+  mix(false, columns, kernel_w, out_w, of_rows + rows.groups * c, groups * c);
+  const Tensor mean = totals.sum(1).div_(static_cast<double>(h * w));
+  return {out_h, out_w, mean.to(like.scalar_type())};
 }
 
-std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Tensor& phase_h, const Tensor& amplitude_w,
-                                             const Tensor& phase_w, const Tensor& kernel_h, const Tensor& kernel_w,
-                                             bool split, bool rectify) {
-  const int64_t n = amplitude_h.size(0), c = amplitude_h.size(1), h = amplitude_h.size(2), w = amplitude_h.size(3);
-  Tensor out_h = fresh(amplitude_h), out_w = fresh(amplitude_h);
-  const auto wide = amplitude_h.options().dtype(at::kDouble);
-  const Tensor k_h = laid(kernel_h), k_w = laid(kernel_w);
-  const Lines rows(amplitude_h, k_h.size(0), true), columns(amplitude_w, k_w.size(0), false);
-  Tensor totals_h = at::zeros({n, rows.groups, c}, wide), totals_w = at::zeros({n, columns.groups, c}, wide);
-  by_type(amplitude_h, [&](auto zero) {
-    using T = decltype(zero);
-    along<T>(rows, amplitude_h, phase_h, k_h, split, rectify, out_h, totals_h);
-    along<T>(columns, amplitude_w, phase_w, k_w, split, rectify, out_w, totals_w);
-  });
-  Tensor mean = (totals_h.sum(1) + totals_w.sum(1)) / static_cast<double>(h * w);
-  return {out_h, out_w, mean.to(amplitude_h.scalar_type())};
+std::tuple<Tensor, Tensor, Tensor> phase_mix(const Tensor& amplitude_h, const Tensor& phase_h,
+                                             const Tensor& amplitude_w, const Tensor& phase_w, const Tensor& kernel_h,
+                                             const Tensor& kernel_w, bool split, bool rectify) {
+  auto mix = [&](bool of_rows, const Lines& lines, const Tensor& kernel, Tensor& out, double* totals, int64_t row) {
+    const Tensor &amplitude = of_rows ? amplitude_h : amplitude_w, &phase = of_rows ? phase_h : phase_w;
+#ifdef MMWAVE_PAIRS
+    if (takes_pairs(amplitude, kernel)) {
+      return along_maps(lines, amplitude, phase, kernel, split, rectify, out, totals, row);
+    }
+#endif
+    by_type(amplitude, [&](auto zero) {
+      along<decltype(zero)>(lines, amplitude, phase, laid(kernel), split, rectify, out, totals, row);
+    });
+  };
+  return mixed(amplitude_h, kernel_h, kernel_w, mix);
+}
+
+std::tuple<Tensor, Tensor, Tensor> linear_phase_mix(const Tensor& x, const Tensor& weight_h, const Tensor& bias_h,
+                                                    const Tensor& weight_w, const Tensor& bias_w,
+                                                    const Tensor& kernel_h, const Tensor& kernel_w) {
+#ifdef MMWAVE_PAIRS
+  auto mix = [&](bool of_rows, const Lines& lines, const Tensor& kernel, Tensor& out, double* totals, int64_t row) {
+    along_products(lines, x, of_rows ? weight_h : weight_w, of_rows ? bias_h : bias_w, kernel, out, totals, row);
+  };
+  return mixed(x, kernel_h, kernel_w, mix);
+#else
+  TORCH_CHECK(false, "linear_phase_mix: this processor does not multiply bfloat16");
+#endif
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
@@ -425,10 +591,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> phase_mix_backward(
 
 }  // namespace
 
-TORCH_LIBRARY(mmwave_cpp, library) {
+TORCH_LIBRARY_FRAGMENT(mmwave_cpp, library) {
   library.def(
       "phase_mix(Tensor amplitude_h, Tensor phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor "
       "kernel_w, bool split, bool rectify) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "linear_phase_mix(Tensor x, Tensor weight_h, Tensor bias_h, Tensor weight_w, Tensor bias_w, Tensor kernel_h, "
+      "Tensor kernel_w) -> (Tensor, Tensor, Tensor)");
   library.def(
       "phase_mix_backward(Tensor gradient_h, Tensor gradient_w, Tensor gradient_mean, Tensor amplitude_h, Tensor "
       "phase_h, Tensor amplitude_w, Tensor phase_w, Tensor kernel_h, Tensor kernel_w, bool split, bool "
@@ -437,5 +606,6 @@ TORCH_LIBRARY(mmwave_cpp, library) {
 
 TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) {
   library.impl("phase_mix", &phase_mix);
+  library.impl("linear_phase_mix", &linear_phase_mix);
   library.impl("phase_mix_backward", &phase_mix_backward);
 }

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..linear.onednn import crossed, product, recorded
+from ..graphs import is_recorded
+from ..linear.onednn import crossed, product
 from ..linear.onednn import unsupported as _unsupported
 from .reference import spatial_fc_reference
 
@@ -34,7 +35,7 @@ def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     """See :func:`mmwave.ops.spatial_fc`."""
     if torch.compiler.is_compiling():
         return _op(x, weight, bias)
-    if not recorded(x, weight, bias):
+    if not is_recorded(x, weight, bias):
         return _mixed(x, weight, bias)
     mixed: Tensor = _SpatialFC.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return mixed

@@ -1,0 +1,70 @@
+// blend_ for the CPU in bfloat16: the blend of some positions stays in the cache, the shortcut is added to sums
+// that are still in registers.
+
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "tiles.h"
+
+namespace {
+
+using namespace mmwave;
+using at::Tensor;
+
+// Maps and shortcut (N, .., C), factors (N, 1, .., C); weight laid in columns of 2 kLanes, see tile.
+void blend_(const Tensor& first, at::TensorList others, at::TensorList factors, const Tensor& weight,
+            const Tensor& bias, const Tensor& shortcut) {
+#ifdef MMWAVE_PAIRS
+  constexpr int64_t kRows = 48, kColumns = 2 * kLanes, kUnit = 4;
+  const int64_t channels = first.size(-1), count = first.numel() / channels, positions = count / first.size(0);
+  std::vector<Tensor> dense{first};
+  for (const Tensor& map : others) dense.push_back(map.contiguous());
+  for (const Tensor& factor : factors) dense.push_back(factor.contiguous());
+  const Tensor dense_bias = bias.contiguous(), dense_shortcut = shortcut.contiguous();
+  std::vector<const BFloat16*> maps;
+  for (const Tensor& tensor : dense) maps.push_back(tensor.const_data_ptr<BFloat16>());
+  const int64_t number = factors.size();
+  const BFloat16 *b = dense_bias.const_data_ptr<BFloat16>(), *beside = dense_shortcut.const_data_ptr<BFloat16>();
+  const uint32_t* w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<int32_t>());
+  BFloat16* out = first.mutable_data_ptr<BFloat16>();
+  at::parallel_for(0, (count + kUnit - 1) / kUnit, 1, [&](int64_t begin, int64_t end) {
+    Zeros<BFloat16> between(kRows * channels);
+    BFloat16* blended = between.data();
+    const int64_t last = std::min(end * kUnit, count);
+    for (int64_t start = begin * kUnit; start < last; start += kRows) {
+      const int64_t rows = std::min(kRows, last - start);
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t at = (start + row) * channels, image = (start + row) / positions * channels;
+        for (int64_t c = 0; c < channels; c += kLanes) {
+          Lanes sum{};
+          for (int64_t m = 0; m < number; ++m) {
+            sum += widen_lanes(maps[m] + at + c) * widen_lanes(maps[number + m] + image + c);
+          }
+          narrow(sum, blended + row * channels + c);
+        }
+      }
+      for (int64_t c = 0; c < channels; c += kColumns) {
+        tiles<2>(rows, blended, channels, w + c * channels / 2, channels / 2, b + c, [&](int64_t row, Lanes* sum) {
+          const int64_t at = (start + row) * channels + c;
+          narrow(sum[0] + widen_lanes(beside + at), out + at);
+          narrow(sum[1] + widen_lanes(beside + at + kLanes), out + at + kLanes);
+        });
+      }
+    }
+  });
+#else
+  TORCH_CHECK(false, "blend_: this processor does not multiply bfloat16");
+#endif
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(mmwave_cpp, library) {
+  library.def(
+      "blend_(Tensor(a!) first, Tensor[] others, Tensor[] factors, Tensor weight, Tensor bias, Tensor shortcut) -> ()");
+}
+
+TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) { library.impl("blend_", &blend_); }

@@ -1,0 +1,38 @@
+"""``blend_`` on the CPU in bfloat16 by a kernel in C++, see :mod:`mmwave.ops.extension`."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import extension
+from ..linear.packed import constant_pairs
+
+COLUMNS = 32
+"""Outputs that the kernel's products take at a time."""
+
+
+def blend_cpp(
+    maps: Sequence[Tensor],
+    factors: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    shortcut: Tensor,
+) -> Tensor:
+    """See :func:`mmwave.ops.blend_`."""
+    pairs = constant_pairs(weight, COLUMNS)
+    torch.ops.mmwave_cpp.blend_(maps[0], maps[1:], factors, pairs, bias, shortcut)
+    return maps[0]
+
+
+def _unsupported(first: Tensor, *others: Tensor) -> str:
+    if reason := extension.cannot_multiply(first, *others):
+        return reason
+    if not first.is_contiguous():
+        return 'the first map must be contiguous'
+    if first.shape[3] % COLUMNS:
+        return f'channels must be a multiple of {COLUMNS}, not {first.shape[3]}'
+    return ''
+
+
+blend_cpp.unsupported = _unsupported  # type: ignore[attr-defined]

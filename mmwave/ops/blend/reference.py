@@ -1,0 +1,21 @@
+"""The definition of ``blend_``."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..linear import linear
+
+
+def blend_reference(
+    maps: Sequence[Tensor],
+    factors: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    shortcut: Tensor,
+) -> Tensor:
+    """See :func:`mmwave.ops.blend_`."""
+    total = maps[0].mul_(factors[0])
+    for x, factor in zip(maps[1:], factors[1:], strict=True):
+        total.addcmul_(x, factor)
+    return linear(total, weight, bias, constant=True).add_(shortcut)

@@ -1,0 +1,92 @@
+// Numbers of float32 and bfloat16, one by one and as many as a register holds.
+
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#if defined(__AVX512BF16__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#include <immintrin.h>
+// The processor multiplies pairs of bfloat16.
+#define MMWAVE_PAIRS 1
+#endif
+
+namespace mmwave {
+
+using at::BFloat16;
+
+inline uint32_t bits(float x) { return __builtin_bit_cast(uint32_t, x); }
+inline float number(uint32_t x) { return __builtin_bit_cast(float, x); }
+
+inline float widen(float x) { return x; }
+inline float widen(BFloat16 x) { return number(static_cast<uint32_t>(x.x) << 16); }
+
+inline void narrow(float x, float& out) { out = x; }
+inline void narrow(float x, BFloat16& out) {
+  // To the nearest, ties to even; what is no number stays none.
+  const uint32_t given = bits(x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
+  const uint32_t none = 0u - static_cast<uint32_t>(x != x);
+  out.x = static_cast<uint16_t>((rounded & ~none) | (0x7FC0u & none));
+}
+
+// As many float32 values as a register holds.
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+
+inline Lanes widen_lanes(const float* from) {
+  Lanes x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return x;
+}
+inline Lanes widen_lanes(const BFloat16* from) {
+  Halves halves;
+  __builtin_memcpy(&halves, from, sizeof halves);
+  const Bits x = __builtin_convertvector(halves, Bits) << 16;
+  return __builtin_bit_cast(Lanes, x);
+}
+
+inline void narrow(Lanes x, float* out) { __builtin_memcpy(out, &x, sizeof x); }
+inline void narrow(Lanes x, BFloat16* out) {  // as of one number
+#ifdef MMWAVE_PAIRS
+  const __m256i halves = (__m256i)_mm512_cvtneps_pbh(x);
+#else
+  const Bits given = __builtin_bit_cast(Bits, x);
+  const Bits none = static_cast<Bits>(x != x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
+  const Halves halves = __builtin_convertvector((rounded & ~none) | (0x7FC0u & none), Halves);
+#endif
+  __builtin_memcpy(out, &halves, sizeof halves);
+}
+
+// Zeros that begin where a register does: one that crosses two lines of the cache is read at half the speed.
+template <typename T>
+class Zeros {
+ public:
+  explicit Zeros(int64_t count) : memory_((count * sizeof(T) + sizeof(Lanes) - 1) / sizeof(Lanes)) {}
+  T* data() { return reinterpret_cast<T*>(memory_.data()); }
+
+ private:
+  std::vector<Lanes> memory_;
+};
+
+inline Lanes every(float x) { return x - Lanes{}; }
+
+template <typename F>
+void by_type(const at::Tensor& like, F run) {
+  if (like.scalar_type() == at::kFloat) {
+    run(float{});
+  } else {
+    run(BFloat16{});
+  }
+}
+
+}  // namespace mmwave

@@ -1,0 +1,55 @@
+"""A channel MLP added to what it reads, for what no gradient is taken of."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from ..backend import select
+from .cpp import mlp_add_cpp
+from .reference import mlp_add_reference
+
+_IMPLEMENTATIONS = {'cpp': mlp_add_cpp, 'reference': mlp_add_reference}
+
+
+def mlp_add_(
+    x: Tensor,
+    source: Tensor,
+    weight1: Tensor,
+    bias1: Tensor | None,
+    weight2: Tensor,
+    bias2: Tensor | None,
+    *,
+    gelu: Literal['none', 'tanh'] = 'none',
+) -> Tensor:
+    r""":math:`x + W_2\,\mathrm{GELU}(W_1 s + b_1) + b_2`, written over :math:`x`.
+
+    Args:
+        x: (P, C), P positions.
+        source: (P, C_in), what the MLP reads: a norm of ``x``, or ``x`` itself.
+        weight1: (C_hidden, C_in), which stays as it is; see :func:`mmwave.ops.linear`.
+        bias1: (C_hidden,), or None.
+        weight2: (C, C_hidden), likewise.
+        bias2: (C,), or None.
+        gelu: the ``approximate`` of ``torch.nn.GELU``.
+
+    Returns:
+        ``x``.
+
+    Raises:
+        ValueError: where the shapes do not fit each other; the message names them.
+    """
+    fit = x.dim() == source.dim() == 2 and source.shape == (len(x), weight1.shape[1])
+    if not fit or weight2.shape != (x.shape[1], len(weight1)):
+        raise ValueError(
+            'expected x (P, C), source (P, C_in), weight1 (C_hidden, C_in) and weight2 '
+            f'(C, C_hidden), got {tuple(x.shape)}, {tuple(source.shape)}, {tuple(weight1.shape)} '
+            f'and {tuple(weight2.shape)}'
+        )
+    if gelu != 'none' or bias1 is None or bias2 is None:
+        return mlp_add_reference(x, source, weight1, bias1, weight2, bias2, gelu=gelu)
+    tensors = (x, source, weight1, weight2, bias1, bias2)
+    run = select('mlp_add_', _IMPLEMENTATIONS, *tensors)
+    return run(x, source, weight1, bias1, weight2, bias2)
+
+
+__all__ = ['mlp_add_', 'mlp_add_reference']

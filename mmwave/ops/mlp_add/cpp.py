@@ -1,0 +1,37 @@
+"""``mlp_add_`` on the CPU in bfloat16 by a kernel in C++, see :mod:`mmwave.ops.extension`."""
+
+import torch
+from torch import Tensor
+
+from .. import extension
+from ..linear.packed import constant_pairs
+
+COLUMNS = 32
+"""Outputs that the kernel's products take at a time."""
+
+
+def mlp_add_cpp(
+    x: Tensor, source: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+) -> Tensor:
+    """See :func:`mmwave.ops.mlp_add_`."""
+    pairs1, pairs2 = (constant_pairs(w, COLUMNS) for w in (weight1, weight2))
+    torch.ops.mmwave_cpp.mlp_add_(x, source, pairs1, bias1, pairs2, bias2)
+    return x
+
+
+def _unsupported(x: Tensor, source: Tensor, weight1: Tensor, weight2: Tensor, *bias: Tensor) -> str:
+    tensors = (x, source, weight1, weight2, *bias)
+    reason = extension.cannot_multiply(*tensors)
+    if reason:
+        return reason
+    if not all(t.is_contiguous() for t in (x, source, *bias)):
+        return 'positions must be contiguous'
+    if weight2.shape[1] % COLUMNS or weight2.shape[0] % COLUMNS or weight1.shape[1] % 2:
+        return (
+            f'hidden channels and outputs must be multiples of {COLUMNS}, inputs even, not '
+            f'{weight2.shape[1]}, {weight2.shape[0]} and {weight1.shape[1]}'
+        )
+    return ''
+
+
+mlp_add_cpp.unsupported = _unsupported  # type: ignore[attr-defined]

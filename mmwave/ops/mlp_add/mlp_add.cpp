@@ -1,0 +1,63 @@
+// mlp_add_ for the CPU in bfloat16: some rows at a time go through both layers, what is between them stays in the
+// cache, and activation and shortcut are applied to sums that are still in registers.
+
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "gelu.h"
+#include "tiles.h"
+
+namespace {
+
+using namespace mmwave;
+using at::Tensor;
+
+// x (P, C) and source (P, C_in); weights laid in columns of 2 kLanes, see tile.
+void mlp_add_(const Tensor& x, const Tensor& source, const Tensor& weight1, const Tensor& bias1,
+              const Tensor& weight2, const Tensor& bias2) {
+#ifdef MMWAVE_PAIRS
+  constexpr int64_t kRows = 48, kColumns = 2 * kLanes, kUnit = 4;
+  const int64_t count = x.size(0), out = x.size(1), in = source.size(1), hidden = bias1.size(0);
+  BFloat16* sums = x.mutable_data_ptr<BFloat16>();
+  const BFloat16* given = source.const_data_ptr<BFloat16>();
+  auto pairs = [](const Tensor& w) { return reinterpret_cast<const uint32_t*>(w.const_data_ptr<int32_t>()); };
+  const uint32_t *w1 = pairs(weight1), *w2 = pairs(weight2);
+  const BFloat16 *b1 = bias1.const_data_ptr<BFloat16>(), *b2 = bias2.const_data_ptr<BFloat16>();
+  // Every thread gets as many rows, but for a few.
+  at::parallel_for(0, (count + kUnit - 1) / kUnit, 1, [&](int64_t begin, int64_t end) {
+    Zeros<BFloat16> between(kRows * hidden);
+    BFloat16* h = between.data();
+    const int64_t last = std::min(end * kUnit, count);
+    for (int64_t first = begin * kUnit; first < last; first += kRows) {
+      const int64_t rows = std::min(kRows, last - first);
+      for (int64_t c = 0; c < hidden; c += kColumns) {
+        tiles<2>(rows, given + first * in, in, w1 + c * in / 2, in / 2, b1 + c, [&](int64_t row, Lanes* sum) {
+          BFloat16* to = h + row * hidden + c;
+          narrow(gelu(sum[0]), to);
+          narrow(gelu(sum[1]), to + kLanes);
+        });
+      }
+      for (int64_t c = 0; c < out; c += kColumns) {
+        tiles<2>(rows, h, hidden, w2 + c * hidden / 2, hidden / 2, b2 + c, [&](int64_t row, Lanes* sum) {
+          BFloat16* to = sums + (first + row) * out + c;
+          narrow(sum[0] + widen_lanes(to), to);
+          narrow(sum[1] + widen_lanes(to + kLanes), to + kLanes);
+        });
+      }
+    }
+  });
+#else
+  TORCH_CHECK(false, "mlp_add_: this processor does not multiply bfloat16");
+#endif
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(mmwave_cpp, library) {
+  library.def(
+      "mlp_add_(Tensor(a!) x, Tensor source, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2) -> ()");
+}
+
+TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) { library.impl("mlp_add_", &mlp_add_); }
