@@ -1,17 +1,23 @@
 """One thread a process, an mmcv that has its compiled ops, and where the repository is."""
 
+import fcntl
+import importlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import mmcv._ext  # noqa: F401  an mmcv without them must fail here, not in the first detector
 import pytest
 import torch
 
+from mmwave.ops import extension
 from tests.contracts import ROOT
 
 # No kernel that was built on this machine: the tests run what everyone has, and build their own.
 os.environ['TORCH_EXTENSIONS_DIR'] = os.path.join(tempfile.gettempdir(), 'mmwave-tests-none')
+# The tests' products are small. They go the way that large ones go.
+importlib.import_module('mmwave.ops.linear').LEAST = 0
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
 
 
@@ -19,3 +25,38 @@ torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
 def root() -> Path:
     """The top folder of the repository."""
     return ROOT
+
+
+@pytest.fixture(scope='module')
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The kernels in C++, compiled for the tests that ask: others run what a user has first."""
+    before, extension._ready = extension._ready, None
+    extension._library.cache_clear()
+    shared = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        shared = shared.parent  # of all workers: one compiles while the others wait
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('TORCH_EXTENSIONS_DIR', str(shared / 'extensions'))
+        with open(shared / 'extensions.lock', 'w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            extension.build()
+        assert extension.is_built()
+        yield
+    extension._library.cache_clear()
+    extension._ready = before
+
+
+@pytest.fixture
+def multiplying(kernels: None) -> None:
+    """Kernels that multiply bfloat16, which not every processor has a use for."""
+    if not torch.ops.mmwave_cpp.multiplies():
+        pytest.skip('oneDNN multiplies bfloat16 faster on this processor, if at all')
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Work is divided."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

@@ -19,7 +19,7 @@ from mmwave.ops import extension
 
 from .cases import WIDER, Case, Measured, Result, Row, check_one_of, refusal
 from .equality import COARSE, KINKED, Unequal, check_phase_mix, inequality, relative_errors, worst
-from .forms import LAYOUTS, Form, Label
+from .forms import LAYOUTS, NO_KERNEL, Form, Label
 from .peers import CONTENDERS
 from .roofline import STEP, forward_macs, gemm, gemm_peak
 from .timing import alternate
@@ -29,8 +29,6 @@ FORMS_IN_TRAINING: Mapping[str, Mapping[str, bool]] = MappingProxyType(
 )
 """Our forms in training -> settings. The last is the standard where the peer takes no such size."""
 MACHINE = Label(role='machine', name='GEMM')
-NO_KERNEL = 'deploy, no kernel'
-"""The deploy form as it runs where no kernels in C++ were built."""
 NOT_COMPILED = ('not lean', 'with_cp', NO_KERNEL)
 """Forms that are not: the first is the lean one then, the second leaves the graph."""
 
@@ -159,7 +157,10 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
     builders: dict[tuple[str, str], Callable[[Any], nn.Module]] = {}
     if case.mode == 'inference':
         deploy = modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
-        if extension.is_built() and next(model.parameters()).is_cpu:
+        some = next(model.parameters())
+        # In float32 there is a kernel for Wave-MLP alone.
+        kernels = case.family == 'wavemlp' or case.dtype == 'bfloat16'
+        if kernels and extension.is_built() and some.is_cpu:
             modules[Label(role='ours', name=NO_KERNEL)] = _WithoutKernel(deploy)
         standard = Label(role='ours', name='train form')
         modules[standard] = model

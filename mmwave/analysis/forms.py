@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from .memory import held_bytes, peak_bytes
 
 LAYOUTS = {'NCHW': torch.contiguous_format, 'NHWC': torch.channels_last}
+NO_KERNEL = 'deploy, no kernel'
+"""Name of the deploy form as it runs where no kernels in C++ were built."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from mmwave.errors import UserError
 
+from .forms import NO_KERNEL
+
 Record = dict[str, str]
 
 PANELS = (('float32', '#0072b2'), ('bfloat16', '#e69f00'))
@@ -156,15 +158,16 @@ def markdown(paths: Iterable[Path]) -> str:
 def _inference(rows: list[Record]) -> list[str]:
     table = _head(
         *('model', 'images', 'dtype', 'run', 'peer', 'here, deploy'),
-        *('speed-up', 'speed-up in train form', 'of the GEMM rate'),
+        *('speed-up', 'without kernels', 'in train form', 'of the GEMM rate'),
     )
     for row in _latest(select(rows, role='ours', form=OURS['inference'])):
         same = _same_case(rows, row)
-        train = select(same, form='train form', run=row['run'])
+        others = (select(same, form=form, run=row['run']) for form in (NO_KERNEL, 'train form'))
         table.append(
             _line(
                 *(row['model'], _images(row), row['dtype'], row['run'], _peer_time(same, row)),
-                *(_milliseconds(row), _gain(row), _gain(train[-1]) if train else '–'),
+                *(_milliseconds(row), _gain(row)),
+                *(_gain(other[-1]) if other else '–' for other in others),
                 f'{100 * float(row["roofline_share"]):.0f} %' if row['roofline_share'] else '–',
             )
         )

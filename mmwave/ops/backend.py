@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .graphs import is_recording
 
-BACKENDS = ('auto', 'reference', 'torch', 'onednn', 'cpp', 'triton')
+BACKENDS = ('auto', 'reference', 'torch', 'onednn', 'cpp', 'cpp_bf16', 'triton')
 """Accepted names, in no order."""
 
 # A plain global rather than a ContextVar: torch.compile guards on it and traces through.

@@ -22,7 +22,7 @@ from .graphs import is_recorded, is_watched
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(sorted(FOLDER.glob('**/*.cpp')))
-HEADERS = tuple(sorted(FOLDER.glob('*.h')))
+HEADERS = tuple(sorted(FOLDER.glob('**/*.h')))
 # Not -ffast-math: infinities and what is no number must come out as such. OpenMP's runtime is not
 # linked but found in torch's own: the threads of a second one would wait for work beside those.
 FLAGS = (
@@ -30,6 +30,8 @@ FLAGS = (
     *(('-mprefer-vector-width=512',) if platform.machine() == 'x86_64' else ()),
     *('-fno-math-errno', '-fno-trapping-math', '-fno-signed-zeros'),
 )
+BACKENDS = ('cpp', 'cpp_bf16')
+"""Names of backends that are kernels of this library."""
 DTYPES = (torch.float32, torch.bfloat16)
 """Types that the kernels take."""
 
@@ -48,7 +50,7 @@ def once_loaded(tell: Callable[[], None]) -> Callable[[], None]:
 def build() -> Path:
     """Compile the kernels, unless they stand compiled already, and load them into this process.
 
-    It takes a minute, a C++ compiler and ninja, and is kept in torch's folder of extensions
+    It takes half a minute, a C++ compiler and ninja, and is kept in torch's folder of extensions
     (``TORCH_EXTENSIONS_DIR``) under a name of their sources, torch's version and the processor.
 
     Returns:
@@ -132,7 +134,7 @@ def unavailable() -> str:
     """
     global _ready
     if not torch.compiler.is_compiling():
-        if current_backend() == 'cpp' or (_ready is None and is_built()):
+        if current_backend() in BACKENDS or (_ready is None and is_built()):
             build()
         elif _ready is None:
             _ready = False
@@ -155,7 +157,7 @@ def cannot_multiply(*tensors: Tensor) -> str:
     for tensor in tensors:  # no generator: this is asked some times in every block
         if not tensor.is_cpu or tensor.dtype is not torch.bfloat16:
             return 'it takes bfloat16 on the CPU'
-    if is_recorded(*tensors) or is_watched() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_recorded(*tensors) or is_watched():
         return 'operations are being recorded'
     if reason := unavailable():
         return reason

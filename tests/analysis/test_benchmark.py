@@ -19,7 +19,6 @@ from mmwave.errors import UserError
 from mmwave.models import RepMLPNet, WaveMLP
 from mmwave.models.backbones.repmlpnet import ARCHS
 from mmwave.models.backbones.wavemlp import WaveMLPArch
-from mmwave.ops import current_backend
 from tests.analysis.tiny import OURS, PEER, TINY, Toy, case
 from tests.contracts import images
 
@@ -299,10 +298,11 @@ def test_without_a_peer_our_own_train_form_is_the_standard(monkeypatch, spoilt):
 
 
 @pytest.mark.parametrize('built', [False, True])
-def test_wavemlp_without_its_kernel_where_it_has_one(monkeypatch, built):
+def test_without_kernels_where_there_are_some(monkeypatch, built):
     tiny = WaveMLPArch(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
     monkeypatch.setattr(WaveMLP, 'archs', {'tiny': tiny})
-    monkeypatch.setattr(benchmark.cpp, 'is_built', lambda: built)
+    monkeypatch.setattr(benchmark.extension, 'is_built', lambda: built)
+    monkeypatch.setattr(benchmark.extension, '_ready', True)
     which = case(model='wavemlp-tiny')
     modules, _ = benchmark._modules(which, benchmark._model(which))
     found = {label.name: module for label, module in modules.items() if label.role == 'ours'}
@@ -310,9 +310,11 @@ def test_wavemlp_without_its_kernel_where_it_has_one(monkeypatch, built):
     if built:
         seen = []
         alone = found[benchmark.NO_KERNEL]
-        alone.module.register_forward_pre_hook(lambda *_: seen.append(current_backend()))
+        ready = benchmark.extension.unavailable
+        alone.module.register_forward_pre_hook(lambda *_: seen.append(ready()))
         alone(images(1, 3, 64, 64))
-        assert (seen, current_backend()) == (['torch'], 'auto')
+        assert 'not built' in seen[0]
+        assert not ready()
 
 
 def test_nothing_of_wavemlp_is_timed_where_phase_mix_is_wrong(monkeypatch):

@@ -1,5 +1,7 @@
 """``linear`` by oneDNN against torch's own."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -209,3 +211,23 @@ def test_shapes_that_do_not_fit(x, weight, bias):
     tensors = [None if shape is None else torch.zeros(shape) for shape in (x, weight, bias)]
     with pytest.raises(ValueError, match=r'expected x \(\.\.\., C_in\)'):
         linear(*tensors)
+
+
+@torch.no_grad()
+def test_small_products_are_torchs_own(monkeypatch):
+    module = sys.modules['mmwave.ops.linear']
+    x, weight, bias = (t.detach() for t in draw(5))
+    calls = []
+    monkeypatch.setitem(
+        module._IMPLEMENTATIONS,
+        'onednn',
+        lambda *tensors, **settings: calls.append(tensors) or linear_reference(*tensors),
+    )
+    monkeypatch.setattr(module, 'LEAST', x.numel() * len(weight) + 1)
+    linear(x, weight, bias)
+    assert not calls
+    with use_backend('onednn'):
+        linear(x, weight, bias)
+    monkeypatch.setattr(module, 'LEAST', x.numel() * len(weight))
+    linear(x, weight, bias)
+    assert len(calls) == 2

@@ -1,46 +1,27 @@
 """The fast backends of ``phase_mix`` for the CPU against its definition."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from mmwave.models import WaveMLP
-from mmwave.ops import phase_mix, use_backend
-from mmwave.ops.phase_mix import cpp, phase_mix_reference
+from mmwave.ops import extension, phase_mix, use_backend
+from mmwave.ops.phase_mix import phase_mix_reference
 from tests.graphs import check_op
 
 NAMES = ('h', 'w', 'mean', 'a_h', 'p_h', 'a_w', 'p_w', 'k_h', 'k_w')
 
 
-@pytest.fixture(scope='module')
-def kernel(tmp_path_factory):
-    """The C++ kernel, compiled for these tests alone, so that others run what a user has first."""
-    before, cpp._ready = cpp._ready, None
-    cpp._library.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path_factory.mktemp('extensions')))
-        first = not cpp._is_registered()  # the runner may come back to this module
-        assert not cpp.is_built()
-        cpp.build()
-        assert cpp.is_built() == first
-        yield
-    cpp._library.cache_clear()
-    cpp._ready = before
-
-
 @pytest.fixture(params=['torch', 'cpp'])
 def backend(request):
     if request.param == 'cpp':
-        request.getfixturevalue('kernel')
+        request.getfixturevalue('kernels')
     return request.param
 
 
 def cases():
     """Backends with the types that they take."""
     return [('torch', d) for d in (torch.float32, torch.bfloat16, torch.float16)] + [
-        ('cpp', d) for d in cpp.DTYPES
+        ('cpp', d) for d in extension.DTYPES
     ]
 
 
@@ -109,7 +90,7 @@ def test_other_numbers_of_taps(backend, taps):
 @pytest.mark.parametrize('split', [False, True])
 def test_rectified_phases(name, split, request):
     if name == 'cpp':
-        request.getfixturevalue('kernel')
+        request.getfixturevalue('kernels')
     inputs, pulls = draw(2, 6, 5, 8)
     for k in (1, 3):
         inputs[k] = inputs[k].clone()
@@ -125,7 +106,7 @@ def test_rectified_phases(name, split, request):
 
 
 @pytest.mark.parametrize('reach', [200.0, 8000.0])
-def test_large_phases(kernel, reach):
+def test_large_phases(kernels, reach):
     inputs, pulls = draw(1, 8, 9, 9, reach=reach / 3)
     truth = computed(phase_mix_reference, inputs, pulls, torch.float64, True)
     with use_backend('cpp'):
@@ -137,7 +118,7 @@ def test_large_phases(kernel, reach):
 
 # With few channels and with whole registers of them.
 @pytest.mark.parametrize('channels', [4, 32])
-def test_no_number_stays_none(kernel, channels):
+def test_no_number_stays_none(kernels, channels):
     inputs, _ = draw(1, channels, 4, 4)
     inputs[0] = inputs[0].clone()
     inputs[0][0, 1, 2, 2] = float('nan')
@@ -149,7 +130,7 @@ def test_no_number_stays_none(kernel, channels):
         assert not w.isnan().any()
 
 
-def test_every_result_is_written(kernel):
+def test_every_result_is_written(kernels):
     inputs, pulls = draw(1, 6, 3, 11)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)  # memory begins as NaN
@@ -162,14 +143,14 @@ def test_every_result_is_written(kernel):
     assert all(t.isfinite().all() for t in found.values())
 
 
-def test_gradients_are_the_same_every_time(kernel):
+def test_gradients_are_the_same_every_time(kernels):
     inputs, pulls = draw(2, 64, 20, 33)
     with use_backend('cpp'):
         runs = [computed(phase_mix, inputs, pulls, torch.float32, True) for _ in range(3)]
     assert all(torch.equal(runs[0][name], run[name]) for run in runs[1:] for name in NAMES)
 
 
-def test_operators_are_whole(kernel):
+def test_operators_are_whole(kernels):
     inputs, _ = draw(1, 4, 3, 5)
     ops = torch.ops.mmwave_cpp
     check_op(ops.phase_mix.default, *(t.detach().requires_grad_() for t in inputs), True, True)
@@ -178,7 +159,7 @@ def test_operators_are_whole(kernel):
     check_op(ops.phase_mix_backward.default, *pulls, *inputs, True, True)
 
 
-def test_one_node_in_a_graph(kernel):
+def test_one_node_in_a_graph(kernels):
     inputs, _ = draw(1, 4, 3, 5)
     graphs = []
 
@@ -194,7 +175,7 @@ def test_one_node_in_a_graph(kernel):
     assert [n for n in graphs[0] if 'phase_mix' in n] == ['mmwave_cpp.phase_mix']
 
 
-def test_reasons_against_the_kernel(kernel):
+def test_reasons_against_the_kernel(kernels):
     inputs, _ = draw(1, 4, 4, 4)
     maps, kernels = inputs[:4], inputs[4:]
     cases = {
@@ -216,7 +197,7 @@ def test_reasons_against_the_kernel(kernel):
         phase_mix(*odd, split=True)
 
 
-def test_a_backbone_with_the_kernel(kernel):
+def test_a_backbone_with_the_kernel(kernels):
     torch.manual_seed(0)
     arch = dict(depths=(1, 1, 1, 1), dims=(16, 24, 32, 40), norm='BN')
     model = WaveMLP(arch).train()
@@ -231,34 +212,3 @@ def test_a_backbone_with_the_kernel(kernel):
     scale = max(t.abs().max() for t in found[1][4:])
     for k, (a, b) in enumerate(zip(*found, strict=True)):
         assert (a - b).abs().max() <= 3e-6 * (b.abs().max() if k < 4 else scale)
-
-
-def test_a_failing_compiler_is_quoted(tmp_path, monkeypatch):
-    source = tmp_path / 'broken.cpp'
-    source.write_text('this is no C++')
-    cpp._library.cache_clear()
-    monkeypatch.setattr(cpp, 'SOURCE', source)
-    monkeypatch.setattr(cpp, '_is_registered', lambda: False)
-    monkeypatch.setenv('TORCH_EXTENSIONS_DIR', str(tmp_path))
-    with pytest.raises(RuntimeError, match=r'no C\+\+ kernel could be built: .*broken'):
-        cpp.build()
-    cpp._library.cache_clear()
-
-
-def test_not_looked_for_twice_in_a_process(tmp_path):
-    code = (
-        'import torch; from mmwave.ops.phase_mix import cpp\n'
-        'x = [torch.zeros(1, 3, 3, 4).permute(0, 3, 1, 2)] * 4\n'
-        'k = [torch.zeros(4, 2, 1, 7), torch.zeros(4, 2, 7, 1)]\n'
-        'print(cpp.phase_mix_cpp.unsupported(*x, *k))\n'
-        'cpp.is_built = lambda: True\n'
-        'print(cpp.phase_mix_cpp.unsupported(*x, *k))\n'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={'TORCH_EXTENSIONS_DIR': str(tmp_path), 'PATH': '/usr/bin:/bin'},
-    )
-    assert done.stdout.count('it is not built') == 2, done.stderr

@@ -51,10 +51,10 @@ from mmwave.models.layers import (
 )
 from mmwave.models.layers.channel_mlp import blend_added, mlp_added, spare
 from mmwave.models.layers.lean import runner
-from mmwave.models.layers.mean import mean_over
 from mmwave.models.layers.norm import NORMS
 from mmwave.models.layers.pointwise import PointwiseConv
 from mmwave.ops import linear, linear_phase_mix, phase_mix
+from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .base import MLPBackbone, drop_path_rates, per_stage, resolve_arch

@@ -1,7 +1,10 @@
 """A scale and a shift per channel, without statistics."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .channel_mlp import spare
 
 
 class Affine(nn.Module):
@@ -21,4 +24,9 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.channels_last:
             return torch.addcmul(self.bias, x, self.weight)
+        if x.is_cpu and spare(x, self.weight):
+            # The same by a batch norm's kernel: torch is up to ten times as slow at products that
+            # broadcast along the last axis.
+            mean, variance = torch.zeros_like(self.weight), torch.ones_like(self.weight)
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, eps=0.0)
         return torch.addcmul(self.bias[:, None, None], x, self.weight[:, None, None])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmwave.ops import blend_, gelu_, linear, mlp_add_
 from mmwave.ops.graphs import any_size
+from mmwave.ops.mlp_add import add_in_parts
 
 from .linear import Linear
 from .pointwise import PointwiseConv
@@ -87,7 +88,7 @@ def blend_added(
         factors: one for each map, (N, 1, 1, C).
         proj: a linear layer of a deploy form, C -> C.
     """
-    if spare(x, *maps, *factors, proj.weight):
+    if spare(x, *maps, *factors):
         return blend_(maps, factors, proj.weight, proj.bias, x)
     total = maps[0] * factors[0]
     for map_, factor in zip(maps[1:], factors[1:], strict=True):
@@ -104,10 +105,17 @@ def mlp_added(x: Tensor, normed: Tensor, mlp: nn.Module) -> Tensor:
         mlp: its ``fc1`` and ``fc2`` are linear layers or 1 x 1 convolutions.
     """
     weights = mlp.fc1.weight.flatten(1), mlp.fc1.bias, mlp.fc2.weight.flatten(1), mlp.fc2.bias
-    if spare(x, normed) and type(mlp.act) is nn.GELU:
-        x = x.contiguous()
-        rows, given = (t.flatten(0, -2) for t in (x, normed))
+
+    def branch(rows: Tensor) -> Tensor:
+        hidden = linear_activated(rows, *weights[:2], mlp.act)
+        return linear(hidden, *weights[2:], constant=True)
+
+    if not spare(x, normed):
+        return x + branch(normed)
+    x = x.contiguous()
+    rows, given = (t.flatten(0, -2) for t in (x, normed))
+    if type(mlp.act) is nn.GELU:
         mlp_add_(rows, given, *weights, gelu=mlp.act.approximate)
-        return x
-    hidden = linear_activated(normed, *weights[:2], mlp.act)
-    return added(linear(hidden, *weights[2:], constant=True), x)
+    else:
+        add_in_parts(rows, given, branch)
+    return x

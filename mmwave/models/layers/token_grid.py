@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmwave.ops.graphs import any_size
+from mmwave.ops.mean import mean_over
 from mmwave.ops.windows import counts, join
-
-from .mean import mean_over
 
 
 def resampling(source: int, target: int, like: Tensor) -> Tensor:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmwave.ops.graphs import any_size
+from mmwave.ops.mean import mean_over
 from mmwave.ops.windows import counts, cut, join, resize
 from mmwave.structures import SizeConstraint
-
-from .mean import mean_over
 
 
 def filled_sizes(strides: Sequence[int], windows: Sequence[tuple[int, int]]) -> SizeConstraint:

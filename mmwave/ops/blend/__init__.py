@@ -8,7 +8,7 @@ from ..backend import select
 from .cpp import blend_cpp
 from .reference import blend_reference
 
-_IMPLEMENTATIONS = {'cpp': blend_cpp, 'reference': blend_reference}
+_IMPLEMENTATIONS = {'cpp_bf16': blend_cpp, 'reference': blend_reference}
 
 
 def blend_(

@@ -19,6 +19,7 @@ void blend_(const Tensor& first, at::TensorList others, at::TensorList factors, 
             const Tensor& bias, const Tensor& shortcut) {
 #ifdef MMWAVE_PAIRS
   constexpr int64_t kRows = 48, kColumns = 2 * kLanes, kUnit = 4;
+  if (first.numel() == 0) return;
   const int64_t channels = first.size(-1), count = first.numel() / channels, positions = count / first.size(0);
   std::vector<Tensor> dense{first};
   for (const Tensor& map : others) dense.push_back(map.contiguous());

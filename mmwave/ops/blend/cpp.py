@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .. import extension
 from ..linear.packed import constant_pairs
@@ -22,6 +23,7 @@ def blend_cpp(
     """See :func:`mmwave.ops.blend_`."""
     pairs = constant_pairs(weight, COLUMNS)
     torch.ops.mmwave_cpp.blend_(maps[0], maps[1:], factors, pairs, bias, shortcut)
+    increment_version(maps[0])
     return maps[0]
 
 

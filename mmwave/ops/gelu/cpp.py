@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .. import extension
 from ..graphs import is_recorded, is_watched
@@ -10,6 +11,7 @@ from ..graphs import is_recorded, is_watched
 def gelu_cpp(x: Tensor) -> Tensor:
     """See :func:`mmwave.ops.gelu_`."""
     torch.ops.mmwave_cpp.gelu_(x)
+    increment_version(x)
     return x
 
 
@@ -18,7 +20,7 @@ def _unsupported(x: Tensor) -> str:
         return f'it takes bfloat16 on the CPU, not {x.dtype} on {x.device.type}'
     if not x.is_contiguous():
         return 'values must lie side by side'
-    if is_recorded(x) or is_watched() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_recorded(x) or is_watched():
         return 'operations are being recorded'
     return extension.unavailable()
 

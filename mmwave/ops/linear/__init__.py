@@ -27,7 +27,8 @@ def linear(
 
     torch's own is the reference. On a CPU it asks a BLAS for products in float32, which is MKL in
     torch's packages for x86, whose widest instructions other makers' processors do not get; the
-    convolutions of torch use oneDNN, which asks the processor. So does this.
+    convolutions of torch use oneDNN, which asks the processor. So does this, but for small products
+    (:data:`LEAST`).
 
     Args:
         x: (..., C_in).

@@ -74,9 +74,10 @@ def _begun(whole: Tensor) -> _Kept:
     name = id(whole)
 
     def forget(reference: weakref.ref) -> None:
+        found = _all.get(name)
         # The address may be another parameter's by now.
-        if name in _all and _all[name].parameter is reference:
-            del _all[name]
+        if found is not None and found.parameter is reference:
+            _all.pop(name, None)
 
     storage = StorageWeakRef(whole.untyped_storage())  # type: ignore[no-untyped-call]
     return _Kept(weakref.ref(whole, forget), whole._version, whole.dtype, storage)

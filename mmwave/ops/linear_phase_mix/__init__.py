@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ..backend import select
+from ..phase_mix import check_kernels
 from .cpp import linear_phase_mix_cpp
 from .parts import linear_phase_mix_parts
 from .reference import linear_phase_mix_reference
@@ -41,6 +42,7 @@ def linear_phase_mix(
             f'expected x (N, H, W, C), weight (4 C, C) and bias (4 C), got {tuple(x.shape)}, '
             f'{tuple(weight.shape)} and {tuple(bias.shape)}'
         )
+    check_kernels(channels, kernel_h, kernel_w, split=True)
     tensors = (x, weight, bias, kernel_h, kernel_w)
     return select('linear_phase_mix', _IMPLEMENTATIONS, *tensors)(*tensors)
 

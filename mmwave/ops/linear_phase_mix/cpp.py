@@ -21,7 +21,7 @@ def linear_phase_mix_cpp(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See :func:`mmwave.ops.linear_phase_mix`."""
     channels = x.shape[3]
-    fits = channels % (2 * LANES) == 0 and kernel_h.shape[3] == kernel_w.shape[2] == TAPS
+    fits = channels % (2 * LANES) == 0 and kernel_h.shape[3] == TAPS
     if not fits or extension.cannot_multiply(x, weight, bias, kernel_h, kernel_w):
         return linear_phase_mix_reference(x, weight, bias, kernel_h, kernel_w)
     laid = [each for pair in zip(_laid(weight), _laid(bias), strict=True) for each in pair]
@@ -54,8 +54,6 @@ def _unsupported(x: Tensor, *others: Tensor) -> str:
             return 'it runs on the CPU'
         if tensor.dtype is not x.dtype or x.dtype not in extension.DTYPES:
             return f'it takes tensors of one type of {", ".join(map(str, extension.DTYPES))}'
-    if x.shape[3] % 2:
-        return f'{x.shape[3]} channels cannot be halved'
     return extension.unavailable()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..graphs import is_recorded
 from ..linear import linear
+from ..mean import mean_over
 from ..phase_mix.halves import mixed
 
 
@@ -26,7 +27,7 @@ def linear_phase_mix_parts(
     imaginary_h, imaginary_w = imaginary.chunk(2, dim=1)
     h = mixed(real_h, imaginary_h, kernel_h, split=True, recorded=False)
     w = mixed(real_w, imaginary_w, kernel_w, split=True, recorded=False)
-    return h, w, (h.sum(dim=(2, 3)) + w.sum(dim=(2, 3))) / (h.shape[2] * h.shape[3])
+    return h, w, mean_over(h, 2, 3) + mean_over(w, 2, 3)
 
 
 def _unsupported(*tensors: Tensor) -> str:

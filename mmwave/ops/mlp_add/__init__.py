@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ..backend import select
 from .cpp import mlp_add_cpp
-from .reference import mlp_add_reference
+from .reference import add_in_parts, mlp_add_reference
 
-_IMPLEMENTATIONS = {'cpp': mlp_add_cpp, 'reference': mlp_add_reference}
+_IMPLEMENTATIONS = {'cpp_bf16': mlp_add_cpp, 'reference': mlp_add_reference}
 
 
 def mlp_add_(
@@ -39,11 +39,16 @@ def mlp_add_(
         ValueError: where the shapes do not fit each other; the message names them.
     """
     fit = x.dim() == source.dim() == 2 and source.shape == (len(x), weight1.shape[1])
-    if not fit or weight2.shape != (x.shape[1], len(weight1)):
+    fit = fit and weight2.shape == (x.shape[1], len(weight1))
+    fit = fit and (bias1 is None or bias1.shape == weight1.shape[:1])
+    if not fit or not (bias2 is None or bias2.shape == weight2.shape[:1]):
         raise ValueError(
-            'expected x (P, C), source (P, C_in), weight1 (C_hidden, C_in) and weight2 '
-            f'(C, C_hidden), got {tuple(x.shape)}, {tuple(source.shape)}, {tuple(weight1.shape)} '
-            f'and {tuple(weight2.shape)}'
+            'expected x (P, C), source (P, C_in), weight1 (C_hidden, C_in), bias1 (C_hidden), '
+            'weight2 (C, C_hidden) and bias2 (C), got '
+            + ', '.join(
+                'none' if t is None else str(tuple(t.shape))
+                for t in (x, source, weight1, bias1, weight2, bias2)
+            )
         )
     if gelu != 'none' or bias1 is None or bias2 is None:
         return mlp_add_reference(x, source, weight1, bias1, weight2, bias2, gelu=gelu)
@@ -52,4 +57,4 @@ def mlp_add_(
     return run(x, source, weight1, bias1, weight2, bias2)
 
 
-__all__ = ['mlp_add_', 'mlp_add_reference']
+__all__ = ['add_in_parts', 'mlp_add_', 'mlp_add_reference']

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .. import extension
 from ..linear.packed import constant_pairs
@@ -16,6 +17,7 @@ def mlp_add_cpp(
     """See :func:`mmwave.ops.mlp_add_`."""
     pairs1, pairs2 = (constant_pairs(w, COLUMNS) for w in (weight1, weight2))
     torch.ops.mmwave_cpp.mlp_add_(x, source, pairs1, bias1, pairs2, bias2)
+    increment_version(x)
     return x
 
 

@@ -72,6 +72,18 @@ def phase_mix(
                 f'{name} has shape {tuple(tensor.shape)}, amplitude_h {tuple(amplitude_h.shape)}: '
                 'the four maps must be of one shape (N, C, H, W)'
             )
+    check_kernels(channels, kernel_h, kernel_w, split=split)
+    tensors = (amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w)
+    mix = select('phase_mix', _IMPLEMENTATIONS, *tensors)
+    if rectify and mix is phase_mix_cpp:
+        return phase_mix_cpp(*tensors, split=split, rectify=True)
+    if rectify:
+        tensors = (amplitude_h, phase_h.relu(), amplitude_w, phase_w.relu(), kernel_h, kernel_w)
+    return mix(*tensors, split=split)
+
+
+def check_kernels(channels: int, kernel_h: Tensor, kernel_w: Tensor, *, split: bool) -> None:
+    """Raise ``ValueError`` unless the kernels fit maps of so many channels."""
     taps = kernel_h.shape[-1]
     for name, kernel, expected in (
         ('kernel_h', kernel_h, (channels, 2, 1, taps)),
@@ -84,13 +96,6 @@ def phase_mix(
             )
     if split and channels % 2:
         raise ValueError(f'split=True needs an even number of channels, not {channels}')
-    tensors = (amplitude_h, phase_h, amplitude_w, phase_w, kernel_h, kernel_w)
-    mix = select('phase_mix', _IMPLEMENTATIONS, *tensors)
-    if rectify and mix is phase_mix_cpp:
-        return phase_mix_cpp(*tensors, split=split, rectify=True)
-    if rectify:
-        tensors = (amplitude_h, phase_h.relu(), amplitude_w, phase_w.relu(), kernel_h, kernel_w)
-    return mix(*tensors, split=split)
 
 
-__all__ = ['phase_mix', 'phase_mix_reference']
+__all__ = ['check_kernels', 'phase_mix', 'phase_mix_reference']

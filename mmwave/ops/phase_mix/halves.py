@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..conv2d import conv2d
+from ..mean import mean_over
 
 
 def phase_mix_halves(
@@ -26,7 +27,7 @@ def phase_mix_halves(
     along_width, along_height = (
         mixed(a * p.cos(), a * p.sin(), kernel, split=split) for a, p, kernel in pairs
     )
-    mean = along_width.mean(dim=(2, 3)) + along_height.mean(dim=(2, 3))
+    mean = mean_over(along_width, 2, 3) + mean_over(along_height, 2, 3)
     return along_width, along_height, mean
 
 

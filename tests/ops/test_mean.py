@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmwave.models.layers.mean import mean_over
+from mmwave.ops.mean import mean_over
 from tests.contracts import images
 from tests.graphs import recorded
 
