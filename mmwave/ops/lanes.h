@@ -78,6 +78,12 @@ class Zeros {
   std::vector<Lanes> memory_;
 };
 
+// Sums that go on in float64 from nothing.
+inline void move_to(double* totals, Lanes& sums) {
+  for (int64_t i = 0; i < kLanes; ++i) totals[i] += sums[i];
+  sums = Lanes{};
+}
+
 inline Lanes every(float x) { return x - Lanes{}; }
 
 template <typename F>

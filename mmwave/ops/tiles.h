@@ -2,6 +2,10 @@
 
 #pragma once
 
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
 #include "lanes.h"
 
 namespace mmwave {
@@ -58,6 +62,20 @@ inline void tiles(int64_t count, const BFloat16* rows, int64_t step, const uint3
                       [&](int64_t r, Lanes(&sums)[N]) { finish(i + r, sums); });
     }
   }
+}
+
+// `run(first, rows, between)` for some rows at a time of `count`, of which every thread gets as many but for a
+// few; `between` is memory for `width` values a row that stays in the cache.
+template <typename F>
+void by_rows(int64_t count, int64_t width, F run) {
+  constexpr int64_t most = 48, unit = 4;
+  at::parallel_for(0, (count + unit - 1) / unit, 1, [&](int64_t begin, int64_t end) {
+    Zeros<BFloat16> between(most * width);
+    const int64_t last = std::min(end * unit, count);
+    for (int64_t first = begin * unit; first < last; first += most) {
+      run(first, std::min(most, last - first), between.data());
+    }
+  });
 }
 
 #endif

@@ -57,6 +57,15 @@ def test_reference():
     assert (got - wanted).norm() <= 1e-14 * wanted.norm()
 
 
+def test_the_shortcut_keeps_its_type_under_autocast():
+    maps, *rest = draw(1, 2, 3, 4, dtype=torch.float32)
+    wanted = exact(maps, *rest)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        got = blend_(maps, *rest)
+    assert got.dtype == torch.float32
+    assert (got - wanted).norm() <= 1e-2 * wanted.norm()
+
+
 def test_what_the_kernel_is_not_for(multiplying):
     maps, factors, weight, bias, shortcut = draw(1, 2, 3, 32)
     across = [maps[0].transpose(1, 2).contiguous().transpose(1, 2), *maps[1:]]

@@ -130,6 +130,18 @@ def test_no_number_stays_none(kernels, channels):
         assert not w.isnan().any()
 
 
+@pytest.mark.parametrize('channels', [4, 32])
+@pytest.mark.parametrize('dtype', extension.DTYPES)
+def test_what_is_infinite_has_no_angle(kernels, channels, dtype):
+    inputs, _ = draw(1, channels, 4, 4)
+    inputs[1] = inputs[1].clone()
+    inputs[1][0, 1, 2, 2] = float('inf')
+    with use_backend('cpp'):
+        h, _, _ = phase_mix(*(t.to(dtype) for t in inputs))
+    assert h[0, 0, 2].isnan().all()
+    assert not h[0, 1].isnan().any()
+
+
 def test_every_result_is_written(kernels):
     inputs, pulls = draw(1, 6, 3, 11)
     before = torch.are_deterministic_algorithms_enabled()

@@ -14,7 +14,7 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias, constant=self.constant)
 
-    def parts(self, x: Tensor, sides: int | list[int]) -> list[Tensor]:
+    def parts(self, x: Tensor, channels: int) -> list[Tensor]:
         """The output channels in parts, each a product of its own and in memory of its own.
 
         Of one product, what follows would read parts of wide rows, at up to four times the cost,
@@ -22,7 +22,7 @@ class Linear(nn.Linear):
 
         Args:
             x: (..., C_in).
-            sides: channels of every part, one number where they are the same; as ``torch.split``.
+            channels: of every part.
         """
-        parameters = self.weight.split(sides), self.bias.split(sides)
+        parameters = self.weight.split(channels), self.bias.split(channels)
         return [linear(x, *each, constant=self.constant) for each in zip(*parameters, strict=True)]

@@ -1,10 +1,8 @@
 // blend_ for the CPU in bfloat16: the blend of some positions stays in the cache, the shortcut is added to sums
 // that are still in registers.
 
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include <algorithm>
 #include <vector>
 
 #include "tiles.h"
@@ -18,7 +16,7 @@ using at::Tensor;
 void blend_(const Tensor& first, at::TensorList others, at::TensorList factors, const Tensor& weight,
             const Tensor& bias, const Tensor& shortcut) {
 #ifdef MMWAVE_PAIRS
-  constexpr int64_t kRows = 48, kColumns = 2 * kLanes, kUnit = 4;
+  constexpr int64_t kColumns = 2 * kLanes;
   if (first.numel() == 0) return;
   const int64_t channels = first.size(-1), count = first.numel() / channels, positions = count / first.size(0);
   std::vector<Tensor> dense{first};
@@ -31,29 +29,23 @@ void blend_(const Tensor& first, at::TensorList others, at::TensorList factors, 
   const BFloat16 *b = dense_bias.const_data_ptr<BFloat16>(), *beside = dense_shortcut.const_data_ptr<BFloat16>();
   const uint32_t* w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<int32_t>());
   BFloat16* out = first.mutable_data_ptr<BFloat16>();
-  at::parallel_for(0, (count + kUnit - 1) / kUnit, 1, [&](int64_t begin, int64_t end) {
-    Zeros<BFloat16> between(kRows * channels);
-    BFloat16* blended = between.data();
-    const int64_t last = std::min(end * kUnit, count);
-    for (int64_t start = begin * kUnit; start < last; start += kRows) {
-      const int64_t rows = std::min(kRows, last - start);
-      for (int64_t row = 0; row < rows; ++row) {
-        const int64_t at = (start + row) * channels, image = (start + row) / positions * channels;
-        for (int64_t c = 0; c < channels; c += kLanes) {
-          Lanes sum{};
-          for (int64_t m = 0; m < number; ++m) {
-            sum += widen_lanes(maps[m] + at + c) * widen_lanes(maps[number + m] + image + c);
-          }
-          narrow(sum, blended + row * channels + c);
+  by_rows(count, channels, [&](int64_t start, int64_t rows, BFloat16* blended) {
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t at = (start + row) * channels, image = (start + row) / positions * channels;
+      for (int64_t c = 0; c < channels; c += kLanes) {
+        Lanes sum{};
+        for (int64_t m = 0; m < number; ++m) {
+          sum += widen_lanes(maps[m] + at + c) * widen_lanes(maps[number + m] + image + c);
         }
+        narrow(sum, blended + row * channels + c);
       }
-      for (int64_t c = 0; c < channels; c += kColumns) {
-        tiles<2>(rows, blended, channels, w + c * channels / 2, channels / 2, b + c, [&](int64_t row, Lanes* sum) {
-          const int64_t at = (start + row) * channels + c;
-          narrow(sum[0] + widen_lanes(beside + at), out + at);
-          narrow(sum[1] + widen_lanes(beside + at + kLanes), out + at + kLanes);
-        });
-      }
+    }
+    for (int64_t c = 0; c < channels; c += kColumns) {
+      tiles<2>(rows, blended, channels, w + c * channels / 2, channels / 2, b + c, [&](int64_t row, Lanes* sum) {
+        const int64_t at = (start + row) * channels + c;
+        narrow(sum[0] + widen_lanes(beside + at), out + at);
+        narrow(sum[1] + widen_lanes(beside + at + kLanes), out + at + kLanes);
+      });
     }
   });
 #else

@@ -18,4 +18,6 @@ def blend_reference(
     total = maps[0].mul_(factors[0])
     for x, factor in zip(maps[1:], factors[1:], strict=True):
         total.addcmul_(x, factor)
-    return linear(total, weight, bias, constant=True).add_(shortcut)
+    branch = linear(total, weight, bias, constant=True)
+    # Under autocast the branch is narrower.
+    return branch.add_(shortcut) if branch.dtype == shortcut.dtype else shortcut + branch

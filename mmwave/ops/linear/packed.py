@@ -29,10 +29,9 @@ class _Kept:
     made: dict[tuple, Any] = field(default_factory=dict)
 
     def is_of(self, whole: Tensor) -> bool:
-        """Whether this is the parameter and nothing happened to it."""
+        """Whether nothing happened to the parameter; another has another storage."""
         return (
-            self.parameter() is whole
-            and self.version == whole._version
+            self.version == whole._version
             and self.dtype is whole.dtype
             and self.storage.cdata == whole.untyped_storage()._cdata
         )

@@ -1,10 +1,7 @@
 // mlp_add_ for the CPU in bfloat16: some rows at a time go through both layers, what is between them stays in the
 // cache, and activation and shortcut are applied to sums that are still in registers.
 
-#include <ATen/Parallel.h>
 #include <torch/library.h>
-
-#include <algorithm>
 
 #include "gelu.h"
 #include "tiles.h"
@@ -18,34 +15,27 @@ using at::Tensor;
 void mlp_add_(const Tensor& x, const Tensor& source, const Tensor& weight1, const Tensor& bias1,
               const Tensor& weight2, const Tensor& bias2) {
 #ifdef MMWAVE_PAIRS
-  constexpr int64_t kRows = 48, kColumns = 2 * kLanes, kUnit = 4;
-  const int64_t count = x.size(0), out = x.size(1), in = source.size(1), hidden = bias1.size(0);
+  constexpr int64_t kColumns = 2 * kLanes;
+  const int64_t out = x.size(1), in = source.size(1), hidden = bias1.size(0);
   BFloat16* sums = x.mutable_data_ptr<BFloat16>();
   const BFloat16* given = source.const_data_ptr<BFloat16>();
   auto pairs = [](const Tensor& w) { return reinterpret_cast<const uint32_t*>(w.const_data_ptr<int32_t>()); };
   const uint32_t *w1 = pairs(weight1), *w2 = pairs(weight2);
   const BFloat16 *b1 = bias1.const_data_ptr<BFloat16>(), *b2 = bias2.const_data_ptr<BFloat16>();
-  // Every thread gets as many rows, but for a few.
-  at::parallel_for(0, (count + kUnit - 1) / kUnit, 1, [&](int64_t begin, int64_t end) {
-    Zeros<BFloat16> between(kRows * hidden);
-    BFloat16* h = between.data();
-    const int64_t last = std::min(end * kUnit, count);
-    for (int64_t first = begin * kUnit; first < last; first += kRows) {
-      const int64_t rows = std::min(kRows, last - first);
-      for (int64_t c = 0; c < hidden; c += kColumns) {
-        tiles<2>(rows, given + first * in, in, w1 + c * in / 2, in / 2, b1 + c, [&](int64_t row, Lanes* sum) {
-          BFloat16* to = h + row * hidden + c;
-          narrow(gelu(sum[0]), to);
-          narrow(gelu(sum[1]), to + kLanes);
-        });
-      }
-      for (int64_t c = 0; c < out; c += kColumns) {
-        tiles<2>(rows, h, hidden, w2 + c * hidden / 2, hidden / 2, b2 + c, [&](int64_t row, Lanes* sum) {
-          BFloat16* to = sums + (first + row) * out + c;
-          narrow(sum[0] + widen_lanes(to), to);
-          narrow(sum[1] + widen_lanes(to + kLanes), to + kLanes);
-        });
-      }
+  by_rows(x.size(0), hidden, [&](int64_t first, int64_t rows, BFloat16* between) {
+    for (int64_t c = 0; c < hidden; c += kColumns) {
+      tiles<2>(rows, given + first * in, in, w1 + c * in / 2, in / 2, b1 + c, [&](int64_t row, Lanes* sum) {
+        BFloat16* to = between + row * hidden + c;
+        narrow(gelu(sum[0]), to);
+        narrow(gelu(sum[1]), to + kLanes);
+      });
+    }
+    for (int64_t c = 0; c < out; c += kColumns) {
+      tiles<2>(rows, between, hidden, w2 + c * hidden / 2, hidden / 2, b2 + c, [&](int64_t row, Lanes* sum) {
+        BFloat16* to = sums + (first + row) * out + c;
+        narrow(sum[0] + widen_lanes(to), to);
+        narrow(sum[1] + widen_lanes(to + kLanes), to + kLanes);
+      });
     }
   });
 #else

@@ -16,8 +16,8 @@ namespace mmwave {
 // whole number is taken off, then the polynomials that are nearest over half a turn either way.
 inline void cos_sin(Lanes x, Lanes& c, Lanes& s) {
   const Lanes turns = x * 0.159154943f;
-  // What is infinite has no angle: 0 times it is no number.
-  const Lanes r = turns * 0.0f + _mm512_reduce_ps(turns, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // What is infinite has no angle: less itself it is no number.
+  const Lanes r = (turns - turns) + _mm512_reduce_ps(turns, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const Lanes r2 = r * r;
   c = (((45.621051f * r2 - 82.390806f) * r2 + 64.671442f) * r2 - 19.730942f) * r2 + 0.99995902f;
   s = r * ((((33.548355f * r2 - 74.90942f) * r2 + 81.447706f) * r2 - 41.336832f) * r2 + 6.2831611f);
@@ -88,10 +88,7 @@ inline void mix_line(const uint32_t* waves, const uint32_t* kernel, int64_t leng
       if (z < 3) continue;
       narrow(whole, out + (z - 3) * step + at);
       some += whole;
-      if (z % 16 == 0 || z == length + 2) {
-        for (int64_t i = 0; i < kLanes; ++i) total[at + i] += some[i];
-        some = Lanes{};
-      }
+      if (z % 16 == 0 || z == length + 2) move_to(total + at, some);
     }
   }
 }

@@ -123,11 +123,8 @@ inline void mix_line(const float* waves, const float* kernel, int64_t length, in
       if (z < 3) continue;
       narrow(whole, out + (z - 3) * step + at);
       some += whole;
-      if (z % 16 == 0 || z == length + 2) {
-        // A few positions in float32, then on to the total.
-        for (int64_t i = 0; i < kLanes; ++i) total[at + i] += some[i];
-        some = Lanes{};
-      }
+      // A few positions in float32, then on to the total.
+      if (z % 16 == 0 || z == length + 2) move_to(total + at, some);
     }
   }
 }
@@ -268,8 +265,8 @@ void along(const Lines& lines, const Tensor& amplitude, const Tensor& phase, con
 
 #ifdef MMWAVE_PAIRS
 bool takes_pairs(const Tensor& map, const Tensor& kernel) {
-  return map.scalar_type() == at::kBFloat16 && kernel.scalar_type() == at::kBFloat16 && map.size(1) % (2 * kLanes) == 0 &&
-         kernel.numel() == 14 * map.size(1);
+  return map.scalar_type() == at::kBFloat16 && kernel.scalar_type() == at::kBFloat16 &&
+         map.size(1) % (2 * kLanes) == 0 && kernel.numel() == 14 * map.size(1);
 }
 
 // `fill(image, first, last, parts, line_size)` unfolds the lines from `first` on to `parts`, which are
