@@ -21,6 +21,11 @@ importlib.import_module('mmwave.ops.linear').LEAST = 0
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first."""
+    items.sort(key=lambda item: item.get_closest_marker('long') is None)
+
+
 @pytest.fixture
 def root() -> Path:
     """The top folder of the repository."""

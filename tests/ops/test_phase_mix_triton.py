@@ -322,6 +322,7 @@ if INTERPRETED:
 
 else:
 
+    @pytest.mark.long
     def test_kernels_under_the_interpreter():
         """Runs the tests above in a process in which kernels are interpreted."""
         pytest.importorskip('triton', reason='triton is not installed')

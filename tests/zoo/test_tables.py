@@ -309,6 +309,7 @@ def test_every_config_stands_in_its_familys_readme_and_on_the_page_of_all(root):
             assert f'({path})' in readme.read_text(), f'{readme} has no row of {one.name}'
 
 
+@pytest.mark.long
 def test_the_tables_of_this_repository_are_current(repository):
     assert stale_tables(repository) == [], 'run `make zoo`'
 

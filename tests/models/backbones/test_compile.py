@@ -108,7 +108,10 @@ def test_one_graph_for_training_on_all_sizes(name, grid_mode):
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize('name', ['EAMLP', 'GMLP', 'PosMLP', 'RepMLPNet', 'WaveMLP'])
+@pytest.mark.parametrize(
+    'name',
+    ['GMLP', 'WaveMLP', *(pytest.param(n, marks=slow) for n in ('EAMLP', 'PosMLP', 'RepMLPNet'))],
+)
 def test_one_graph_for_training_on_all_sizes_under_autocast(name):
     made = model(name, **STEADY.get(name, {})).float().train()
     graph, counter = recorded(made, 'aot_eager')
@@ -136,7 +139,9 @@ def test_one_graph_for_training_on_all_sizes_under_autocast(name):
             name,
             mode,
             form,
-            marks=() if (name, form) == ('WaveMLP', 'deploy') else [slow, pytest.mark.timeout(900)],
+            marks=pytest.mark.long
+            if (name, form) == ('WaveMLP', 'deploy')
+            else [slow, pytest.mark.timeout(900)],
         )
         for name in ARCHS
         for mode in MODES[name]
@@ -231,7 +236,7 @@ def test_a_graph_for_the_trained_size_alone_fills_nothing(name):
 
 
 # Number and sides of its windows depend on the map's.
-@pytest.mark.parametrize('form', ['train', 'deploy'])
+@pytest.mark.parametrize('form', [pytest.param('train', marks=slow), 'deploy'])
 def test_a_graph_per_size_of_resized_windows(form):
     made = model('PosMLP', 'resize').eval()
     if form == 'deploy':
