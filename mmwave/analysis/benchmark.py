@@ -157,10 +157,9 @@ def _modules(case: Case, model: MLPBackbone) -> tuple[dict[Label, nn.Module], La
     builders: dict[tuple[str, str], Callable[[Any], nn.Module]] = {}
     if case.mode == 'inference':
         deploy = modules[Label(role='ours', name='deploy')] = to_deploy(model)[0]
-        some = next(model.parameters())
         # In float32 there is a kernel for Wave-MLP alone.
         kernels = case.family == 'wavemlp' or case.dtype == 'bfloat16'
-        if kernels and extension.is_built() and some.is_cpu:
+        if kernels and extension.is_built() and next(model.parameters()).is_cpu:
             modules[Label(role='ours', name=NO_KERNEL)] = _WithoutKernel(deploy)
         standard = Label(role='ours', name='train form')
         modules[standard] = model

@@ -152,14 +152,19 @@ def without_kernels() -> Iterator[None]:
         _ready = before
 
 
-def cannot_multiply(*tensors: Tensor) -> str:
-    """Why kernels cannot multiply these in bfloat16, without a gradient; empty where they can."""
+def cannot_run(*tensors: Tensor) -> str:
+    """Why kernels of bfloat16, which know no gradient, do not take these; empty where they do."""
     for tensor in tensors:  # no generator: this is asked some times in every block
         if not tensor.is_cpu or tensor.dtype is not torch.bfloat16:
             return 'it takes bfloat16 on the CPU'
     if torch.compiler.is_compiling() or is_recorded(*tensors) or is_watched():
         return 'operations are being recorded'
-    if reason := unavailable():
+    return unavailable()
+
+
+def cannot_multiply(*tensors: Tensor) -> str:
+    """Why kernels cannot multiply these in bfloat16, without a gradient; empty where they can."""
+    if reason := cannot_run(*tensors):
         return reason
     return '' if _multiplies() else 'oneDNN multiplies bfloat16 faster on this processor, if at all'
 

@@ -19,8 +19,16 @@ constexpr bool kMultiplies = false;
 
 #ifdef MMWAVE_PAIRS
 
+// Columns that products take at a time where one matrix is all there is: COLUMNS of packed.py.
+constexpr int64_t kColumns = 2 * kLanes;
+
+// A matrix laid by `paired` of packed.py.
+inline const uint32_t* pairs_of(const at::Tensor& laid) {
+  return reinterpret_cast<const uint32_t*>(laid.const_data_ptr<int32_t>());
+}
+
 // M rows by N registers of columns: what `finish` is called with is float32, bias included. Rows of the first
-// factor begin `step` apart. The second one is laid [k / 2][N * kLanes] pairs of following k; see packed.py.
+// factor begin `step` apart. The second one is laid [k / 2][N * kLanes] pairs of following k, see pairs_of.
 template <int M, int N, typename F>
 inline void tile(const BFloat16* rows, int64_t step, const uint32_t* columns, int64_t pairs, const BFloat16* bias,
                  F finish) {

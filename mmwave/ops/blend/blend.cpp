@@ -12,11 +12,10 @@ namespace {
 using namespace mmwave;
 using at::Tensor;
 
-// Maps and shortcut (N, .., C), factors (N, 1, .., C); weight laid in columns of 2 kLanes, see tile.
+// Maps and shortcut (N, .., C), factors (N, 1, .., C); weight laid in columns of kColumns, see tile.
 void blend_(const Tensor& first, at::TensorList others, at::TensorList factors, const Tensor& weight,
             const Tensor& bias, const Tensor& shortcut) {
 #ifdef MMWAVE_PAIRS
-  constexpr int64_t kColumns = 2 * kLanes;
   if (first.numel() == 0) return;
   const int64_t channels = first.size(-1), count = first.numel() / channels, positions = count / first.size(0);
   std::vector<Tensor> dense{first};
@@ -27,7 +26,7 @@ void blend_(const Tensor& first, at::TensorList others, at::TensorList factors, 
   for (const Tensor& tensor : dense) maps.push_back(tensor.const_data_ptr<BFloat16>());
   const int64_t number = factors.size();
   const BFloat16 *b = dense_bias.const_data_ptr<BFloat16>(), *beside = dense_shortcut.const_data_ptr<BFloat16>();
-  const uint32_t* w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<int32_t>());
+  const uint32_t* w = pairs_of(weight);
   BFloat16* out = first.mutable_data_ptr<BFloat16>();
   by_rows(count, channels, [&](int64_t start, int64_t rows, BFloat16* blended) {
     for (int64_t row = 0; row < rows; ++row) {

@@ -7,10 +7,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from .. import extension
-from ..linear.packed import constant_pairs
-
-COLUMNS = 32
-"""Outputs that the kernel's products take at a time."""
+from ..linear.packed import COLUMNS, constant_pairs
 
 
 def blend_cpp(
@@ -21,7 +18,7 @@ def blend_cpp(
     shortcut: Tensor,
 ) -> Tensor:
     """See :func:`mmwave.ops.blend_`."""
-    pairs = constant_pairs(weight, COLUMNS)
+    pairs = constant_pairs(weight)
     torch.ops.mmwave_cpp.blend_(maps[0], maps[1:], factors, pairs, bias, shortcut)
     increment_version(maps[0])
     return maps[0]

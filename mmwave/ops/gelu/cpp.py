@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from .. import extension
-from ..graphs import is_recorded, is_watched
 
 
 def gelu_cpp(x: Tensor) -> Tensor:
@@ -16,13 +15,9 @@ def gelu_cpp(x: Tensor) -> Tensor:
 
 
 def _unsupported(x: Tensor) -> str:
-    if x.device.type != 'cpu' or x.dtype != torch.bfloat16:
-        return f'it takes bfloat16 on the CPU, not {x.dtype} on {x.device.type}'
-    if not x.is_contiguous():
-        return 'values must lie side by side'
-    if torch.compiler.is_compiling() or is_recorded(x) or is_watched():
-        return 'operations are being recorded'
-    return extension.unavailable()
+    if reason := extension.cannot_run(x):
+        return reason
+    return '' if x.is_contiguous() else 'values must lie side by side'
 
 
 gelu_cpp.unsupported = _unsupported  # type: ignore[attr-defined]
@@ -33,6 +28,4 @@ def gelu_kernel(x: Tensor, approximate: str) -> bool:
 
     It is faster than the GELU that oneDNN ends a product in.
     """
-    if approximate != 'none' or x.dtype != torch.bfloat16:
-        return False
-    return not _unsupported(x if x.is_contiguous() else x.new_empty(0))
+    return approximate == 'none' and not extension.cannot_run(x)

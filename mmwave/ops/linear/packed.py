@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+COLUMNS = 32
+"""Outputs that products of our own kernels take at a time."""
+
 Made = TypeVar('Made')
 
 
@@ -106,7 +109,7 @@ def paired(weight: Tensor, columns: int) -> Tensor:
     return pairs.contiguous().view(torch.int32).squeeze(-1)
 
 
-def constant_pairs(weight: Tensor, columns: int) -> Tensor:
-    """:func:`paired` of a matrix that stays as it is, which is :func:`kept` where that can be."""
-    found = kept(weight, columns, lambda w: paired(w, columns))
-    return paired(weight, columns) if found is None else found
+def constant_pairs(weight: Tensor) -> Tensor:
+    """A matrix that stays as it is, :func:`paired` by :data:`COLUMNS`, :func:`kept` if possible."""
+    found = kept(weight, 'pairs', lambda w: paired(w, COLUMNS))
+    return paired(weight, COLUMNS) if found is None else found

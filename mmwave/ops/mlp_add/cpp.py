@@ -5,17 +5,14 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from .. import extension
-from ..linear.packed import constant_pairs
-
-COLUMNS = 32
-"""Outputs that the kernel's products take at a time."""
+from ..linear.packed import COLUMNS, constant_pairs
 
 
 def mlp_add_cpp(
     x: Tensor, source: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
 ) -> Tensor:
     """See :func:`mmwave.ops.mlp_add_`."""
-    pairs1, pairs2 = (constant_pairs(w, COLUMNS) for w in (weight1, weight2))
+    pairs1, pairs2 = (constant_pairs(w) for w in (weight1, weight2))
     torch.ops.mmwave_cpp.mlp_add_(x, source, pairs1, bias1, pairs2, bias2)
     increment_version(x)
     return x

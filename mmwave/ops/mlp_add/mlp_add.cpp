@@ -11,16 +11,14 @@ namespace {
 using namespace mmwave;
 using at::Tensor;
 
-// x (P, C) and source (P, C_in); weights laid in columns of 2 kLanes, see tile.
+// x (P, C) and source (P, C_in); weights laid in columns of kColumns, see tile.
 void mlp_add_(const Tensor& x, const Tensor& source, const Tensor& weight1, const Tensor& bias1,
               const Tensor& weight2, const Tensor& bias2) {
 #ifdef MMWAVE_PAIRS
-  constexpr int64_t kColumns = 2 * kLanes;
   const int64_t out = x.size(1), in = source.size(1), hidden = bias1.size(0);
   BFloat16* sums = x.mutable_data_ptr<BFloat16>();
   const BFloat16* given = source.const_data_ptr<BFloat16>();
-  auto pairs = [](const Tensor& w) { return reinterpret_cast<const uint32_t*>(w.const_data_ptr<int32_t>()); };
-  const uint32_t *w1 = pairs(weight1), *w2 = pairs(weight2);
+  const uint32_t *w1 = pairs_of(weight1), *w2 = pairs_of(weight2);
   const BFloat16 *b1 = bias1.const_data_ptr<BFloat16>(), *b2 = bias2.const_data_ptr<BFloat16>();
   by_rows(x.size(0), hidden, [&](int64_t first, int64_t rows, BFloat16* between) {
     for (int64_t c = 0; c < hidden; c += kColumns) {

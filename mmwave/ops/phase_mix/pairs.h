@@ -31,7 +31,7 @@ inline __m512i paired(Lanes even, Lanes odd) {
   return _mm512_permutexvar_epi16(_mm512_load_si512(order), (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
-// Real and imaginary parts of a register of pairs of channels, `half` registers' numbers apart; see unfold.
+// Real and imaginary parts of a register of pairs of channels, `half` pairs apart; see unfold.
 inline void unfold_pairs(const Lanes* amplitude, const Lanes* phase, Lanes least, uint32_t* parts, int64_t half) {
   Lanes c[2], s[2];
   for (int64_t odd = 0; odd < 2; ++odd) cos_sin(phase[odd] < least ? least : phase[odd], c[odd], s[odd]);

@@ -317,7 +317,7 @@ void along_products(const Lines& lines, const Tensor& x, const Tensor& weight, c
   const int64_t c = lines.map.c, half = c / 2;
   const BFloat16* given = x.const_data_ptr<BFloat16>();
   const BFloat16* b = bias.const_data_ptr<BFloat16>();
-  const uint32_t* w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<int32_t>());
+  const uint32_t* w = pairs_of(weight);
   along_pairs(lines, kernel, out, totals, row,
               [&](int64_t image, int64_t first, int64_t last, uint32_t* parts, int64_t line_size) {
     // Positions that follow each other in memory are rows of one product: those of all lines, but for columns of a
