@@ -49,6 +49,20 @@ def call(*command, timeout=120, **environment):
             ['tools/dist_test.sh', CONFIG, 'x.pth'],
             'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS',
         ),
+        ([TRAIN, CONFIG, '2', '--resume', ''], "the path of the checkpoint is '': is the shell"),
+        (['tools/dist_test.sh', CONFIG, '', '2'], "the path of the checkpoint is '': is the shell"),
+        (
+            [sys.executable, 'tools/to_deploy.py', CONFIG, '', 'out.pth'],
+            'the path of the checkpoint is empty',
+        ),
+        (
+            [sys.executable, 'tools/convert_checkpoint.py', '', 'out.pth'],
+            'the path of the file to convert is empty',
+        ),
+        (
+            [sys.executable, 'tools/convert_checkpoint.py', 'README.md', 'configs'],
+            'configs must end in .pth or .safetensors',
+        ),
         (['tools/slurm_train.sh', 'part', 'job', CONFIG], 'usage: tools/slurm_train.sh PARTITION'),
         (['tools/slurm_test.sh', 'part'], 'usage: tools/slurm_test.sh PARTITION'),
     ],
@@ -241,11 +255,15 @@ def test_resumed_equals_uninterrupted(colours, tmp_path):
 def test_errors_of_a_single_process(colours, tmp_path):
     evil = tmp_path / 'evil.pth'
     torch.save({'state_dict': {}, 'x': Path}, evil)
+    weights = tmp_path / 'weights.pth'
+    torch.save({'state_dict': {'a': torch.ones(1)}}, weights)
     for arguments, message in (
         (['tools/test.py', colours, tmp_path / 'no.pth'], 'no such checkpoint'),
         (['tools/train.py', colours, '--resume', tmp_path / 'no.pth'], 'no such checkpoint'),
         (['tools/test.py', colours, evil], '--trust-checkpoint'),
         (['tools/test.py', colours, evil, '--out', 'scores.csv'], 'written to a .pkl file'),
+        (['tools/test.py', colours, weights], '; at least 100% must match'),
+        (['tools/train.py', colours, '--resume', weights], 'holds weights only'),
     ):
         done = call(sys.executable, *arguments, '--work-dir', tmp_path / 'work')
         assert done.returncode == 2, done.stderr[-2000:]

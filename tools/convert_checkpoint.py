@@ -1,12 +1,13 @@
 """Convert a published weight file to mmwave's names, for ``init_cfg`` and ``tools/test.py``."""
 
 import argparse
-import sys
 
+from mmwave.apis.cli import run_tool
 from mmwave.convert import ConversionReport, convert_file
+from mmwave.errors import UserError
 
 
-def parse_args() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'src',
@@ -24,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='read all of a pickle, which may run any code that its author put in it',
     )
-    return parser.parse_args()
+    return parser
 
 
 def lines(report: ConversionReport, dst: str) -> list[str]:
@@ -41,17 +42,12 @@ def lines(report: ConversionReport, dst: str) -> list[str]:
     return text
 
 
-def main() -> int:
-    args = parse_args()
-    try:
-        report = convert_file(args.src, args.dst, ema=not args.no_ema, trust=args.trust_checkpoint)
-    except (ValueError, TypeError, OSError) as error:
-        one_line = '; '.join(part.strip() for part in str(error).splitlines())
-        print(f'error: {one_line}', file=sys.stderr)
-        return 2
+def main(args: argparse.Namespace) -> None:
+    if not args.src:
+        raise UserError('the path of the file to convert is empty')
+    report = convert_file(args.src, args.dst, ema=not args.no_ema, trust=args.trust_checkpoint)
     print('\n'.join(lines(report, args.dst)))
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main, parser())

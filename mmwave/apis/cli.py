@@ -8,9 +8,11 @@ from collections.abc import Callable
 from mmengine.config import DictAction
 
 from mmwave.engine.process_group import leave_process_group
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
 
 from .run import LAUNCHERS
+
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -44,14 +46,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line and call ``main``; a user's error ends in one line and exit code 2."""
+    """Parse the command line and call ``main``; a user's error ends in one line and exit code 2.
+
+    Such are :class:`UserError` and files that are not there or must not be opened. All others are
+    mistakes of ours and keep their traceback.
+    """
     args = parser.parse_args()
     # torchrun and mmengine's Slurm set-up set it themselves, Open MPI under its own name.
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', getattr(args, 'local_rank', 0))
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
     try:
         main(args)
-    except (UserError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
+    except (UserError, *_NO_FILE) as error:
+        lines = (printable(line.strip(), 4000) for line in str(error).splitlines())
+        print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
         sys.exit(2)
     leave_process_group()

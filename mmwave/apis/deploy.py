@@ -1,5 +1,6 @@
 """Trained checkpoints to their deploy form."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +70,16 @@ def deploy_checkpoint(
         trust_checkpoint: read a checkpoint that runs code when it is read.
 
     Raises:
-        FileNotFoundError: where config, checkpoint or the folder of ``dst`` are missing.
+        FileNotFoundError: where the checkpoint or the folder of ``dst`` are missing.
         UserError: where the weights do not fit the config, one to one, are in deploy form already
             or were noted to need other settings, the model has no deploy form, ``dst`` is
-            ``checkpoint``, or the two forms differ by more than 1e-9.
+            ``checkpoint`` or cannot be written, or the two forms differ by more than 1e-9.
     """
+    if not checkpoint:
+        raise UserError('the path of the checkpoint is empty')
     source, target = Path(checkpoint).expanduser(), Path(dst).expanduser()
     check_target(target)
-    if source.resolve() == target.resolve():
+    if os.path.realpath(source) == os.path.realpath(target):
         raise UserError(f'{dst} is the checkpoint itself, whose train form would be lost')
     cfg = load_config(config, cfg_options=cfg_options)
     content = read_checkpoint(source, trust=trust_checkpoint)
@@ -92,7 +95,12 @@ def deploy_checkpoint(
     if loaded.unexpected:
         raise UserError(f'{loaded.summary()}\n  the config builds a smaller model')
     check_settings(model, content, checkpoint)
-    precision = next(v.dtype for v in state.values() if v.is_floating_point())
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    if meta is not None and not isinstance(meta, Mapping):
+        raise UserError(f'the meta of {checkpoint} is of type {type(meta).__name__}, not a dict')
+    precision = next((v.dtype for v in state.values() if v.is_floating_point()), None)
+    if precision is None:
+        raise UserError(f'{checkpoint} holds whole numbers only, no weights')
     new, report = to_deploy(model.double().eval())
     exact = _difference(model, new, report)
     if not exact <= _EXACT:
@@ -103,7 +111,6 @@ def deploy_checkpoint(
     stored = _difference(model, new.to(precision), report)
     parts = _switch(cfg, report)
     _hold_against(new, _build(cfg))
-    meta = content.get('meta') if isinstance(content, Mapping) else None
     published = new.get_submodule(next(iter(report.fused))).published
     settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
     write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
@@ -160,7 +167,8 @@ def _hold_against(new: nn.Module, wanted: nn.Module) -> None:
 
 
 def _meta(given: Mapping[str, Any], source: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: given[k] for k in ('dataset_meta', 'family', 'arch', 'licence') if k in given}
+    wanted = {'dataset_meta': Mapping, 'family': str, 'arch': str, 'licence': str}
+    kept = {k: given[k] for k, kind in wanted.items() if isinstance(given.get(k), kind)}
     return {
         **kept,
         'source': source.name,

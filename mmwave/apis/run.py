@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmwave.checkpoint import register_safe_loader
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.drawing import draw_in_every_process
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
 
 from .preflight import preflight
 
@@ -70,7 +70,7 @@ def prepare_training(
         config: the config file.
         work_dir: where logs and checkpoints go; see :func:`load_config`.
         resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew
-            where there is none; a path goes on from that checkpoint.
+            where there is none; a path goes on from that checkpoint, None starts anew.
         amp: train with automatic mixed precision.
         auto_scale_lr: scale the learning rate by the ratio of the batch to
             ``auto_scale_lr.base_batch_size``.
@@ -90,7 +90,8 @@ def prepare_training(
         cfg.auto_scale_lr.enable = True
     if resume == 'auto':
         cfg.resume, cfg.load_from = True, None
-    elif resume:
+        _check_last_checkpoint(cfg.work_dir)
+    elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
     _check_checkpoint(cfg)
     preflight(cfg, splits=('train',), num_procs=num_procs)
@@ -158,7 +159,8 @@ def train(cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False
 
     Raises:
         DataError: where the data do not fit, before the first step.
-        UserError: where weights do not fit the model.
+        UserError: where weights do not fit the model, or the checkpoint to resume from is damaged,
+            of another config or of weights alone.
     """
     runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=0.5)
     runner.train()
@@ -197,6 +199,7 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: floa
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
         dict(type='mmwave.DataCheckHook'),
+        dict(type='mmwave.ResumeCheckHook'),
         dict(type='mmwave.LoadReportHook', min_fraction=min_fraction),
     ]
     runner = Runner.from_cfg(cfg)
@@ -238,8 +241,28 @@ def _check_ops(cfg: Config) -> None:
 
 def _check_checkpoint(cfg: Config) -> None:
     path = cfg.get('load_from')
-    if path and '://' not in path and not osp.isfile(path):
-        raise UsageError(f'no such checkpoint: {path}')
+    if path is None:
+        return
+    if not isinstance(path, str) or not path.strip():
+        raise UsageError(
+            f'the path of the checkpoint is {path!r}: is the shell variable that holds it unset?'
+        )
+    if '://' not in path and not osp.isfile(osp.expanduser(path)):
+        raise UsageError(f'no such checkpoint: {printable(path, 1000)}')
+
+
+def _check_last_checkpoint(work_dir: str) -> None:
+    """The file in which mmengine notes the last checkpoint may be damaged, or outlive it."""
+    note = osp.join(work_dir, 'last_checkpoint')
+    if not osp.exists(note):
+        return
+    with open(note, encoding='utf-8', errors='replace') as file:
+        path = file.read().strip()
+    if not osp.isfile(path):
+        raise UsageError(
+            f'{note} names {printable(path)!r}, which is no file: give --resume PATH, or remove '
+            f'{note} to start anew'
+        )
 
 
 def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -1,29 +1,51 @@
 """Weight files: read without running code, loaded into modules loudly.
 
-A torch checkpoint is a pickle, and a pickle is a program. Here it is read by torch's restricted
-unpickler with a short list of what else may be in it, and a pickle of NumPy arrays, as Paddle
-writes them, by one that knows nothing else. A file that asks for more is refused with the names of
-what it asked for, and is read in full only where the caller says ``trust=True``.
+A torch checkpoint is a pickle, and a pickle is a program. Here it is read by an unpickler that
+knows a short list of names and looks up no other; a pickle of NumPy arrays, as Paddle writes them,
+by the same with a shorter list. It makes descriptions only, which are held against the file's size
+before tensors are made of them. A file that asks for more is refused with the names of what it
+asked for, and is read in full only where the caller says ``trust=True``.
 """
 
-from .loading import LoadReport, check_settings, load_matching, state_dict_of
-from .pickles import TRUST_FLAG, UntrustedCheckpointError, load_arrays
-from .reading import container_of, read_checkpoint, register_safe_loader, sha256_of
-from .writing import SUFFIXES, check_target, write_checkpoint
+from .archives import opened_archive
+from .loading import (
+    LoadReport,
+    check_settings,
+    check_weights,
+    load_matching,
+    not_finite,
+    not_finite_line,
+    state_dict_of,
+)
+from .mmengine_loader import register_safe_loader
+from .nodes import not_a_weight
+from .notes import brief, equals
+from .pickles import TRUST_FLAG, UntrustedCheckpointError, damaged, load_arrays
+from .reading import container_of, read_checkpoint, sha256_of
+from .writing import SUFFIXES, check_target, whole_file, write_checkpoint
 
 __all__ = [
     'SUFFIXES',
     'TRUST_FLAG',
     'LoadReport',
     'UntrustedCheckpointError',
+    'brief',
     'check_settings',
     'check_target',
+    'check_weights',
     'container_of',
+    'damaged',
+    'equals',
     'load_arrays',
     'load_matching',
+    'not_a_weight',
+    'not_finite',
+    'not_finite_line',
+    'opened_archive',
     'read_checkpoint',
     'register_safe_loader',
     'sha256_of',
     'state_dict_of',
+    'whole_file',
     'write_checkpoint',
 ]

@@ -5,36 +5,110 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
+
+from .nodes import not_a_weight
+
+_MAX_NAME = 1000
+_MAX_PREFIX_PARTS = 16
 
 
 def state_dict_of(checkpoint: Any) -> dict[str, Tensor]:
-    """The weights in what :func:`read_checkpoint` returned.
+    """Return the weights in what :func:`read_checkpoint` returned.
 
     They are taken from the entry ``state_dict``, else ``model``, else the dict itself is them. The
     prefix ``module.`` of data-parallel training is removed where every name has it.
 
     Raises:
-        TypeError: where the checkpoint is no dict.
-        ValueError: where it holds no tensors, or something else among them.
+        UserError: where the checkpoint is no dict, holds no tensors, or something else among them,
+            or :func:`check_weights` refuses them.
     """
     if not isinstance(checkpoint, Mapping):
-        raise TypeError(f'a checkpoint must be a dict, not {type(checkpoint).__name__}')
+        raise UserError(f'a checkpoint must be a dict, not {type(checkpoint).__name__}')
     key = next((k for k in ('state_dict', 'model') if isinstance(checkpoint.get(k), Mapping)), None)
     state = checkpoint[key] if key else checkpoint
-    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others or not state:
         where = f'the entry {key!r} of the checkpoint' if key else 'the checkpoint'
         raise UserError(
             f'{where} is no state dict: {len(state) - len(others)} tensors, other entries: '
             f"{_some(others) or 'none'}; expected 'state_dict', 'model' or a bare state dict"
         )
+    check_weights(state)
     prefix = 'module.'
     if all(name.startswith(prefix) for name in state):
         return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return dict(state)
+
+
+def check_weights(state: Mapping[Any, Any], *, meta: bool = False) -> None:
+    """Raise unless ``state`` can be the weights of a module, as far as can be seen without it.
+
+    Args:
+        state: name -> tensor.
+        meta: accept tensors on the meta device, which have no values.
+
+    Raises:
+        UserError: where a name is no text, has more than 1,000 characters or one that is not
+            printable; where a tensor is sparse, quantised, nested, complex or without values; or
+            where none is floating-point.
+    """
+    for name, tensor in state.items():
+        if type(name) is not str:
+            kind = type(name).__name__
+            raise UserError(f'the name {printable(name)} of a tensor is a {kind}, expected a text')
+        if len(name) > _MAX_NAME or not name.isprintable():
+            raise UserError(
+                f'the name {printable(name)} of a tensor has characters that are not printable, or '
+                f'more than {_MAX_NAME} of them'
+            )
+        kind = '' if meta and tensor.is_meta else _unfit(tensor)
+        if kind:
+            raise not_a_weight(name, kind)
+    if not any(tensor.is_floating_point() for tensor in state.values()):
+        raise UserError(f'none of {len(state)} tensors is floating-point: {_some(state)}')
+
+
+def _unfit(tensor: Tensor) -> str:
+    """What keeps a tensor from being weights, empty where nothing does."""
+    if tensor.is_nested:
+        return 'a nested tensor'
+    if tensor.is_quantized:
+        return 'a quantised tensor'
+    if tensor.layout != torch.strided:
+        return 'a sparse tensor'
+    if tensor.is_meta:
+        return 'a meta tensor, which has no values'
+    if tensor.is_complex():
+        return 'a complex tensor'
+    return ''
+
+
+def not_finite(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the names of tensors with NaN or infinite values, and how many each has."""
+    return {name: count for name, tensor in state.items() if (count := _not_finite(tensor))}
+
+
+def _not_finite(tensor: Tensor) -> int:
+    if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
+        return 0
+    if tensor.itemsize == 1:  # torch computes with none of its types of 8 bits
+        tensor = tensor.float()
+    # One pass without a copy: a sum of finite numbers may overflow, but no other becomes finite.
+    wide = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    if tensor.detach().sum(dtype=wide).isfinite():
+        return 0
+    return tensor.numel() - int(tensor.isfinite().sum())
+
+
+def not_finite_line(found: Mapping[str, int]) -> str:
+    """Return what :func:`not_finite` found in words, empty where that is nothing."""
+    if not found:
+        return ''
+    return f'{len(found)} tensors hold {sum(found.values())} NaN or infinite values: {_some(found)}'
 
 
 @dataclass(frozen=True)
@@ -47,6 +121,7 @@ class LoadReport:
         unexpected: names in the state dict that the module has not.
         mismatched: names that both have in different shapes, with the shape given and the module's.
         source: where the state dict came from.
+        not_finite: names of loaded tensors with NaN or infinite values, and how many each has.
 
     Counters of batch norms (``num_batches_tracked``) are loaded but not listed.
     """
@@ -56,12 +131,17 @@ class LoadReport:
     unexpected: tuple[str, ...]
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     source: str = ''
+    not_finite: tuple[tuple[str, int], ...] = ()
 
     def summary(self) -> str:
-        """One line with the counts, and one line per kind of name that did not match."""
+        """Return a line with the counts, and a line per kind of name that did not match.
+
+        Another tells of NaN and infinite values.
+        """
         wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [
-            f'loaded {len(self.loaded)} of {wanted} tensors from {self.source or "a state dict"}'
+            f'loaded {len(self.loaded)} of {wanted} tensors from '
+            f'{printable(self.source, _MAX_NAME) or "a state dict"}'
         ]
         shapes = [
             f'{name} {_shape(given)} for {_shape(own)}' for name, given, own in self.mismatched
@@ -73,6 +153,8 @@ class LoadReport:
         ):
             if count:
                 lines.append(f'  {count} {text}: {_some(names)}')
+        if self.not_finite:
+            lines.append(f'  {not_finite_line(dict(self.not_finite))}')
         return '\n'.join(lines)
 
 
@@ -95,11 +177,15 @@ def load_matching(
         source: named in the report and in errors.
 
     Raises:
-        ValueError: where fewer matched (the module is then unchanged), a part with a train form and
-            a deploy form is given the weights of the other, or ``min_fraction`` is not in 0 .. 1.
+        UserError: where fewer matched (the module is then unchanged), a part with a train form and
+            a deploy form is given the weights of the other, or a tensor is of a kind that
+            :func:`check_weights` refuses, or of integers where the module's is floating-point.
+        ValueError: where ``min_fraction`` is not in 0 .. 1.
     """
     if not 0.0 <= min_fraction <= 1.0:
         raise ValueError(f'min_fraction={min_fraction} must be between 0 and 1')
+    if state:
+        check_weights(state)
     given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     for name, part in module.named_modules():
         if hasattr(part, 'check_form'):
@@ -108,12 +194,16 @@ def load_matching(
     own = {k: v for k, v in module.state_dict().items() if isinstance(v, Tensor)}
     fits = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
     wrong = [k for k in given if k in own and k not in fits]
+    for k, v in fits.items():
+        if own[k].is_floating_point() and not v.is_floating_point():
+            raise not_a_weight(k, f'of {_dtype(v)} where the module has {_dtype(own[k])}')
     report = LoadReport(
         loaded=tuple(k for k in own if k in fits and not _is_counter(k)),
         missing=tuple(k for k in own if k not in given and not _is_counter(k)),
         unexpected=tuple(k for k in given if k not in own and not _is_counter(k)),
         mismatched=tuple((k, tuple(given[k].shape), tuple(own[k].shape)) for k in wrong),
         source=source,
+        not_finite=tuple(not_finite(fits).items()),
     )
     wanted = sum(not _is_counter(k) for k in own)
     if len(report.loaded) < min_fraction * wanted:
@@ -132,7 +222,7 @@ def check_settings(module: nn.Module, checkpoint: Any, source: str) -> None:
         source: named in errors.
 
     Raises:
-        ValueError: where weights were noted to need another family or other settings.
+        UserError: where weights were noted to need another family or other settings.
     """
     for part in module.modules():
         check = getattr(part, 'check_settings', None)
@@ -148,8 +238,12 @@ def _shape(sizes: tuple[int, ...]) -> str:
     return ' x '.join(map(str, sizes)) or 'scalar'
 
 
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix('torch.')
+
+
 def _some(names: Any, limit: int = 4) -> str:
-    names = list(names)
+    names = [printable(name) for name in names]
     more = f' and {len(names) - limit} more' if len(names) > limit else ''
     return ', '.join(names[:limit]) + more
 
@@ -178,6 +272,10 @@ def _prefix_hint(
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    parts = name.split('.')
-    for i in range(len(parts)):
-        yield ''.join(f'{part}.' for part in parts[:i]), '.'.join(parts[i:])
+    """Every way to cut a name behind one of its first dots, and the uncut name."""
+    at = 0
+    for _ in range(_MAX_PREFIX_PARTS):
+        yield name[:at], name[at:]
+        at = name.find('.', at) + 1
+        if not at:
+            return

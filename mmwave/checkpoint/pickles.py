@@ -1,61 +1,53 @@
-"""Pickles read by restricted unpicklers, refused by name where they ask for too much."""
+"""Pickles read by a restricted unpickler, refused by name where they ask for too much."""
 
-import argparse
+import io
 import pickle
 import pickletools
-import re
-import threading
-import warnings
-import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch._weights_only_unpickler import _get_allowed_globals
-from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
+
+from .nodes import AsksForMoreError, Builder, Name, Node, checked_key, described
+from .stand_ins import ARRAYS, Fields
 
 TRUST_FLAG = '--trust-checkpoint'
 """What a user of the tools types to have a file read in full."""
 
-ZIP_MAGIC = b'PK\x03\x04'
-PICKLE_MAGIC = b'\x80'  # of protocol 2 or later
-_LEGACY_PICKLES = 5  # magic number, protocol, system, content, storage keys
-_HISTORY_STATISTICS = ('min', 'max', 'current', 'mean')
-_allow_list_lock = threading.Lock()
+MAX_PATH = 1000
+"""Characters of a path that an error shows."""
+
+_MAX_NAMES = 50
+_MAX_LINE = 1 << 16
+_SMALL_READ = 1 << 16
+_MAX_OPCODES_LISTED = 1_000_000
+
+# The memory that reading may take besides the tensors: what is counted is at least what is used.
+_SPARE_MEMORY = 64 << 20
+_SPARE_DECLARED = 1 << 20
+_COST = 64  # bytes that an opcode takes at most: an integer and its place on the stack
+_COSTS = {
+    **dict.fromkeys((pickle.EMPTY_DICT, pickle.EMPTY_SET, pickle.BINPERSID), 256),
+    **dict.fromkeys((pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE), 128),
+    pickle.MARK: 96,
+    # A tensor takes so much, its numbers aside.
+    **dict.fromkeys((pickle.REDUCE, pickle.NEWOBJ), 1024),
+}
+_COST_PER_ITEM = 64
+_COST_OF_TUPLE_KEY = 1 << 14  # their hashes can be made to collide, so there must not be many
 
 
 class UntrustedCheckpointError(UserError):
     """A checkpoint that asks for more than tensors and plain data: reading it may run code."""
 
 
-def load_restricted(path: Path) -> Any:
-    """What the torch file ``path`` holds, as long as that is tensors and plain data.
-
-    Raises:
-        UntrustedCheckpointError: where it asks for anything else.
-        ValueError: where it is damaged.
-    """
-    try:
-        with _only_allowed(), warnings.catch_warnings():
-            # torch warns of pickles that it will refuse in the next line; the error here says it.
-            warnings.filterwarnings('ignore', message='Detected pickle protocol')
-            content = torch.load(path, map_location='cpu', weights_only=True)
-        return _settled(content, {})
-    except Exception as error:  # a damaged pickle can fail in any way
-        allowed = _get_allowed_globals().keys() | _ALLOWED.keys()
-        raise _explained(path, error, allowed) from error
-
-
 def load_arrays(path: Path, trust: bool = False) -> Any:
-    """What a pickle without torch's header holds, as long as that is NumPy arrays and plain data.
+    """Return what a pickle without torch's header holds, if that is NumPy arrays and plain data.
 
     Paddle writes such pickles, of protocol 4 unless told otherwise.
 
@@ -65,233 +57,389 @@ def load_arrays(path: Path, trust: bool = False) -> Any:
 
     Raises:
         UntrustedCheckpointError: where it asks for anything else and ``trust`` is false.
-        ValueError: where it is damaged.
+        UserError: where it is damaged.
     """
-    try:
-        with path.open('rb') as file:
-            if trust:
-                return pickle.load(file)  # noqa: S301
-            return _settled(_ArrayUnpickler(file).load(), {})
-    except Exception as error:  # as above
-        if trust:
-            raise damaged(path, str(error)) from error
-        raise _explained(path, error, _ARRAYS.keys()) from error
+    if trust:
+        with explained_trusted(path), path.open('rb') as file:
+            return pickle.load(file)  # noqa: S301
+    with explained(path), path.open('rb') as file:
+        stream = Stream(file)
+        content = unpickled(stream, ARRAYS, stream.size)
+        return Builder(stream.size).build(content)
 
 
 def damaged(path: Path, reason: str) -> UserError:
-    """The error for a file that cannot be read."""
+    """Return the error for a file that cannot be read."""
     first = reason.strip().splitlines()[0] if reason.strip() else 'unreadable'
-    size = path.stat().st_size
-    return UserError(f'{path} is damaged or not a checkpoint ({size} bytes): {first}')
-
-
-# NumPy's own rebuild functions are not let in: a pickled dtype may set the flags of its C struct,
-# and then bytes of the file are taken for object pointers. Stand-ins take the recipes, check them,
-# and are replaced by the real thing afterwards.
-
-
-class _Dtype:
-    """Stands for ``numpy.dtype`` in a pickle: numbers and fixed-length text only."""
-
-    def __init__(self, spec: str, *_: Any) -> None:
-        self.dtype = np.dtype(str(spec))
-        if self.dtype.kind not in 'biufcSU':
-            raise pickle.UnpicklingError(f'NumPy data of dtype {self.dtype}')
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1]
-        self.dtype = self.dtype.newbyteorder(order if order in ('<', '>') else '=')
-
-
-class _Array:
-    """Stands for a ``numpy.ndarray`` in a pickle."""
-
-    value: NDArray[Any]
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, recipe, fortran, content = state
-        flat = np.frombuffer(content, recipe.dtype).copy()
-        self.value = flat.reshape(shape, order='F' if fortran else 'C')
-
-
-class _History:
-    """Stands for mmengine's ``HistoryBuffer``; its table of functions is left in the file."""
-
-    state: dict[str, Any]
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.state = state
-
-    def restored(self, memo: dict[int, Any]) -> Any:
-        from mmengine.logging import HistoryBuffer
-
-        state = _settled(self.state, memo)
-        return HistoryBuffer(state['_log_history'], state['_count_history'], state['max_length'])
-
-
-def _scalar(recipe: _Dtype, content: bytes) -> Any:
-    return np.frombuffer(content, recipe.dtype)[0]
-
-
-def _settled(value: Any, memo: dict[int, Any]) -> Any:
-    """``value`` with every stand-in replaced; dicts and lists are changed in place.
-
-    ``memo`` keeps the results by the ids of what is alive in ``value``: a pickle may share objects.
-    """
-    if id(value) in memo:
-        return memo[id(value)]
-    result = memo[id(value)] = value
-    if isinstance(value, _Array):
-        result = value.value
-    elif isinstance(value, _Dtype):
-        result = value.dtype
-    elif isinstance(value, _History):
-        result = value.restored(memo)
-    elif isinstance(value, argparse.Namespace):
-        _settled(vars(value), memo)
-    elif isinstance(value, dict):
-        for key in value:
-            value[key] = _settled(value[key], memo)
-    elif isinstance(value, list):
-        value[:] = [_settled(item, memo) for item in value]
-    elif type(value) is tuple:
-        result = tuple(_settled(item, memo) for item in value)
-    memo[id(value)] = result
-    return result
-
-
-def _reconstruct(cls: Any, *_: Any) -> _Array:
-    if cls is not _Array:
-        raise pickle.UnpicklingError('a subclass of numpy.ndarray')
-    return _Array()
-
-
-def _statistic(owner: Any, name: Any, *_: Any) -> None:
-    if owner is not _History or name not in _HISTORY_STATISTICS:
-        raise pickle.UnpicklingError(f'builtins.getattr of {owner!r}, {name!r}')
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    if encoding != 'latin1':
-        raise pickle.UnpicklingError(f'bytes in the encoding {encoding}')
-    return text.encode(encoding)
-
-
-class _Config:
-    """Stands for the settings of a training run, a dict with attributes; only the dict is read."""
-
-    def __new__(cls) -> Any:
-        return OrderedDict()  # which torch's unpickler fills as it fills no other class
-
-
-_NUMPY: Mapping[str, Callable[..., Any]] = {
-    'numpy.dtype': _Dtype,
-    'numpy.ndarray': _Array,
-    'numpy.core.multiarray._reconstruct': _reconstruct,
-    'numpy._core.multiarray._reconstruct': _reconstruct,
-    'numpy.core.multiarray.scalar': _scalar,
-    'numpy._core.multiarray.scalar': _scalar,
-}
-
-_ALLOWED: Mapping[str, Callable[..., Any]] = {
-    **_NUMPY,
-    'argparse.Namespace': argparse.Namespace,
-    'yacs.config.CfgNode': _Config,
-    'mmengine.logging.history_buffer.HistoryBuffer': _History,
-    # How pickle spells ``HistoryBuffer.mean``, which every such buffer carries along.
-    'builtins.getattr': _statistic,
-}
-"""What a torch file may ask for besides tensors."""
-
-_ARRAYS: Mapping[str, Callable[..., Any]] = {
-    **_NUMPY,
-    'builtins.tuple': tuple,
-    'collections.OrderedDict': OrderedDict,
-    '_codecs.encode': _latin1,  # how protocol 2 spells bytes
-}
-"""What a pickle of arrays may ask for."""
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the names of ``_ARRAYS`` and no other."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        wanted = _modern_name(module, name)
-        if wanted not in _ARRAYS:
-            raise pickle.UnpicklingError(wanted)
-        found = _ARRAYS[wanted]
-        if isinstance(found, type):
-            return found
-        # A pickle may set attributes of a function; of this one nobody else will see them.
-        return lambda *arguments: found(*arguments)
-
-
-@contextmanager
-def _only_allowed() -> Iterator[None]:
-    """Let torch's restricted unpickler know our list and no other."""
-    # The list is one for the process, and what other libraries added to it is no part of ours.
-    with _allow_list_lock:
-        others = get_safe_globals()
-        clear_safe_globals()
-        add_safe_globals([(function, name) for name, function in _ALLOWED.items()])
-        try:
-            yield
-        finally:
-            clear_safe_globals()
-            add_safe_globals(others)
-
-
-def _explained(path: Path, error: Exception, allowed: Collection[str]) -> UserError:
-    """The error to raise where the restricted reading of ``path`` ended in ``error``."""
-    asked: set[str] = set()
-    broken = ''
     try:
-        asked.update(_names_asked_for(path))
-    except Exception as problem:  # as above
-        broken = str(problem) or type(problem).__name__
-    needs = sorted(asked.difference(allowed))
-    if not needs and not broken and isinstance(error, pickle.UnpicklingError):
-        reason = re.search(r'WeightsUnpickler error:\s*(.+)', str(error))
-        needs = [f'more than the restricted reader has ({reason[1] if reason else error})']
-    if not needs:
-        return damaged(path, broken or str(error))
-    return UntrustedCheckpointError(
-        f'{path} is not read: it asks for {", ".join(needs)}, and a checkpoint that asks for more '
-        f'than tensors and plain data may run code. Where you trust its author, give {TRUST_FLAG}'
+        size = f'{path.stat().st_size} bytes'
+    except OSError:
+        size = 'no longer there'
+    return UserError(
+        f'{printable(path, MAX_PATH)} is damaged or not a checkpoint ({size}): {printable(first)}'
     )
 
 
-def _names_asked_for(path: Path) -> Iterator[str]:
-    """The dotted names that the pickles in a torch file ask for, found without running them."""
-    with path.open('rb') as stream:
-        if stream.peek(4).startswith(ZIP_MAGIC):
-            with zipfile.ZipFile(stream) as archive:
-                name = next((n for n in archive.namelist() if n.endswith('/data.pkl')), None)
-                if name is None:
-                    raise ValueError('a zip archive without data.pkl')
-                with archive.open(name) as file:
-                    yield from _globals_of(file)
-            return
-        for _ in range(_LEGACY_PICKLES):
-            if stream.peek(1):
-                yield from _globals_of(stream)
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn whatever reading ``path`` may raise into an error that names it, in one line."""
+    try:
+        yield
+    except AsksForMoreError as error:
+        shown = [printable(name) for name in error.names[:_MAX_NAMES]]
+        if len(error.names) > _MAX_NAMES:
+            shown.append(f'{len(error.names) - _MAX_NAMES} more')
+        raise UntrustedCheckpointError(
+            f'{printable(path, MAX_PATH)} is not read: it asks for {", ".join(shown)}, and a '
+            'checkpoint that asks for more than tensors and plain data may run code. Where you '
+            f'trust its author, give {TRUST_FLAG}'
+        ) from error
+    except UserError as error:
+        raise UserError(f'{printable(path, MAX_PATH)}: {error}') from error
+    except Exception as error:  # a damaged file can fail in any way
+        raise damaged(path, str(error) or type(error).__name__) from error
 
 
-def _globals_of(stream: IO[bytes]) -> Iterator[str]:
-    """The dotted names that the next pickle of ``stream`` asks for."""
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in ('GLOBAL', 'INST'):
-            yield _modern_name(*str(argument).split(' ', 1))
-        elif opcode.name == 'STACK_GLOBAL':
-            yield _modern_name(*texts[-2:])
-        elif 'UNICODE' in opcode.name:
-            texts.append(str(argument))
-        elif opcode.name == 'MEMOIZE':
-            memo[len(memo)] = texts[-1] if texts else ''
-        elif 'GET' in opcode.name and argument in memo:
-            texts.append(memo[argument])
+@contextmanager
+def explained_trusted(path: Path) -> Iterator[None]:
+    """Turn what reading all of ``path`` may raise into an error in one line."""
+    try:
+        yield
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f'{printable(path, MAX_PATH)} needs a class or function that is not installed here '
+            f'({printable(error)}): install the package that it was saved with'
+        ) from error
+    except Exception as error:  # as above
+        raise damaged(path, str(error) or type(error).__name__) from error
+
+
+class TooMuchError(ValueError):
+    """A file declares more than its size allows."""
+
+
+class Stream:
+    """A binary file that is never asked for more than it still holds."""
+
+    def __init__(self, file: io.BufferedReader | io.BytesIO) -> None:
+        self.file = file
+        self.tell, self.seek = file.tell, file.seek
+        start = file.tell()
+        self.size = file.seek(0, 2)
+        file.seek(start)
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes.
+
+        Raises:
+            EOFError: where there are fewer.
+        """
+        # Asking for a length out of a damaged file would set so much memory aside.
+        if count > _SMALL_READ and count > self.size - self.tell():
+            raise EOFError(f'it ends before {count} bytes that it announces')
+        content = self.file.read(count)
+        if len(content) < count:
+            raise EOFError('it ends too early')
+        return content
+
+    def readline(self) -> bytes:
+        """Return the next line."""
+        line = self.file.readline(_MAX_LINE)
+        if not line.endswith(b'\n'):
+            raise EOFError('a line of it does not end')
+        return line
+
+    def readinto(self, target: memoryview) -> None:
+        """Fill ``target``."""
+        if self.file.readinto(target) < len(target):
+            raise EOFError('it ends too early')
+
+
+class _Skimmed(Stream):
+    """A file whose long texts and arrays are passed over: zeros stand for them."""
+
+    def read(self, count: int) -> bytes:
+        if _SMALL_READ < count <= self.size - self.tell():
+            self.seek(count, io.SEEK_CUR)
+            return bytes(count)
+        return super().read(count)
+
+
+_KEPT = (
+    *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.PROTO, pickle.MARK),
+    *(pickle.BININT, pickle.BININT1, pickle.BININT2, pickle.LONG1, pickle.BINFLOAT),
+    *(pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.SHORT_BINBYTES, pickle.SHORT_BINUNICODE),
+    *(pickle.EMPTY_LIST, pickle.EMPTY_TUPLE, pickle.EMPTY_DICT, pickle.EMPTY_SET),
+    *(pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.POP, pickle.POP_MARK),
+    *(pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID, pickle.MEMOIZE),
+    *(pickle.BINGET, pickle.LONG_BINGET, pickle.BINPUT, pickle.LONG_BINPUT),
+)
+"""Opcodes of protocols 2 to 5 that need no restriction."""
+
+
+class _Unpickler(pickle._Unpickler):
+    """Makes plain data and nodes of a pickle.
+
+    It is the interpreter written in Python, since that keeps its memo in a dict: in the one written
+    in C a memo index of four bytes in the file sets gigabytes aside. Classes and functions of a
+    pickle are never looked up, only names in a table, and only nodes accept a state.
+
+    Args:
+        stream: where the pickle begins.
+        names: what stands for the names that it may ask for.
+        size: of the file in bytes.
+        persistent: returns the object of a persistent id; None where there are none.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in _KEPT
+    }
+
+    def __init__(
+        self,
+        stream: Stream,
+        names: Mapping[str, Any],
+        size: int,
+        persistent: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__(stream, encoding='utf-8')
+        self.read, self.readline, self.stream = stream.read, stream.readline, stream
+        self.names = names
+        self.persistent = persistent
+        self.max_memory = self.memory = 2 * size + _SPARE_MEMORY
+        self.max_declared = self.declared = 2 * size + _SPARE_DECLARED
+
+    def load(self) -> Any:
+        self.stack: list[Any] = []
+        self.metastack: list[list[Any]] = []
+        self.append = self.stack.append
+        stop = pickle.STOP[0]
+        read, dispatch = self.read, self.dispatch
+        while (code := read(1)[0]) != stop:
+            if code not in dispatch:
+                raise AsksForMoreError([_opcode(code)])
+            self.memory -= _COST_OF[code]
+            if self.memory < 0:
+                self.charge(0)
+            dispatch[code](self)
+        return self.stack.pop()
+
+    def charge(self, cost: int) -> None:
+        """Count memory; raise where it is out of proportion to the file."""
+        self.memory -= cost
+        if self.memory < 0:
+            raise TooMuchError(f'its data takes more than {self.max_memory} bytes of memory')
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = _modern_name(module, name)
+        if wanted not in self.names:
+            raise AsksForMoreError([wanted])
+        return self.names[wanted]
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self.persistent is None:
+            raise AsksForMoreError(['a persistent id'])
+        return self.persistent(pid)
+
+    def pop_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.metastack.pop()
+        self.append = self.stack.append
+        return items
+
+    def called(self, function: Any, arguments: Any) -> Any:
+        """Return the node of a call."""
+        if not isinstance(function, Name) or function.call is None or type(arguments) is not tuple:
+            raise AsksForMoreError([f'a call of {described(function)}'])
+        self.charge(sum(map(_cost_of_copy, arguments)))
+        result = function.call(*arguments)
+        self.declare(result)
+        return result
+
+    def declare(self, result: Any) -> None:
+        """Count the bytes of a tensor or an array, which is made later."""
+        if isinstance(result, Node) and result.nbytes > 0:
+            self.declared -= result.nbytes
+            if self.declared < 0:
+                raise TooMuchError(
+                    f'it declares tensors and arrays of more than {self.max_declared} bytes, '
+                    'which is more than its size allows'
+                )
+
+    def key(self, key: Any) -> Any:
+        """Return a key of a dict that has been checked."""
+        if type(key) is tuple:
+            self.charge(_COST_OF_TUPLE_KEY)
+        return checked_key(key)
+
+    def load_frame(self) -> None:
+        # A frame only helps reading ahead; the stream is read without.
+        if int.from_bytes(self.read(8), 'little') > self.stream.size:
+            raise EOFError('it ends before a frame that it announces')
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self.called(self.stack[-1], arguments)
+
+    def load_newobj(self) -> None:
+        arguments = self.stack.pop()
+        self.stack[-1] = self.called(self.stack[-1], arguments)
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if not isinstance(target, Node):
+            raise AsksForMoreError([f'attributes of {described(target)}'])
+        target.set_state(state)
+        self.declare(target)
+
+    def load_appends(self) -> None:
+        items = self.pop_mark()
+        self.extend(items)
+
+    def load_append(self) -> None:
+        item = self.stack.pop()
+        self.extend([item])
+
+    def extend(self, items: list[Any]) -> None:
+        """Append to the list on top of the stack."""
+        if type(self.stack[-1]) is not list:
+            raise AsksForMoreError([f'items of {described(self.stack[-1])}'])
+        self.stack[-1].extend(items)
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        self.update(items)
+
+    def load_setitem(self) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        self.update(items)
+
+    def update(self, items: list[Any]) -> None:
+        """Set entries of the dict on top of the stack; keys and values take turns."""
+        target = self.stack[-1]
+        if type(target) is not dict and type(target) is not Fields:
+            raise AsksForMoreError([f'entries of {described(target)}'])
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            dict.__setitem__(target, key if type(key) is str else self.key(key), value)
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        if type(self.stack[-1]) is not set:
+            raise AsksForMoreError([f'items of {described(self.stack[-1])}'])
+        self.charge(_COST_PER_ITEM * len(items))
+        self.stack[-1].update(map(self.key, items))
+
+    def counted(self, digits: int) -> bytes:
+        """Return bytes whose length stands in front of them."""
+        content = self.read(int.from_bytes(self.read(digits), 'little'))
+        self.charge(len(content))
+        return content
+
+    def text(self, digits: int) -> str:
+        """Return a text whose length in bytes stands in front of it."""
+        content = self.counted(digits)
+        if not content.isascii():
+            # All characters of a text take as many bytes as its widest, 1, 2 or 4.
+            widest = int(np.frombuffer(content, np.uint8).max())
+            self.charge((0 if widest < 0xC4 else 1 if widest < 0xF0 else 3) * len(content))
+        return str(content, 'utf-8', 'surrogatepass')
+
+    dispatch |= {
+        pickle.FRAME[0]: load_frame,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.BUILD[0]: load_build,
+        pickle.APPEND[0]: load_append,
+        pickle.APPENDS[0]: load_appends,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.ADDITEMS[0]: load_additems,
+        pickle.BINBYTES[0]: lambda self: self.append(self.counted(4)),
+        pickle.BINBYTES8[0]: lambda self: self.append(self.counted(8)),
+        pickle.BYTEARRAY8[0]: lambda self: self.append(bytearray(self.counted(8))),
+        pickle.BINUNICODE[0]: lambda self: self.append(self.text(4)),
+        pickle.BINUNICODE8[0]: lambda self: self.append(self.text(8)),
+    }
+
+
+_COST_OF = [_COST] * 256
+for _code, _cost in _COSTS.items():
+    _COST_OF[_code[0]] = _cost
+
+
+def _cost_of_copy(argument: Any) -> int:
+    if isinstance(argument, str | bytes):
+        return len(argument)
+    if isinstance(argument, list | tuple | dict):
+        return _COST_PER_ITEM * len(argument)
+    return 0
+
+
+def unpickled(
+    stream: Stream,
+    names: Mapping[str, Any],
+    size: int,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Return the plain data and nodes of the next pickle of ``stream``.
+
+    Args:
+        stream: a file.
+        names: what stands for the names that the pickle may ask for.
+        size: of the whole file, which may be larger than the stream.
+        persistent: returns the object of a persistent id.
+
+    Raises:
+        AsksForMoreError: naming all that it asks for and may not.
+        Exception: any other, where it is damaged.
+    """
+    start = stream.tell()
+    try:
+        return _Unpickler(stream, names, size, persistent).load()
+    except TooMuchError:
+        raise
+    except Exception as error:
+        stream.seek(start)
+        wanted = _names_asked_for(_Skimmed(stream.file)).difference(names)
+        if wanted:
+            raise AsksForMoreError(sorted(wanted)) from error
+        raise
+
+
+def _names_asked_for(stream: Stream) -> set[str]:
+    """The dotted names that a pickle asks for, found without running it, as far as it goes."""
+    found: set[str] = set()
+    # The last two texts; whether the last opcode made a text; the texts in the memo; its length.
+    texts, fresh, memo, length = ['', ''], False, dict[int, str](), 0
+    try:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
+            if count > _MAX_OPCODES_LISTED:
+                break
+            if opcode.name in ('GLOBAL', 'INST'):
+                found.add(_modern_name(*str(argument).split(' ', 1)))
+            elif opcode.name == 'STACK_GLOBAL' and all(texts):
+                found.add(_modern_name(*texts))
+            elif opcode.name == 'MEMOIZE' or 'PUT' in opcode.name:
+                if fresh:
+                    memo[length if argument is None else argument] = texts[1]
+                length += 1
+            text = argument if 'UNICODE' in opcode.name else None
+            if 'GET' in opcode.name:
+                text = memo.get(int(argument or 0))
+            fresh = text is not None
+            if fresh:
+                texts = [texts[1], printable(text, _MAX_LINE)]
+    except Exception:  # as above
+        pass
+    return found
+
+
+def _opcode(code: int) -> str:
+    known = [opcode.name for opcode in pickletools.opcodes if opcode.code == chr(code)]
+    if not known:
+        raise ValueError(f'{code} is no opcode of a pickle')
+    return f'the pickle opcode {known[0]}'
 
 
 def _modern_name(module: str, name: str) -> str:

@@ -1,35 +1,45 @@
-"""Weights and what is known of them into a file."""
+"""Files that appear under their names when they are complete, weight files among them."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
 
 SUFFIXES = ('.pth', '.safetensors')
 
+_TOKEN_DIGITS = 16
+_LONGEST_NAME = 200  # bytes; names may have 255, and a part file's is longer than its target's
+_LONGEST_PATH = 1000  # characters of it that a message shows
+
 
 def check_target(path: Path) -> None:
-    """Raise unless a weight file can be written to ``path``.
+    """Raise unless a weight file can be written to ``path``, as far as can be seen beforehand.
 
     Raises:
         FileNotFoundError: where its folder is missing.
-        ValueError: for another suffix than those of :data:`SUFFIXES`.
+        UserError: for another suffix than those of :data:`SUFFIXES`, or a ``path`` that is there
+            and is no regular file.
     """
     if path.suffix not in SUFFIXES:
-        raise UserError(f'{path} must end in {" or ".join(SUFFIXES)}')
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f'no folder {path.parent} to write {path.name} in')
+        raise UserError(f'{_shown(path)} must end in {" or ".join(SUFFIXES)}')
+    with _told(path):
+        _settled(path)
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write ``state_dict`` and ``meta``; the file appears under its name when it is complete.
+    """Write ``state_dict`` and ``meta``, as :func:`whole_file` writes.
 
     Args:
         path: ``.pth`` or ``.safetensors``, replaced where it exists. In a safetensors file the
@@ -39,24 +49,185 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
 
     Raises:
         FileNotFoundError: where the folder is missing.
-        ValueError: for another suffix.
+        UserError: for another suffix, a ``meta`` that JSON has no form for, or a file that cannot
+            be written.
     """
     check_target(path)
     # Cloned, or torch would save all of a storage that a tensor is only a part of.
     state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    if path.suffix == '.safetensors':
+        texts = {k: v if isinstance(v, str) else _json(path, k, v) for k, v in meta.items()}
+    with whole_file(path) as file:
+        if path.suffix == '.safetensors':
+            file.write(save(state, metadata=texts))
+        else:
+            torch.save({'meta': dict(meta), 'state_dict': state}, file)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the name ``path`` when the block ends without an error.
+
+    Until then, and after any failure, what had the name before keeps it. The new file is written
+    under a name of its own in the same folder and has reached the disk before it is renamed. It
+    gets the permissions of the file that it replaces. Where ``path`` is a symbolic link, the link
+    stays and the file that it leads to is replaced. What killed processes left behind of writing
+    the same ``path`` is removed first.
+
+    Raises:
+        FileNotFoundError: where the folder is missing.
+        UserError: where the file cannot be written, or ``path`` is a folder, a pipe or a device.
+    """
+    with _told(path):
+        target, mode = _settled(path)
+        _remove_leftovers(target)
+        part, file = _new_part(target, mode)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                # Renamed while it is locked: nobody takes it for a leftover.
+                part.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            with suppress(OSError):  # the first error is the one to tell
+                part.unlink(missing_ok=True)
+
+
+def _settled(path: Path) -> tuple[Path, int | None]:
+    """The regular file, there or not, that ``path`` leads to, and its permissions if it is there.
+
+    Raises:
+        FileNotFoundError: where its folder is missing.
+        UserError: where something else is there.
+    """
+    target = Path(os.path.realpath(path))
+    if not stat.S_ISDIR(_mode_of(target.parent) or 0):
+        raise FileNotFoundError(
+            f'no folder {_shown(target.parent)} to write {printable(path.name)} in'
+        )
+    mode = _mode_of(target)
+    if mode is not None and not stat.S_ISREG(mode):
+        kind = 'a folder' if stat.S_ISDIR(mode) else 'no regular file'
+        raise UserError(f'{_shown(path)} is {kind}: it cannot be replaced')
+    return target, mode and stat.S_IMODE(mode)
+
+
+def _mode_of(path: Path) -> int | None:
     try:
-        with part.open('wb') as file:
-            if path.suffix == '.safetensors':
-                texts = {k: v if isinstance(v, str) else _json(v) for k, v in meta.items()}
-                file.write(save(state, metadata=texts))
-            else:
-                torch.save({'meta': dict(meta), 'state_dict': state}, file)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
-def _json(value: Any) -> str:
+def _new_part(target: Path, mode: int | None) -> tuple[Path, IO[bytes]]:
+    """A new file beside ``target``, open and locked."""
+    # Exclusive: no file and no link that is there already is written through.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_CLOEXEC', 0)
+    while True:
+        part = target.with_name(f'{_lead(target)}{secrets.token_hex(_TOKEN_DIGITS // 2)}.part')
+        # Where a file is replaced its permissions are set below, wider than these or not.
+        descriptor = os.open(part, flags, 0o666 if mode is None else 0o600)
+        file = os.fdopen(descriptor, 'wb')
+        try:
+            if mode is not None:
+                os.chmod(part, mode)
+            _lock(descriptor)
+            # Another writer may have taken it for a leftover before it was locked.
+            if os.fstat(descriptor).st_nlink:
+                return part, file
+        except BaseException:
+            file.close()
+            part.unlink(missing_ok=True)
+            raise
+        file.close()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the part files of ``target`` that no process is writing."""
+    wanted = re.compile(rf'{re.escape(_lead(target))}[0-9a-f]{{{_TOKEN_DIGITS}}}\.part')
+    with suppress(OSError), os.scandir(target.parent) as entries:  # a folder that cannot be listed
+        found = [e.path for e in entries if wanted.fullmatch(e.name) and _is_file(e)]
+        for path in found:
+            with suppress(OSError):  # gone, or not ours
+                descriptor = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
+                try:
+                    if _lock(descriptor, wait=False):
+                        os.unlink(path)
+                finally:
+                    os.close(descriptor)
+
+
+def _is_file(entry: 'os.DirEntry[str]') -> bool:
+    return entry.is_file(follow_symlinks=False)
+
+
+def _lead(target: Path) -> str:
+    """What the names of the part files of ``target`` begin with."""
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f'.{name}.'
+
+
+def _lock(descriptor: int, *, wait: bool = True) -> bool:
+    """Lock an open file until it is closed; return whether that was possible.
+
+    File systems without locks let nobody lock: there nothing is taken for a leftover.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name reach the disk, where the file system can be asked for that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the system answers to writing ``path`` into one line that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if error.errno is None:  # of this module
+            raise
+        raise _refused(path, error) from error
+    except OSError as error:
+        raise _refused(path, error) from error
+    except RuntimeError as error:
+        # torch's writer of zip archives fails once more over what was not written.
+        cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise _refused(path, cause) from error
+
+
+def _refused(path: Path, error: OSError) -> UserError:
+    return UserError(f'{_shown(path)} cannot be written: {error.strerror or error}')
+
+
+def _shown(path: Path) -> str:
+    return printable(path, _LONGEST_PATH)
+
+
+def _json(path: Path, key: str, value: Any) -> str:
     # Arrays and scalars of NumPy, which data sets' metadata may hold.
-    return json.dumps(value, default=lambda v: v.tolist())
+    try:
+        return json.dumps(value, default=lambda v: v.tolist())
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(
+            f'{_shown(path)} cannot hold the note {printable(key)!r} as text: '
+            f'{printable(str(error))}; a .pth file may'
+        ) from error

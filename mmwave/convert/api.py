@@ -11,8 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmwave import __version__
-from mmwave.checkpoint import check_target, sha256_of, write_checkpoint
-from mmwave.errors import UserError
+from mmwave.checkpoint import (
+    check_target,
+    check_weights,
+    not_finite,
+    not_finite_line,
+    sha256_of,
+    write_checkpoint,
+)
+from mmwave.errors import UserError, printable
 
 from .family import Family, Release, Shapes, Target
 from .index import identify
@@ -32,7 +39,7 @@ class ConversionReport:
         written: number of tensors in the target.
         dropped: reason -> source names left out.
         filled: reason -> target names that the source has not.
-        notes: what was chosen or skipped when reading.
+        notes: what was chosen or skipped when reading; NaN and infinite values in what was written.
         out_indices: stages that the weights have an output norm for.
     """
 
@@ -77,20 +84,36 @@ def convert_file(
 
     Raises:
         FileNotFoundError: where there is no ``src``, or no folder for ``dst``.
-        ValueError: for another suffix of ``dst``, ``dst`` being ``src``, or a file that cannot be
-            read, is of no known family, or has tensors too many or too few; all are listed.
+        UserError: for another suffix of ``dst``, ``dst`` being ``src``, or a file that cannot be
+            read, is of no known family, or has tensors too many or too few, or of another kind
+            than floating-point; all are listed.
     """
-    src, dst = Path(src).expanduser(), Path(dst).expanduser()
-    check_target(dst)
-    if src.resolve() == dst.resolve():
-        raise UserError(f'{dst} is the source itself')
+    src, dst = _paths(src, dst)
     source = read(src, ema=ema, trust=trust)
     family, release = identify(source.tensors, source.framework)
     target, done = _ours(family, release, source.tensors, family.recognise)
-    origin = {'source': src.name, 'sha256': sha256_of(src)}
+    origin = {'source': printable(src.name), 'sha256': sha256_of(src)}
     state, report = _finished(family, release, target, done, source, origin, release.settings)
     write_checkpoint(dst, state, report.meta)
     return report
+
+
+def _paths(src: str | PathLike[str], dst: str | PathLike[str]) -> tuple[Path, Path]:
+    """The local files, checked to be two and ``dst`` one that can be written."""
+    try:
+        source, target = Path(src).expanduser(), Path(dst).expanduser()
+        check_target(target)
+        same = source.resolve() == target.resolve()
+    except (UserError, FileNotFoundError):
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        # A loop of links, a NUL in a name, a name that is too long, no such home.
+        raise UserError(
+            f'{printable(src)} cannot be converted to {printable(dst)}: {printable(error)}'
+        ) from error
+    if same:
+        raise UserError(f'{printable(target)} is the source itself')
+    return source, target
 
 
 @dataclass(frozen=True)
@@ -128,11 +151,12 @@ def convert_model(model: nn.Module) -> Converted:
 
     Raises:
         TypeError: for anything but a module.
-        ValueError: for a model of no known family, with tensors too many or too few, or with an
+        UserError: for a model of no known family, with tensors too many or too few, or with an
             activation, an epsilon or a kind of layer that we do not have; it is named.
     """
     model = unwrapped(model)
     source = Source(dict(model.state_dict()), 'pytorch', 'model')
+    check_weights(source.tensors, meta=True)
     family, release = identify(source.tensors, source.framework)
     inspected = family.inspected
     recognise = family.recognise
@@ -172,6 +196,9 @@ def _finished(
     if target.fold:
         state = target.fold(state)
         notes += (f'folded {len(target.expected)} tensors into {len(state)}, for inference',)
+    damage = not_finite_line(not_finite(state))
+    if damage:
+        notes += (damage,)
     norms = (re.match(r'backbone\.out_norms\.(\d+)\.', name) for name in state)
     filled = {why: [n for n in names if n in state] for why, names in done.filled.items()}
     meta = {

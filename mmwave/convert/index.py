@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
 
 from . import eamlp, gmlp, mlp_mixer, posmlp, repmlpnet, resmlp, vip, wavemlp
 from .family import Family, Release
@@ -30,7 +30,7 @@ def identify(
     """The family and its release that has all its marks among a file's tensor names.
 
     Raises:
-        ValueError: where none has, or several have, or none of this framework; the message says
+        UserError: where none has, or several have, or none of this framework; the message says
             what was looked for.
     """
     known = set(names)
@@ -49,7 +49,7 @@ def identify(
             f'{", ".join(frameworks)}'
         )
     sought = '; '.join(f'{family.name} {_marks(family)}' for family in families)
-    some = ', '.join(list(names)[:4])
+    some = ', '.join(map(printable, list(names)[:4]))
     ours = any(map(_OURS.fullmatch, names))
     hint = '. Names like these are of files that are converted already' if ours else ''
     raise UserError(

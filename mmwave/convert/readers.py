@@ -11,9 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mmwave.checkpoint import container_of, load_arrays, read_checkpoint, state_dict_of
+from mmwave.checkpoint import (
+    check_weights,
+    container_of,
+    damaged,
+    load_arrays,
+    opened_archive,
+    read_checkpoint,
+    state_dict_of,
+)
+from mmwave.errors import printable
 
 Framework = Literal['pytorch', 'mindspore', 'paddle', 'jax']
 EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
@@ -22,11 +32,11 @@ EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
 _PADDLE_TABLE = 'StructuredToParameterName@@'
 
 _NUMPY_BFLOAT16 = np.dtype('V2')
-_NPZ_FAULTS = (
-    *(EOFError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error),
-)
-"""What reading a damaged ``.npz`` may end in."""
+_WITHOUT_TENSORS = (np.dtype('longdouble'), np.dtype('clongdouble'))
+_NPZ_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_NPY = '.npy'
+_CHUNK = 1 << 20
+_MAX_DIMENSIONS = 64
 
 # checkpoint.proto of MindSpore: field numbers, and what its TensorProto.tensor_type may be.
 _CHECKPOINT_VALUE = 1
@@ -34,6 +44,7 @@ _VALUE_TAG, _VALUE_TENSOR = 1, 2
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_CONTENT = 1, 2, 3
 _CRC_MARK = b'crc_num'
 _CRC_BYTES = 10
+_MAX_TENSORS = 100_000
 _TEXT = 'str'
 _DTYPES = {
     'Int8': torch.int8,
@@ -79,17 +90,20 @@ def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) ->
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it is damaged, of another format, holds no state dict, or asks to run
-            code.
+        UserError: where it is damaged, of another format, holds no state dict or tensors that
+            cannot be weights, or asks to run code.
     """
-    path = Path(path).expanduser()
     kind = container_of(path)
+    path = Path(path).expanduser()
     if kind == 'other' and _begins_like_mindspore(path):
         tensors, texts = read_mindspore(path)
-        notes = tuple(f'skipped the text {name!r}' for name in texts)
+        check_weights(tensors)
+        notes = tuple(f"skipped the text '{printable(name)}'" for name in texts)
         return Source(tensors, 'mindspore', 'model', notes)
     if kind == 'npz':
-        return Source(read_npz(path), 'jax', 'model')
+        tensors = read_npz(path)
+        check_weights(tensors)
+        return Source(tensors, 'jax', 'model')
     if kind == 'pickle':
         return _chosen(*_paddle_as_torch(load_arrays(path, trust=trust)), 'paddle', ema)
     return _chosen(read_checkpoint(path, trust=trust), (), 'pytorch', ema)
@@ -139,6 +153,8 @@ def _of_numbers(array: Any) -> Tensor | None:
     """An array as a tensor; None for anything but an array of numbers."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biufc':
         return None
+    if array.dtype.newbyteorder('=') in _WITHOUT_TENSORS:
+        return None
     return torch.from_numpy(array.astype(array.dtype.newbyteorder('='), copy=False))
 
 
@@ -148,27 +164,66 @@ def read_npz(path: str | PathLike[str]) -> dict[str, Tensor]:
     JAX's bfloat16 is no type of NumPy's; there it is two bytes without a meaning.
 
     Raises:
-        ValueError: where the file is damaged, or holds an array that is not of numbers.
+        UserError: where the file is damaged, or holds an array that is not of numbers.
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: _npz_tensor(name, archive[name]) for name in archive.files}
-    except _NPZ_FAULTS as error:
-        size = path.stat().st_size
-        raise ValueError(
-            f'{path} is damaged or no archive of numbers ({size} bytes): {error or type(error)}'
-        ) from error
+        with opened_archive(path, _NPZ_COMPRESSIONS) as (archive, entries, _):
+            return {
+                name.removesuffix(_NPY): _npz_tensor(name, archive, entry)
+                for name, entry in entries.items()
+            }
+    except Exception as error:  # a damaged archive, or header of an array, can fail in any way
+        raise damaged(path, f'no archive of numbers: {error or type(error).__name__}') from error
 
 
-def _npz_tensor(name: str, entry: Any) -> Tensor:
-    if isinstance(entry, np.ndarray) and entry.dtype == _NUMPY_BFLOAT16:
-        return torch.from_numpy(entry.view(np.int16)).view(torch.bfloat16)
-    tensor = _of_numbers(entry)
+def _npz_tensor(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
+    """The array in an entry, whose header is held against the entry's size first."""
+    shown = printable(name.removesuffix(_NPY))
+    if not name.endswith(_NPY):
+        raise ValueError(f"'{shown}' is no array, expected numbers")
+    with archive.open(entry) as file:
+        shape, fortran, dtype = _npy_header(file)
+        if dtype.kind not in 'biufc' and dtype != _NUMPY_BFLOAT16:
+            raise ValueError(f"'{shown}' is of the type {printable(dtype)}, expected numbers")
+        flat = np.empty(_size(shown, shape, dtype.itemsize, entry.file_size - file.tell()), 'u1')
+        _read_into(file, flat)
+    array = flat.view(dtype).reshape(shape, order='F' if fortran else 'C')
+    if dtype == _NUMPY_BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    tensor = _of_numbers(array)
     if tensor is None:
-        kind = getattr(entry, 'dtype', None) or type(entry).__name__
-        raise ValueError(f'{name!r} is of the type {kind}, expected numbers')
+        raise ValueError(f"'{shown}' is of the type {dtype}, which torch does not have")
     return tensor
+
+
+def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type of the array that a ``.npy`` file begins with."""
+    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    reads = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in reads:
+        raise ValueError(f'an array of the unknown version {version}')
+    return reads[version](file)  # type: ignore[no-untyped-call]
+
+
+def _read_into(file: Any, flat: NDArray[np.uint8]) -> None:
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        if file.readinto(part) < part.size:
+            raise EOFError('an array ends too early')
+
+
+def _size(name: str, shape: tuple[int, ...], itemsize: int, given: int) -> int:
+    """Return the size in bytes of an array, which must be that of what the file has of it."""
+    if len(shape) > _MAX_DIMENSIONS or math.prod(max(n, 1) for n in shape) >= 1 << 63:
+        raise ValueError(f"'{name}' has a shape of {len(shape)} dimensions that no tensor has")
+    size = math.prod(shape) * itemsize
+    if min(shape, default=0) < 0 or size != given:
+        raise ValueError(f"'{name}' has {given} bytes, its shape {shape} does not")
+    return size
 
 
 def _begins_like_mindspore(path: Path) -> bool:
@@ -183,19 +238,16 @@ def read_mindspore(path: str | PathLike[str]) -> tuple[dict[str, Tensor], list[s
         name -> tensor, and the names of the texts that were skipped.
 
     Raises:
-        ValueError: where the file is damaged, or holds what is neither a tensor nor a text.
+        UserError: where the file is damaged, or holds what is neither a tensor nor a text.
     """
     path = Path(path)
-    content = path.read_bytes()
     try:
-        return _tensors(_without_crc(content))
-    except (IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(
-            f'{path} is damaged or not a MindSpore checkpoint ({len(content)} bytes): {error}'
-        ) from error
+        return _tensors(_without_crc(memoryview(path.read_bytes())))
+    except Exception as error:  # as above
+        raise damaged(path, f'no MindSpore file: {error or type(error).__name__}') from error
 
 
-def _without_crc(content: bytes) -> bytes:
+def _without_crc(content: memoryview) -> memoryview:
     """The message in front of the checksum that MindSpore writes where it was asked to."""
     end = len(content) - len(_CRC_MARK) - _CRC_BYTES
     if end < 0 or content[end:-_CRC_BYTES] != _CRC_MARK:
@@ -205,17 +257,19 @@ def _without_crc(content: bytes) -> bytes:
     return content[:end]
 
 
-def _tensors(content: bytes) -> tuple[dict[str, Tensor], list[str]]:
+def _tensors(content: memoryview) -> tuple[dict[str, Tensor], list[str]]:
     kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
     parts: dict[str, bytearray] = {}
     last = ''
-    for number, value in _fields(memoryview(content)):
+    for number, value in _fields(content):
         if number != _CHECKPOINT_VALUE or isinstance(value, int):
             raise ValueError(f'unknown field {number}')
         tag, dtype, dims, data = _value(value)
+        if len(kinds) > _MAX_TENSORS:
+            raise ValueError(f'it has more than {_MAX_TENSORS} tensors')
         # A large tensor is cut by bytes into values that follow each other, each with all dims.
         if tag in kinds and (tag != last or kinds[tag] != (dtype, dims)):
-            raise ValueError(f'the name {tag!r} occurs twice')
+            raise ValueError(f"the name '{printable(tag)}' occurs twice")
         kinds[tag], last = (dtype, dims), tag
         parts.setdefault(tag, bytearray()).extend(data)
     texts = [tag for tag, (dtype, _) in kinds.items() if dtype == _TEXT]
@@ -239,18 +293,20 @@ def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
             parts[number] = value
         elif number == _TENSOR_DIMS:
             dims.append(value)
+            if len(dims) > _MAX_DIMENSIONS:
+                raise ValueError(f'a tensor of more than {_MAX_DIMENSIONS} dimensions')
     dtype = str(parts[_TENSOR_TYPE], 'utf-8')
     return str(tag, 'utf-8'), dtype, tuple(dims), parts[_TENSOR_CONTENT]
 
 
 def _tensor(tag: str, dtype: str, dims: tuple[int, ...], data: bytearray) -> Tensor:
+    shown = printable(tag)
     if dtype not in _DTYPES:
-        raise ValueError(f'{tag!r} is of the unknown type {dtype!r}')
+        raise ValueError(f"'{shown}' is of the unknown type '{printable(dtype)}'")
     size = _DTYPES[dtype].itemsize
     if dims == (0,) and len(data) == size:  # MindSpore's other way to write a scalar
         dims = ()
-    if len(data) != math.prod(dims) * size:
-        raise ValueError(f'{tag!r} has {len(data)} bytes, its shape {dims} of {dtype} does not')
+    _size(shown, dims, size, len(data))
     if not data:
         return torch.empty(dims, dtype=_DTYPES[dtype])
     return torch.frombuffer(data, dtype=_DTYPES[dtype]).reshape(dims)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmwave.errors import UserError, printable
+
 TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     'transpose': lambda tensor: tensor.transpose(0, 1),
     # A 1 x 1 convolution as a linear layer: (O, I, 1, 1) -> (O, I); or without a last axis of one:
@@ -107,9 +109,9 @@ def apply(
         fills: for expected names that no rule produced; needs ``expected``.
 
     Raises:
-        ValueError: listing every source name without a rule or of a shape its rule cannot take,
+        UserError: listing every source name without a rule or of a shape its rule cannot take,
             every target name written twice, and of ``expected`` every name not filled, every name
-            too many and every shape that differs.
+            too many, every shape that differs and every tensor of integers or bool.
     """
     done = Applied()
     writers: dict[str, list[str]] = {}
@@ -118,7 +120,7 @@ def apply(
         found = ((rule, rule.pattern.fullmatch(name)) for rule in rules)
         rule, match = next(((r, m) for r, m in found if m), (None, None))
         if rule is None or match is None:
-            problems.append(f'no rule for {name}')
+            problems.append(f'no rule for {printable(name)}')
         elif rule.reason:
             done.dropped.setdefault(rule.reason, []).append(name)
         else:
@@ -130,14 +132,23 @@ def apply(
                 try:
                     done.tensors[target] = TRANSFORMS[rule.transform](tensor)
                 except (IndexError, RuntimeError):
-                    problems.append(f'{name} of shape {tuple(tensor.shape)}: no {rule.transform}')
-    problems += [f'{k} is written by {" and ".join(v)}' for k, v in writers.items() if len(v) > 1]
+                    shape = tuple(tensor.shape)
+                    problems.append(f'{printable(name)} of shape {shape}: no {rule.transform}')
+    problems += [
+        f'{printable(k)} is written by {" and ".join(map(printable, v))}'
+        for k, v in writers.items()
+        if len(v) > 1
+    ]
     if expected is not None:
         _fill(done, expected, fills)
-        problems += _differences(done.tensors, expected)
+        problems += _differences(done.tensors, expected, fills)
     if problems:
-        raise ValueError('\n  '.join([f'{len(problems)} tensors do not fit:', *problems]))
+        raise UserError('\n  '.join([f'{len(problems)} tensors do not fit:', *problems]))
     return done
+
+
+_COUNTERS = re.compile(r'(?:.*\.)?num_batches_tracked')
+"""Tensors of a target that are of integers, beside those that are filled with zeros."""
 
 
 def _fill(done: Applied, expected: Mapping[str, tuple[int, ...]], fills: Sequence[Zeros]) -> None:
@@ -149,14 +160,21 @@ def _fill(done: Applied, expected: Mapping[str, tuple[int, ...]], fills: Sequenc
 
 
 def _differences(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    fills: Sequence[Zeros],
 ) -> list[str]:
+    whole = (_COUNTERS, *(fill.pattern for fill in fills))
     found = [f'{name} is not filled' for name in expected if name not in tensors]
     for name, tensor in tensors.items():
+        shape = tuple(tensor.shape)
         if name not in expected:
-            found.append(f'{name} is not in the target')
-        elif tuple(tensor.shape) != expected[name]:
-            found.append(f'{name} has shape {tuple(tensor.shape)}, the target {expected[name]}')
+            found.append(f'{printable(name)} is not in the target')
+        elif shape != expected[name]:
+            found.append(f'{printable(name)} has shape {shape}, the target {expected[name]}')
+        elif not tensor.is_floating_point() and not any(p.fullmatch(name) for p in whole):
+            dtype = str(tensor.dtype).removeprefix('torch.')
+            found.append(f'{printable(name)} is of {dtype}, the target floating-point')
     return found
 
 

@@ -27,6 +27,33 @@ def test_a_user_s_error_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr().err == 'error: no such thing\n'
 
 
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [
+        (
+            UserError('loaded 1 of 2\n  1 not in it: x\n  and so on'),
+            'loaded 1 of 2; 1 not in it: x; and so on',
+        ),
+        (UserError('a\x1b[2Jb\rc\udc80'), r'a\x1b[2Jb; c\udc80'),
+        (FileNotFoundError('no file a.pth'), 'no file a.pth'),
+        (
+            PermissionError(13, 'Permission denied', 'a.pth'),
+            "[Errno 13] Permission denied: 'a.pth'",
+        ),
+        (IsADirectoryError(21, 'Is a directory', 'a'), "[Errno 21] Is a directory: 'a'"),
+        (NotADirectoryError(20, 'Not a directory', 'a/b'), "[Errno 20] Not a directory: 'a/b'"),
+    ],
+)
+def test_errors_of_files_and_of_several_lines_are_one_line(capsys, error, line):
+    def main(args):
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_tool(main, argparse.ArgumentParser())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f'error: {line}\n'
+
+
 def test_other_errors_keep_their_traceback():
     def main(args):
         raise ValueError('a mistake of ours')

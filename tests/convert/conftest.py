@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from mmwave.apis.cli import run_tool
+
 
 @pytest.fixture
 def tool(root, tmp_path, monkeypatch, capsys):
@@ -14,9 +16,15 @@ def tool(root, tmp_path, monkeypatch, capsys):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')  # which the tool would set for good
 
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', [str(path), *arguments])
-        return module.main(), *capsys.readouterr()
+        code = 0
+        try:
+            run_tool(module.main, module.parser())
+        except SystemExit as ended:
+            code = ended.code
+        return code, *capsys.readouterr()
 
     return run

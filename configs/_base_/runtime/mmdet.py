@@ -5,6 +5,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    sync_buffers=dict(type='mmwave.SyncBuffersHook'),
     visualization=dict(type='DetVisualizationHook'),
 )
 env_cfg = dict(

@@ -7,6 +7,7 @@ default_hooks = dict(
         type='CheckpointHook', by_epoch=False, interval=4000, max_keep_ckpts=3, save_best='mIoU'
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    sync_buffers=dict(type='mmwave.SyncBuffersHook'),
     visualization=dict(type='SegVisualizationHook'),
 )
 env_cfg = dict(

@@ -2,5 +2,7 @@
 
 from .data_check import DataCheckHook, DataError
 from .load_report import LoadReportHook
+from .resume_check import ResumeCheckHook
+from .sync_buffers import SyncBuffersHook
 
-__all__ = ['DataCheckHook', 'DataError', 'LoadReportHook']
+__all__ = ['DataCheckHook', 'DataError', 'LoadReportHook', 'ResumeCheckHook', 'SyncBuffersHook']

@@ -18,11 +18,13 @@ class LoadReportHook(Hook):
     state dict, or holds it as ``model``, is brought into mmengine's form.
 
     Args:
-        min_fraction: the least part of the model's tensors that must match, 0 to 1.
+        min_fraction: the least part of the model's tensors that must match, 0 to 1. A training that
+            is resumed needs them all.
 
     Raises:
-        ValueError: on loading, where fewer match, or a backbone is given weights of its other form
-            (train, deploy) or weights that were noted to need other settings.
+        UserError: on loading, where the checkpoint holds no weights or fewer match, or a backbone
+            is given weights of its other form (train, deploy) or weights that were noted to need
+            other settings.
     """
 
     # Before EMAHook, which expects the entry that is made here.
@@ -39,7 +41,7 @@ class LoadReportHook(Hook):
         report = load_matching(
             model,
             state,
-            min_fraction=self.min_fraction,
+            min_fraction=1.0 if runner._resume else self.min_fraction,
             source='the checkpoint',
         )
         runner.logger.info(report.summary())

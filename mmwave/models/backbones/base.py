@@ -11,8 +11,8 @@ from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwave.checkpoint import load_matching, read_checkpoint, state_dict_of
-from mmwave.errors import UserError
+from mmwave.checkpoint import brief, equals, load_matching, read_checkpoint, state_dict_of
+from mmwave.errors import UserError, printable
 from mmwave.models.layers import Linear, batch_norms, batch_statistics_kept
 from mmwave.models.layers.lean import without_lean
 from mmwave.structures import SizeConstraint, StageInfo
@@ -265,6 +265,8 @@ class MLPBackbone(BaseModule):
             raise UserError(
                 f'pretrained weights must be a local file, not {path!r}: download it first'
             )
+        if not path:
+            raise UserError('the path of the pretrained weights is empty')
         content = read_checkpoint(path, trust=trust)
         self.check_settings(content, path)
         state = state_dict_of(content)
@@ -352,18 +354,32 @@ class MLPBackbone(BaseModule):
         noted = meta.get('backbone') if isinstance(meta, Mapping) else None
         if not isinstance(noted, Mapping):
             return
+        source = printable(source, 1000)
+        strange = [name for name in noted if not isinstance(name, str)]
+        if strange:
+            raise UserError(f'{source} names a setting of its backbone {brief(strange[0])}')
         family = str(noted.get('type', '')).rpartition('.')[2]
         if family and family not in {c.__name__ for c in type(self).__mro__}:
-            raise UserError(f'{source} is of a {family}, this backbone is a {type(self).__name__}')
+            raise UserError(
+                f'{source} is of a {printable(family, 80)}, this backbone is a '
+                f'{type(self).__name__}'
+            )
         wanted = {'deploy': False, **self.published, **noted}
         if 'arch' in wanted:
-            wanted['arch'] = resolve_arch(wanted['arch'], self.archs)
-        for name in wanted.keys() - {'type'}:
-            mine = getattr(self, name, wanted[name])
-            if mine != wanted[name]:
+            try:
+                wanted['arch'] = resolve_arch(wanted['arch'], self.archs)
+            except (AttributeError, RuntimeError, TypeError, ValueError) as error:
                 raise UserError(
-                    f'{source} is of a backbone with {name}={wanted[name]}, '
-                    f'this one has {name}={mine}'
+                    f'{source} is of a backbone with arch={brief(wanted["arch"])}, which is none '
+                    f'of a {type(self).__name__}: {printable(error)}'
+                ) from error
+        for name in sorted(wanted.keys() - {'type'}):
+            mine = getattr(self, name, wanted[name])
+            if mine is not wanted[name] and not equals(mine, wanted[name]):
+                raise UserError(
+                    f'{source} is of a backbone with {printable(name, 80)}='
+                    f'{brief(wanted[name], 200)}, this one has {printable(name, 80)}='
+                    f'{brief(mine, 200)}'
                 )
 
     def layer_depth(self, name: str) -> tuple[int, int]:

@@ -99,3 +99,5 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(enable=False, base_batch_size=16)
+# Of batch norms, should there be any: all processes validate and save the same statistics.
+default_hooks = dict(sync_buffers=dict(type='mmwave.SyncBuffersHook'))

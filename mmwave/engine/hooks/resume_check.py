@@ -1,0 +1,169 @@
+"""A training state is looked at before it is resumed, and may name no files but this run's own."""
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import IterBasedTrainLoop, Runner
+from torch import nn
+
+from mmwave.checkpoint import brief
+from mmwave.engine.training_state import (
+    check_average,
+    check_hub,
+    check_optimizer,
+    check_progress,
+    check_schedulers,
+    is_count,
+)
+from mmwave.errors import UserError, printable
+from mmwave.registry import HOOKS
+
+_STATE = ('message_hub', 'optimizer', 'param_schedulers')
+_METRICS = ('train/', 'val/', 'test/')
+
+
+@HOOKS.register_module()
+class ResumeCheckHook(Hook):
+    """Check a checkpoint that is resumed from, and take the names of foreign files out of it.
+
+    mmengine's ``CheckpointHook`` removes what the training state names as the best checkpoint so
+    far when it has a better one, whatever that is and wherever. Kept of such names is what is a
+    checkpoint in the folder that this run writes its checkpoints to; the others are dropped, with
+    the score that belongs to them, and are listed in one warning.
+
+    Raises:
+        UserError: on resuming, where the checkpoint holds no training state, or one that is damaged
+            or does not fit this run.
+    """
+
+    # Before every other hook looks into the checkpoint.
+    priority = 'HIGHEST'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        if not runner._resume:
+            return
+        path = runner._load_from
+        source = printable(path, 1000) if path else f'the last checkpoint in {runner.work_dir}'
+        _refuse_mere_weights(checkpoint, source)
+        try:
+            _check(runner, checkpoint)
+        except UserError as error:
+            raise UserError(f'{source} cannot be resumed from: {error}') from error
+        for line in _left_out(runner, checkpoint):
+            runner.logger.warning(f'{source} {line}')
+        hub = checkpoint['message_hub']
+        checkpoint['message_hub'], dropped = _own_files_only(hub, runner)
+        if dropped:
+            runner.logger.warning(
+                f"{source} names files that are no checkpoints in this run's folder, which are "
+                f'left alone: {", ".join(dropped)}'
+            )
+
+
+def _refuse_mere_weights(checkpoint: Mapping[str, Any], source: str) -> None:
+    meta = checkpoint.get('meta') or {}
+    if not any(key in checkpoint for key in _STATE) and 'epoch' not in meta and 'iter' not in meta:
+        raise UserError(
+            f'{source} holds weights only, no training state to resume: to start from the weights '
+            f'of a whole model give --cfg-options load_from={source} in place of --resume, for '
+            "those of a backbone set model.backbone.init_cfg (type='Pretrained', checkpoint=...)"
+        )
+
+
+def _check(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
+    by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
+    check_progress(
+        checkpoint.get('meta') or {},
+        max_epochs=None if by_iteration else runner.max_epochs,
+        max_iters=runner.max_iters if by_iteration else None,
+    )
+    check_hub(checkpoint.get('message_hub'))
+    if 'optimizer' in checkpoint:
+        check_optimizer(checkpoint['optimizer'], runner.optim_wrapper)
+    if 'param_schedulers' in checkpoint and runner.param_schedulers is not None:
+        check_schedulers(checkpoint['param_schedulers'], runner.param_schedulers)
+    if 'ema_state_dict' in checkpoint:
+        for averaged in averaged_models(runner):
+            check_average(checkpoint['ema_state_dict'], checkpoint.get('state_dict'), averaged)
+
+
+def _left_out(runner: Runner, checkpoint: Mapping[str, Any]) -> list[str]:
+    """What mmengine begins anew, in silence, because the checkpoint does not have it."""
+    lines = []
+    if 'optimizer' not in checkpoint:
+        lines.append("holds no optimizer state: the optimizer's begins anew")
+    if 'param_schedulers' not in checkpoint and runner.param_schedulers:
+        lines.append('holds no state of parameter schedulers: they begin anew')
+    if 'ema_state_dict' in checkpoint and not averaged_models(runner):
+        lines.append('holds averaged weights: training goes on from these, averaging nothing')
+    return lines
+
+
+def averaged_models(runner: Runner) -> list[nn.Module]:
+    """The models in which hooks keep averages of the weights, such as ``EMAHook``'s."""
+    kept = (getattr(hook, 'ema_model', None) for hook in runner.hooks)
+    return [model for model in kept if isinstance(model, nn.Module)]
+
+
+def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, Any], list[str]]:
+    """A training state's hub without foreign files, and these files with their names in it."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    folders = [_output_folder(hook, runner.work_dir) for hook in hooks]
+    # Values of metrics: nobody asks for those of a validation before the next one.
+    given = hub['runtime_info'].items()
+    info = {name: value for name, value in given if not name.startswith(_METRICS)}
+    dropped: list[str] = []
+    for name in list(info):
+        if name != 'last_ckpt' and not name.startswith('best_ckpt'):
+            continue
+        lead = '' if name == 'last_ckpt' else 'best_'
+        if not any(_is_checkpoint_in(folder, info[name], lead) for folder in folders):
+            dropped.append(f'{name} {brief(info.pop(name), 200)}')
+            info.pop(name.replace('best_ckpt', 'best_score'), None)
+    if 'keep_ckpt_ids' in info:
+        ids = info.pop('keep_ckpt_ids')
+        kept = _written(ids, list(zip(hooks, folders, strict=True)))
+        if kept:
+            info['keep_ckpt_ids'] = kept
+        if kept != ids:
+            dropped.append(f'keep_ckpt_ids {brief(ids, 200)}')
+    known = info.keys() | hub['log_scalars'].keys()
+    # An entry that is False was never saved, and would clash with a hook that saves it now.
+    resumed = {name: True for name, flag in hub['resumed_keys'].items() if flag and name in known}
+    return {**hub, 'runtime_info': info, 'resumed_keys': resumed}, dropped
+
+
+def _output_folder(hook: CheckpointHook, work_dir: str) -> str:
+    """Where a hook is going to write to; it knows it itself when training begins."""
+    if hook.out_dir is None or hook.out_dir == work_dir:
+        return work_dir
+    return os.path.join(hook.out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+
+
+def _written(ids: Any, hooks: Sequence[tuple[CheckpointHook, str]]) -> list[int]:
+    """Those of the numbers of checkpoints that a hook has written to its folder, each once."""
+    if not isinstance(ids, list):
+        return []
+    numbers = dict.fromkeys(number for number in ids if is_count(number))
+    return [number for number in numbers if any(_has_written(number, *pair) for pair in hooks)]
+
+
+def _has_written(number: int, hook: CheckpointHook, folder: str) -> bool:
+    return _is_checkpoint_in(folder, os.path.join(folder, hook.filename_tmpl.format(number)))
+
+
+def _is_checkpoint_in(folder: str, path: Any, lead: str = '') -> bool:
+    """Whether ``path`` is a regular file, no link to one, right in ``folder`` and ends in .pth."""
+    if not isinstance(path, str) or not path.isprintable():
+        return False
+    parent, name = os.path.split(path)
+    if not name.startswith(lead) or not name.endswith('.pth'):
+        return False
+    try:
+        regular = stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+    return regular and os.path.realpath(parent) == os.path.realpath(folder)

@@ -1,0 +1,29 @@
+"""Files that the tests of reading write."""
+
+import io
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+
+class Calls:
+    """Pickles to ``function(*arguments)``: what reading it in full would run."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.recipe = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self):
+        return self.recipe
+
+
+def torch_file(zipped=True):
+    content = io.BytesIO()
+    saved = {'state_dict': {'a': torch.ones(300)}, 'sizes': np.ones(2)}
+    torch.save(saved, content, _use_new_zipfile_serialization=zipped)
+    return content.getvalue()
+
+
+def safetensors_file(folder):
+    save_file({'a': torch.ones(300)}, folder / 'whole')
+    return (folder / 'whole').read_bytes()
