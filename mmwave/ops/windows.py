@@ -57,6 +57,10 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
     else:
         x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(-1, c, rows * h, columns * w)
+        if x.shape[0] == 1 and x.stride(0) != x[0].numel():
+            # A view of windows of one position. Torch (2.13) takes it for channels_last, and its
+            # batch norm then computes wrong gradients, since it reads the first stride too.
+            x = x.contiguous()
     return resize(x, size)
 
 
