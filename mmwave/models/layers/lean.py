@@ -8,7 +8,8 @@ later, so gradients are the same bit for bit. No product is computed twice, unli
 checkpointing, which saves more and costs a whole second forward pass.
 
 Gradients of gradients (``create_graph=True``) go through as well. Transforms of ``torch.func`` and
-forward-mode autograd, which take no custom functions of this kind, get the plain operations.
+forward-mode autograd, which take no custom functions of this kind, get the plain operations. So do
+modules with hooks: these would run twice, and the first time without a graph.
 """
 
 import threading
@@ -19,10 +20,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from mmwave.ops.graphs import any_size, is_watched
 
 from .norm import batch_statistics_kept
+
+_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
 
 class _Allowed(threading.local):
@@ -66,7 +70,8 @@ def lean(
     parameters = [p for module in modules for p in module.parameters()]
     needed = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
     # A compiler decides for itself what to keep, a traced graph keeps nothing.
-    if not needed or any_size() or not _allowed.lean or is_watched() or not _are_plain(inputs):
+    plain = not needed or any_size() or not _allowed.lean or is_watched()
+    if plain or not _have_memory(inputs) or _are_hooked(modules):
         return product(prepare(*inputs))
     segment = _Segment(prepare, modules, inputs)
     prepared = _Prepared.apply(segment, *inputs, *parameters)
@@ -76,9 +81,16 @@ def lean(
         return product(prepared)
 
 
-def _are_plain(tensors: Iterable[Tensor]) -> bool:
-    """Whether tensors have memory of their own, by which they are told apart: no subclass's."""
+def _have_memory(tensors: Iterable[Tensor]) -> bool:
+    """Whether tensors can be told apart by their memory, which subclasses may have none of."""
     return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
+
+
+def _are_hooked(modules: Iterable[nn.Module]) -> bool:
+    """Whether calling any of the modules, or a part of one, runs more than its forward."""
+    return bool(_has_any_global_hook()) or any(
+        getattr(part, hooks) for module in modules for part in module.modules() for hooks in _HOOKS
+    )
 
 
 def keep(
