@@ -104,14 +104,14 @@ _DRAWN: dict[str, Callable[[random.Random], dict]] = {
     'GMLP': lambda draw: _plain(draw, dim=2 * draw.randint(1, 9), mlp_ratio=draw.randint(1, 4)),
     'MLPMixer': lambda draw: _plain(
         draw,
-        dim=draw.randint(1, 17),
-        token_mlp_dim=draw.randint(1, 17),
+        dim=draw.randint(2, 17),
+        token_mlp_dim=draw.randint(2, 17),
         channel_mlp_dim=draw.randint(1, 40),
     ),
     'PosMLP': _posmlp,
     'RepMLPNet': _repmlpnet,
     'ResMLP': lambda draw: _plain(
-        draw, dim=draw.randint(1, 17), mlp_ratio=draw.randint(1, 4), scale_init=0.5
+        draw, dim=draw.randint(2, 17), mlp_ratio=draw.randint(1, 4), scale_init=0.5
     ),
     'ViP': _vip,
     'WaveMLP': _wavemlp,
