@@ -28,10 +28,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 SAMPLES = 64
 """Values of a parameter that are compared in every call, spread over all of it."""
 
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-_NONE = torch.empty(0, dtype=torch.int8)
-
 Made = TypeVar('Made')
 
 
@@ -44,7 +40,10 @@ class _State:
     dtype: torch.dtype
     storage: StorageWeakRef
     """Keeps the storage's address from being given to another."""
+    places: tuple[tuple[int, ...], tuple[int, ...], int]
+    """Shape, strides and offset of the samples in the storage."""
     samples: Tensor
+    """A copy of them. NaN is equal to nothing: what is made of it is made again in every call."""
     made: dict[Hashable, tuple[tuple['_State', ...], Any]] = field(default_factory=dict)
     """By how: the states of the other parameters that it was made of, and what was made."""
 
@@ -55,7 +54,7 @@ class _State:
             and self.version == parameter._version
             and self.dtype is parameter.dtype
             and self.storage.cdata == parameter.untyped_storage()._cdata
-            and torch.equal(self.samples, _samples(parameter))
+            and torch.equal(self.samples, parameter.as_strided(*self.places))
         )
 
 
@@ -87,11 +86,10 @@ def kept(
             return None
         state = _states.get(id(parameter))
         found.append(state if state is not None and state.is_of(parameter) else _noted(parameter))
-    first, *others = found
-    made = first.made
+    made, others = found[0].made, tuple(found[1:])
     key = how, *((t.storage_offset(), t.shape, t.stride()) for t in tensors)
     known = made.get(key)
-    if known is not None and all(a is b for a, b in zip(known[0], others, strict=True)):
+    if known is not None and known[0] == others:  # the very states: they have no equality
         value: Made = known[1]
         return value
     # Never an inference tensor, which a call outside inference mode could not use.
@@ -101,7 +99,7 @@ def kept(
         made.pop(key, None)
         while most is not None and len(made) >= most:
             del made[next(iter(made))]
-        made[key] = tuple(others), value
+        made[key] = others, value
     return value
 
 
@@ -115,29 +113,24 @@ def _noted(parameter: Tensor) -> _State:
         if state is not None and state.parameter is reference:
             _states.pop(name, None)
 
+    places = _places(parameter)
     storage = StorageWeakRef(parameter.untyped_storage())  # type: ignore[no-untyped-call]
     state = _states[name] = _State(
         weakref.ref(parameter, forget),
         parameter._version,
         parameter.dtype,
         storage,
-        _samples(parameter).clone(),
+        places,
+        parameter.detach().as_strided(*places).clone(),
     )
     return state
 
 
-def _samples(parameter: Tensor) -> Tensor:
-    """Some of the values, as integers, to which NaN is equal; none off the CPU: it would wait."""
-    if not parameter.is_cpu:
-        return _NONE
-    values = parameter.detach()
-    count = values.numel()
+def _places(parameter: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Where samples are taken: nowhere off the CPU, where comparing them would wait for it."""
+    count = parameter.numel() if parameter.is_cpu and parameter.is_contiguous() else 0
     step = count // SAMPLES | 1  # odd, so as not to go down one column of a matrix
-    if not values.is_contiguous():
-        values = values.reshape(-1)
-    sides = (-(-count // step),), (step,)
-    samples = values.as_strided(*sides, values.storage_offset())
-    return samples.view(_INTEGERS[values.element_size()])
+    return (-(-count // step),), (step,), int(parameter.storage_offset())
 
 
 def _forget_all_of(optimizer: Optimizer, *_: Any) -> None:

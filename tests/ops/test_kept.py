@@ -132,9 +132,10 @@ def test_made_again_after_any_change(weight, change):
     made = []
     value = kept('twice', lambda w: doubled(made, w), weight)
     assert made
-    assert torch.equal(value, doubled([], weight.detach())) or change == 'NaN'
-    kept('twice', lambda w: doubled(made, w), weight)
-    assert len(made) == 1
+    if change != 'NaN':  # which is equal to nothing, and made again in every call
+        assert torch.equal(value, doubled([], weight.detach()))
+        kept('twice', lambda w: doubled(made, w), weight)
+        assert len(made) == 1
 
 
 def test_a_fused_step_is_seen_whatever_it_changes():
