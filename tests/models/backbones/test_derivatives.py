@@ -190,3 +190,15 @@ class TestWithKernels:
         assert not calls
         model(x)
         assert len(calls) == 4
+
+
+def test_what_torch_has_no_derivatives_of_is_an_error():
+    """Never a number: graphs have no gradients of gradients, mapped batch norms no statistics."""
+    x = images(*SIZE).double()
+    torch.compiler.reset()
+    compiled = torch.compile(model_of('GMLP'), backend='aot_eager')
+    with pytest.raises(RuntimeError, match='double backward'):
+        penalty_gradients(compiled, x)
+    model = model_of('RepMLPNet').train()
+    with pytest.raises(RuntimeError, match='vmap'):
+        torch.func.vmap(lambda image: model(image[None]))(x)

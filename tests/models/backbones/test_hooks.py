@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from tests.archs import TINY
 from tests.contracts import build, images, relative_error, total
@@ -97,3 +97,23 @@ def test_activations_in_place_or_not_are_the_same(name, cfg):
             total(model(images(*SIZE).double())).backward()
             found.append([p.grad for p in model.parameters()])
     assert all(worst(other, found[0]) == 0 for other in found[1:])
+
+
+class Doubled(nn.Module):
+    def forward(self, weight):
+        return 2 * weight
+
+
+@pytest.mark.parametrize('name', TINY)
+def test_parametrized_weights(name):
+    found = []
+    for parametrized in (True, False):
+        model = build(name, TINY[name]).double().eval()
+        for layer in [m for m in model.modules() if 'weight' in weights_of(m)]:
+            if parametrized:
+                parametrize.register_parametrization(layer, 'weight', Doubled())
+            else:
+                layer.weight.data.mul_(2)
+        x = images(*SIZE).double().requires_grad_()
+        found.append(torch.autograd.grad(total(model(x)), x)[0])
+    assert relative_error(*found) < 1e-12
