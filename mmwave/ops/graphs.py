@@ -1,7 +1,10 @@
-"""What kind of graph is being recorded, if any, and for which sizes."""
+"""What kind of graph is being recorded, if any, for which sizes, and who else looks on."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def is_recording() -> bool:
@@ -10,14 +13,39 @@ def is_recording() -> bool:
 
 
 def is_watched() -> bool:
-    """Whether a dispatch mode or a transform of ``torch.func`` looks at operations."""
-    modes, level = torch._C._len_torch_dispatch_stack(), torch._C._functorch.maybe_current_level()
-    return bool(modes) or level is not None
+    """Whether a dispatch mode, a transform of ``torch.func`` or forward-mode autograd is on.
+
+    They know torch's own operations: of ours they would miss a derivative, or what is in memory.
+    """
+    if torch._C._len_torch_dispatch_stack() or forward_ad._current_level >= 0:
+        return True
+    return torch._C._functorch.maybe_current_level() is not None
 
 
 def is_recorded(*tensors: Tensor | None) -> bool:
     """Whether autograd records what is computed of these."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def differentiable_gradients(
+    reference: Callable[..., Sequence[Tensor]],
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Gradients of ``tensors`` that have gradients themselves, as ``create_graph=True`` asks for.
+
+    For backward passes of kernels that compute gradients but none of these.
+
+    Args:
+        reference: computes what the kernel does, of operations of torch.
+        tensors: what it was computed of, attached to the graph that they came from.
+        gradients: of the results, attached likewise.
+    """
+    wanted = [tensor for tensor in tensors if tensor.requires_grad]
+    pairs = zip(reference(*tensors), gradients, strict=True)
+    outputs, given = zip(*((y, g) for y, g in pairs if g is not None), strict=True)
+    found = iter(torch.autograd.grad(outputs, wanted, given, create_graph=True, allow_unused=True))
+    return [next(found) if tensor.requires_grad else None for tensor in tensors]
 
 
 def any_size(*sides: int) -> bool:

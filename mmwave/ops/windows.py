@@ -39,6 +39,10 @@ def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None
         x = _filled(x).view(n * c * rows, h, columns * w).transpose(1, 2)
         x = _filled(x).view(n, c, rows * columns * w * h).transpose(1, 2)
         return _filled(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
+    if n == h == w == 1:
+        # Views of windows of one position, and their gradients, look like channels_last but for the
+        # first stride. Torch's batch norm (2.13) reads that one too, and its gradients are wrong.
+        return x[0].flatten(1).t().contiguous()[:, :, None, None]
     x = x.reshape(n, c, rows, h, columns, w)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(n * rows * columns, c, h, w)
 
@@ -57,6 +61,8 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
     else:
         x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(-1, c, rows * h, columns * w)
+        if x.shape[0] == h == w == 1:
+            x = x.contiguous()  # as in cut
     return resize(x, size)
 
 

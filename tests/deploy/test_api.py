@@ -9,7 +9,8 @@ from torch import nn
 
 from mmwave.deploy import to_deploy
 from mmwave.models import RepMLPNet
-from tests.contracts import images, randomise_norms, relative_error
+from tests.archs import TINY
+from tests.contracts import build, images, randomise_norms, relative_error
 
 ARCH = dict(
     depths=(1, 1, 1, 1), dims=(8, 12, 16, 24), windows=(8, 4, 2, 1), share_sets=(1, 2, 4, 8)
@@ -127,3 +128,23 @@ def test_nothing_to_do_is_an_error(model, message):
 def test_deploying_a_deployed_backbone_itself_is_an_error():
     with pytest.raises(ValueError, match='in deploy form already'):
         RepMLPNet(ARCH, deploy=True).deploy_form()
+
+
+@pytest.mark.parametrize('name', TINY)
+@torch.no_grad()
+def test_activations_with_parameters(name):
+    model = build(name, TINY[name], act_cfg=dict(type='PReLU', init=0.1)).double().eval()
+    for k, parameter in enumerate(p for n, p in model.named_parameters() if '.act.' in n):
+        parameter.fill_(0.1 + 0.05 * k)
+    x = images(2, 3, 36, 40).double()
+    for a, b in zip(to_deploy(model)[0](x), model(x), strict=True):
+        assert relative_error(a, b) < 1e-12
+
+
+@pytest.mark.parametrize('name', TINY)
+@torch.no_grad()
+def test_no_images(name):
+    model = build(name, TINY[name]).eval()
+    wanted = [tuple(o.shape[1:]) for o in model(images(1, 3, 36, 40))]
+    for form in (model, to_deploy(model)[0]):
+        assert [tuple(o.shape) for o in form(images(0, 3, 36, 40))] == [(0, *s) for s in wanted]

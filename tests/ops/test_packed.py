@@ -10,8 +10,8 @@ from torch import nn
 from mmwave.deploy import to_deploy
 from mmwave.models import WaveMLP
 from mmwave.ops import linear, use_backend
+from mmwave.ops.kept import _states
 from mmwave.ops.linear import linear_reference, packed
-from mmwave.ops.linear.packed import _all
 from tests.contracts import images
 from tests.graphs import recorded
 
@@ -96,11 +96,11 @@ def test_made_anew_where_the_weight_changed(change):
 
 def test_gone_with_its_parameter():
     gc.collect()
-    count, weight = len(_all), nn.Parameter(images(40, 24))
+    count, weight = len(_states), nn.Parameter(images(40, 24))
     packed(weight)
-    assert len(_all) == count + 1
+    assert len(_states) == count + 1
     del weight
-    assert len(_all) == count
+    assert len(_states) == count
 
 
 def test_gradients_do_not_go_through_it(weight):
@@ -109,7 +109,7 @@ def test_gradients_do_not_go_through_it(weight):
     wanted = torch.autograd.grad(linear_reference(x, weight).sum(), (x, weight))
     for a, b in zip(torch.autograd.grad(y.sum(), (x, weight)), wanted, strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
-    assert id(weight) not in _all
+    assert id(weight) not in _states
 
 
 @torch.no_grad()
@@ -126,12 +126,12 @@ def test_a_deploy_form_lays_its_matrices_once():
     train, x = WaveMLP(arch).eval(), images(1, 3, 32, 32)
     model = to_deploy(train)[0]
     model(x)
-    kept = {n: _all[id(p)] for n, p in model.named_parameters() if id(p) in _all}
+    kept = {n: _states[id(p)] for n, p in model.named_parameters() if id(p) in _states}
     matrices = {n for n, p in model.named_parameters() if n.startswith('stages.') and p.dim() == 2}
     assert kept.keys() == matrices
     model(x)
-    assert all(_all[id(p)] is kept[n] for n, p in model.named_parameters() if n in kept)
+    assert all(_states[id(p)] is kept[n] for n, p in model.named_parameters() if n in kept)
     train(x)
-    assert not any(id(p) in _all for p in train.parameters())
+    assert not any(id(p) in _states for p in train.parameters())
     twin = copy.deepcopy(model)
     assert all(torch.equal(a, b) for a, b in zip(twin(x), model(x), strict=True))

@@ -26,6 +26,27 @@ def test_windows_lie_row_by_row_and_join_to_the_map(size):
     assert torch.equal(join(windows, size), x)
 
 
+AROUND = {
+    'cut': lambda norm, x: cut(norm(x), (1, 1)).unflatten(0, (len(x), -1)),
+    'join': lambda norm, x: norm(join(cut(x, (1, 1)).contiguous(), (3, 2))).sin(),
+}
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('around', AROUND)
+def test_gradients_of_a_batch_norm_around_windows_of_one_position(around, training):
+    """Torch's batch norm reads the stride of a batch of one, and that of its gradient."""
+    norm, found = torch.nn.BatchNorm2d(8).double().train(training), []
+    one = images(1, 8, 3, 2).double()
+    for x in (one, one.repeat(2, 1, 1, 1)):
+        x.requires_grad_()
+        out = AROUND[around](norm, x)
+        weights = images(*out.shape[1:]).double()
+        (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+        found.append(gradient[:1])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+
+
 def test_sizes_that_fit_are_not_copied():
     x = images(1, 2, 3, 4)
     assert resize(x, (3, 4)) is x

@@ -1,8 +1,8 @@
 """What every backbone shares: outputs, freezing, checkpointing, loading, depth of parameters."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -442,9 +442,25 @@ def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
     """Run ``block`` now, without storing its activations, and again in the backward pass."""
 
     def contexts() -> tuple:
-        return without_lean(), _again(block)
+        return _Repeatable(without_lean), _Repeatable(lambda: _again(block))
 
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+class _Repeatable:
+    """A context that is entered anew for each backward pass over one graph."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager]) -> None:
+        self.make = make
+        self.entered: list[AbstractContextManager] = []
+
+    def __enter__(self) -> None:
+        context = self.make()
+        context.__enter__()
+        self.entered.append(context)
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.entered.pop().__exit__(*error)
 
 
 @contextmanager

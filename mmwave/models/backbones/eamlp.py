@@ -51,6 +51,7 @@ from mmwave.models.layers.channel_mlp import added, mlp_added, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.ops import linear, patches
 from mmwave.ops.graphs import any_size
+from mmwave.ops.windows import counts
 from mmwave.registry import MODELS
 
 from .base import (
@@ -172,12 +173,9 @@ class TokenMixer(nn.Module):
         self.attention = ExternalAttention(channels // heads, UNITS, bias=True)
         self.proj = Linear(WIDENING * channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mix(self.expand(x), keep)
-
-    def mix(self, x: Tensor, run: Callable[..., Any]) -> Tensor:
-        """Tokens that were widened: (N, T, 4 * C) -> (N, T, C)."""
-        x = x.unflatten(2, (self.heads, -1))  # (N, T, G, 4 * C / G)
+    def forward(self, x: Tensor, norm: nn.Module, run: Callable[..., Any] = keep) -> Tensor:
+        """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
+        x = run(self.expand, norm, x).unflatten(2, (self.heads, -1))  # (N, T, G, 4 * C / G)
         return self.proj(self.attention(x, run).flatten(2))
 
     def deploy_state(self, scale: Tensor) -> dict[str, Tensor]:
@@ -219,7 +217,8 @@ class FusedAttention(nn.Module):
     def _mixed(self, x: Tensor) -> Tensor:
         scores = linear(self.keys.weight, x.flatten(0, 1))  # (G * M, N * T)
         exact = torch.promote_types(scores.dtype, torch.float32)
-        weights = scores.view(self.heads, -1, *x.shape[:2]).to(exact)
+        units = len(scores) // self.heads  # not -1, which an empty batch leaves open
+        weights = scores.view(self.heads, units, *x.shape[:2]).to(exact)
         weights = weights.softmax(dim=3)
         sums = weights.sum(dim=1, keepdim=True) + 1e-9
         weights = weights.mul_(sums.reciprocal_()) if spare(weights) else weights / sums
@@ -241,9 +240,8 @@ class EABlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        run, mixer, mlp = self.run, self.mixer, self.mlp
-        x = x + self.drop_path(mixer.mix(run(mixer.expand, self.norm1, x), run))
-        return x + self.drop_path(run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x)))
+        x = x + self.drop_path(self.mixer(x, self.norm1, self.run))
+        return x + self.drop_path(self.mlp(x, self.norm2, self.run))
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The tensors of :class:`FusedEABlock` that compute the same."""
@@ -288,9 +286,9 @@ class TokenAttention(nn.Module):
         self.mlp = LinearMLP(channels, channels, channels, act_cfg)
 
     def forward(self, x: Tensor) -> Tensor:
-        run, mlp = self.run, self.mlp
-        x = x + self.drop(self.proj(self.attention(x.flatten(1, 2), run))).view_as(x)
-        return x + run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm, x))
+        attended = self.attention(x.flatten(1, 2), self.run)
+        x = x + self.drop(self.proj(attended)).view_as(x)
+        return x + self.mlp(x, self.norm, self.run)
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The tensors of :class:`FusedTokenAttention` that compute the same."""
@@ -377,8 +375,9 @@ class Tokens(SoftSplit):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         self._table: Tensor | None = None
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """(N, H, W, C) -> (N, 1 + H * W, C), the class token first."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) -> (N, 1 + H' * W', C'), the class token first."""
+        x = super().forward(x)
         first = self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1)
         x = torch.cat([first, x.flatten(1, 2)], dim=1)
         return added(x, self._positions(x).to(x.dtype))
@@ -523,13 +522,12 @@ class EAMLP(MLPBackbone):
         self.check_input(x)
         outputs = []
         x = self.stem(x.permute(0, 2, 3, 1))
+        grid = x.shape[1], x.shape[2]
         for i in range(self.num_stages):
             if i:
                 x = self.downsamples[i - 1](x)
-            if i < 3:
-                grid = x.shape[1:3]
-            if i == 2:
-                x = self.downsamples[1].tokens(x)
+            if i in (1, 2):
+                grid = counts(grid, (2, 2))
             x = self.run_blocks(i, x)
             if i in self.out_indices:
                 outputs.append(self._output(i, x, grid))

@@ -25,12 +25,11 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import Linear, TokenLinear, affine_of
+from mmwave.models.layers import Linear, TokenLinear, affine_of, build_activation
 from mmwave.models.layers.channel_mlp import added, linear_activated, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid
@@ -120,7 +119,7 @@ class GMLPBlock(nn.Module):
         self.run, self.deploy = runner(lean and not deploy), deploy
         self.norm = nn.LayerNorm(arch.dim, eps=EPS, elementwise_affine=not deploy)
         self.fc1 = Linear(arch.dim, hidden)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.gate = SpatialGate(hidden // 2, arch.grid[0] * arch.grid[1], gate_norm_eps, lean)
         self.fc2 = Linear(hidden // 2, arch.dim)
         self.drop_path = DropPath(drop_path) if drop_path else None
@@ -131,7 +130,7 @@ class GMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         if self.deploy:
             return self._deployed(x, grid)
-        gated, gate = self.fc1.parts(self.norm(x), self.fc2.in_features)
+        gated, gate = self.fc1(self.norm(x)).chunk(2, dim=-1)
         factors = self.gate(gate, grid, self.act)
         branch = self.run(self.fc2, torch.mul, self.act(gated), factors)
         return x + grid.dropped(branch, self.drop_path)

@@ -111,21 +111,19 @@ class MixerBlock(nn.Module):
         self.apply(_init)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        tokens, channels = self.token_mlp, self.channel_mlp
-
         def prepare(x: Tensor) -> Tensor:
             return grid.trained(self.norm1(x)).flatten(1, 2)
 
-        def mix(hidden: Tensor) -> Tensor:
-            return grid.back(tokens.fc2(hidden).unflatten(1, grid.window))
+        def back(tokens: Tensor) -> Tensor:
+            return grid.back(tokens.unflatten(1, grid.window))
 
         if self.deploy:
-            x = added(mix(activated(tokens.act, tokens.fc1(prepare(x)))), x)
-            return mlp_added(x, self.norm2(x), channels)
-        hidden = self.run(tokens.fc1, prepare, x, modules=(self.norm1,))
-        x = x + grid.dropped(self.run(mix, tokens.act, hidden), self.drop_path)
-        hidden = self.run(channels.fc1, self.norm2, x)
-        return x + grid.dropped(self.run(channels.fc2, channels.act, hidden), self.drop_path)
+            mlp = self.token_mlp
+            x = added(back(mlp.fc2(activated(mlp.act, mlp.fc1(prepare(x))))), x)
+            return mlp_added(x, self.norm2(x), self.channel_mlp)
+        mixed = back(self.token_mlp(x, prepare, self.run, modules=(self.norm1,)))
+        x = x + grid.dropped(mixed, self.drop_path)
+        return x + grid.dropped(self.channel_mlp(x, self.norm2, self.run), self.drop_path)
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The deploy form's tensors, computed from this train form's."""

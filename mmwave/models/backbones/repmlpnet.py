@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
@@ -48,6 +47,7 @@ from mmwave.models.layers import (
     Linear,
     affine_of,
     batch_norms,
+    build_activation,
     build_norm,
 )
 from mmwave.models.layers.channel_mlp import mlp_added
@@ -153,7 +153,7 @@ class GlobalPerceptron(nn.Module):
 
 def _norm_by_set(norm: nn.Module, x: Tensor, sets: int) -> Tensor:
     """Norm (M, C, H, W) with one statistic per matrix: channel c belongs to c mod S."""
-    return norm(x.reshape(-1, sets, *x.shape[2:])).view(x.shape)
+    return norm(x.reshape(-1, sets, *x.shape[2:])).reshape(x.shape)
 
 
 class ChannelPerceptron(nn.Module):
@@ -177,6 +177,21 @@ class ChannelPerceptron(nn.Module):
         return grid.back(mixed)
 
 
+class SharedConv(Conv2d):
+    """A depthwise convolution whose S kernels channels share: channel c has kernel c mod S."""
+
+    def __init__(self, sets: int, kernel_size: int) -> None:
+        super().__init__(sets, sets, kernel_size, padding=kernel_size // 2, groups=sets, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        # Kernels repeated for all channels, not channels as a batch for S kernels: with few kernels
+        # the convolution of many small batches takes several times as long.
+        channels = x.shape[1]
+        kernels = self.weight.repeat(channels // len(self.weight), 1, 1, 1)
+        return conv2d(x, kernels, padding=self.padding, groups=channels)
+
+
 class LocalPerceptron(nn.ModuleDict):
     """Depthwise convolutions inside windows, with kernels that channels share.
 
@@ -184,28 +199,15 @@ class LocalPerceptron(nn.ModuleDict):
     """
 
     def __init__(self, kernels: Sequence[int], sets: int) -> None:
-        self.sets = sets
         super().__init__(
             {
-                str(k): nn.ModuleDict(
-                    {
-                        'conv': Conv2d(sets, sets, k, padding=k // 2, groups=sets, bias=False),
-                        'norm': build_norm('BN', sets),
-                    }
-                )
+                str(k): nn.ModuleDict({'conv': SharedConv(sets, k), 'norm': build_norm('BN', sets)})
                 for k in kernels
             }
         )
 
     def forward(self, windows: Tensor, grid: MapGrid) -> list[Tensor]:
-        channels, outputs = windows.shape[1], []
-        for side, branch in self.items():
-            # Kernels repeated for all channels, not channels as a batch for S kernels: with few
-            # kernels the convolution of many small batches takes several times as long.
-            kernels = branch['conv'].weight.repeat(channels // self.sets, 1, 1, 1)
-            out = conv2d(windows, kernels, padding=(int(side) // 2,) * 2, groups=channels)
-            outputs.append(grid.back(out))
-        return outputs
+        return [grid.back(branch['conv'](windows)) for branch in self.values()]
 
     def as_matrices(self, window: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The sum of all branches as (S, P, P) matrices and (S,) biases."""
@@ -227,7 +229,7 @@ class ConvFFN(nn.Module):
         self.run = runner(lean)
         self.fc1 = Conv2d(channels, hidden, 1, bias=deploy)
         self.norm1 = nn.Identity() if deploy else build_norm('BN', hidden)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.fc2 = Conv2d(hidden, channels, 1, bias=deploy)
         self.norm2 = nn.Identity() if deploy else build_norm('BN', channels)
 
@@ -334,6 +336,7 @@ class RepMLPBlock(nn.Module):
         second = fuse_norm_after(self.ffn.fc2.weight, None, *affine_of(self.ffn.norm2))
         for name, (weight, bias) in (('fc1', first), ('fc2', second)):
             state[f'ffn.{name}.weight'], state[f'ffn.{name}.bias'] = weight, bias
+        state |= {f'ffn.act.{k}': v for k, v in self.ffn.act.named_parameters()}
         return state
 
 

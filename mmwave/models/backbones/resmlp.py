@@ -113,8 +113,7 @@ class ResMLPBlock(nn.Module):
 
         branch = self.scale1 * self.run(mix, prepare, x, modules=(self.norm1,))
         x = x + grid.dropped(branch, self.drop_path)
-        hidden = self.run(self.mlp.fc1, self.norm2, x)
-        branch = self.scale2 * self.run(self.mlp.fc2, self.mlp.act, hidden)
+        branch = self.scale2 * self.mlp(x, self.norm2, self.run)
         return x + grid.dropped(branch, self.drop_path)
 
     def deploy_state(self) -> dict[str, Tensor]:

@@ -122,16 +122,17 @@ class PermuteMLP(nn.Module):
         self.reweight = LinearMLP(channels, channels // 4, 3 * channels, act_cfg)
         self.proj = Linear(channels, channels)
 
-    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        return self.blend(*self.project(x, grid), grid)
+    def forward(
+        self, x: Tensor, norm: nn.Module, grid: TokenGrid, run: Callable[..., Any] = keep
+    ) -> Tensor:
+        """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
+        branches = run(lambda normed: self.project(normed, grid, run), norm, x)
+        return self.blend(*branches, grid)
 
     def project(
         self, x: Tensor, grid: TokenGrid, run: Callable[..., Any] = keep
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The height, width and channel branches, each as large as ``x``.
-
-        ``run`` is how they are run, see :func:`mmwave.models.layers.lean.runner`.
-        """
+        """The height, width and channel branches, each as large as ``x``."""
         h, w = (self._along(x, grid, axis, run) for axis in (1, 2))
         return h, w, self.channel(x)
 
@@ -203,11 +204,9 @@ class ViPBlock(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        run, mixer, mlp = self.run, self.mixer, self.mlp
-        branches = run(lambda normed: mixer.project(normed, grid, run), self.norm1, x)
-        x = x + grid.dropped(mixer.blend(*branches, grid), self.drop_path)
-        branch = run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x))
-        return x + grid.dropped(branch, self.drop_path)
+        branch = self.mixer(x, self.norm1, grid, self.run)
+        x = x + grid.dropped(branch, self.drop_path)
+        return x + grid.dropped(self.mlp(x, self.norm2, self.run), self.drop_path)
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The tensors of :class:`FusedViPBlock` that compute the same."""

@@ -28,7 +28,7 @@ one class; the depthwise phase estimator of ``t-dw`` is offered for every size (
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -50,10 +50,11 @@ from mmwave.models.layers import (
     build_norm,
 )
 from mmwave.models.layers.channel_mlp import blend_added, mlp_added, spare
-from mmwave.models.layers.lean import runner
+from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.norm import NORMS
 from mmwave.models.layers.pointwise import PointwiseConv
 from mmwave.ops import linear, linear_phase_mix, phase_mix
+from mmwave.ops.layout import channels_last
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
@@ -167,8 +168,10 @@ class PhaseAwareTokenMixer(nn.Module):
                 kernel, a=math.sqrt(5)
             )  # as torch fills a convolution's weight
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(self.mix(*self.project(x)))
+    def forward(self, x: Tensor, norm: nn.Module, run: Callable[..., Any] = keep) -> Tensor:
+        """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
+        maps = run(self.project, norm, x)
+        return run(self.proj, self.mix, *maps, modules=[self])
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """All that is computed of a position by itself: five maps, phases not finished yet."""
@@ -219,10 +222,8 @@ class WaveBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        run, mixer, mlp = self.run, self.mixer, self.mlp
-        maps = run(mixer.project, self.norm1, x)
-        x = x + self.drop_path(run(mixer.proj, mixer.mix, *maps, modules=[mixer]))
-        return x + self.drop_path(run(mlp.fc2, mlp.act, run(mlp.fc1, self.norm2, x)))
+        x = x + self.drop_path(self.mixer(x, self.norm1, self.run))
+        return x + self.drop_path(self.mlp(x, self.norm2, self.run))
 
     def deploy_state(self) -> dict[str, Tensor]:
         """The tensors of :class:`FusedWaveBlock` that compute the same."""
@@ -267,6 +268,8 @@ class WaveBlock(nn.Module):
             mlp.fc1.weight.flatten(1), mlp.fc1.bias, *affine_of(self.norm2)
         )
         state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
+        for name, act in (('mlp.act', mlp.act), ('mixer.reweight.act', mixer.reweight.act)):
+            state |= {f'{name}.{k}': v for k, v in act.named_parameters()}
         return state
 
 
@@ -439,7 +442,7 @@ class WaveMLP(MLPBackbone):
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
         self.check_input(x)
         # Channels last in memory, where a map is a matrix for all that mixes channels alone.
-        return super().forward(x.contiguous(memory_format=torch.channels_last))
+        return super().forward(channels_last(x))
 
     def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
         if not self.deploy:

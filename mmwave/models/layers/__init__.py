@@ -1,5 +1,6 @@
 """Layers that several backbones are built of."""
 
+from .activation import build_activation
 from .affine import Affine
 from .channel_mlp import ChannelMLP, LinearMLP
 from .conv import Conv2d
@@ -19,5 +20,6 @@ __all__ = [
     'affine_of',
     'batch_norms',
     'batch_statistics_kept',
+    'build_activation',
     'build_norm',
 ]

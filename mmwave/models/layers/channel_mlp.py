@@ -1,15 +1,17 @@
 """Two layers with an activation between: the channel mixing of vision MLPs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
-from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.ops import blend_, gelu_, linear, mlp_add_
-from mmwave.ops.graphs import any_size
+from mmwave.ops.graphs import any_size, is_watched
 from mmwave.ops.mlp_add import add_in_parts
 
+from .activation import build_activation
+from .lean import keep
 from .linear import Linear
 from .pointwise import PointwiseConv
 
@@ -32,11 +34,23 @@ class ChannelMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.fc1 = self.layer(in_channels, hidden_channels)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.fc2 = self.layer(hidden_channels, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+    def forward(
+        self,
+        x: Tensor,
+        norm: Callable[[Tensor], Tensor] | None = None,
+        run: Callable[..., Any] = keep,
+        modules: Iterable[nn.Module] | None = None,
+    ) -> Tensor:
+        """Return the MLP of ``norm(x)``, or of ``x`` where there is no norm.
+
+        ``run`` is how it is run, see :func:`mmwave.models.layers.lean.runner`, to which ``modules``
+        are those that ``norm`` uses.
+        """
+        hidden = self.fc1(x) if norm is None else run(self.fc1, norm, x, modules=modules)
+        return run(self.fc2, self.act, hidden)
 
 
 class LinearMLP(ChannelMLP):
@@ -48,10 +62,11 @@ class LinearMLP(ChannelMLP):
 def spare(x: Tensor, *others: Tensor) -> bool:
     """Whether results of ``x``, which nobody else holds, and ``others`` may be written over it.
 
-    That is where no graph is recorded, by autograd or by a compiler, and no type is promoted. It
-    is for deploy forms: what :func:`lean` calls sees no graph, yet its inputs are kept.
+    That is where no graph is recorded, by autograd or by a compiler, nobody watches operations, and
+    no type is promoted. It is for deploy forms: what :func:`lean` calls sees no graph, yet its
+    inputs are kept.
     """
-    recorded = torch.is_grad_enabled() or any_size()
+    recorded = torch.is_grad_enabled() or any_size() or is_watched()
     return not recorded and all(other.dtype == x.dtype for other in others)
 
 

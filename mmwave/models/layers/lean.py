@@ -6,8 +6,13 @@ which is kept anyway. ``lean(product, prepare, x)`` is ``product(prepare(x))`` t
 alone. No gradient is derived by hand: autograd goes through ``prepare`` as it ever does, only
 later, so gradients are the same bit for bit. No product is computed twice, unlike by activation
 checkpointing, which saves more and costs a whole second forward pass.
+
+Gradients of gradients (``create_graph=True``) go through as well. Transforms of ``torch.func`` and
+forward-mode autograd, which take no custom functions of this kind, get the plain operations. So do
+modules with hooks: these would run twice, and the first time without a graph.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,24 +20,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _has_any_global_hook
 
-from mmwave.ops.graphs import any_size
+from mmwave.ops.graphs import any_size, is_watched
 
 from .norm import batch_statistics_kept
 
-_allowed = True
+_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+
+
+class _Allowed(threading.local):
+    """Whether :func:`lean` may save memory, in each thread by itself."""
+
+    lean = True
+
+
+_allowed = _Allowed()
 
 
 @contextmanager
 def without_lean() -> Iterator[None]:
-    """Inside, :func:`lean` keeps everything: for code that is itself computed again."""
-    global _allowed
-    before, _allowed = _allowed, False
+    """Inside, in this thread, :func:`lean` keeps everything: for code that is itself recomputed."""
+    before, _allowed.lean = _allowed.lean, False
     try:
         yield
     finally:
-        _allowed = before
+        _allowed.lean = before
 
 
 def lean(
@@ -57,7 +70,8 @@ def lean(
     parameters = [p for module in modules for p in module.parameters()]
     needed = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))
     # A compiler decides for itself what to keep, a traced graph keeps nothing.
-    if not needed or not _allowed or any_size() or inputs[0].is_meta:
+    plain = not needed or any_size() or not _allowed.lean or is_watched()
+    if plain or not _have_memory(inputs) or _are_hooked(modules):
         return product(prepare(*inputs))
     segment = _Segment(prepare, modules, inputs)
     prepared = _Prepared.apply(segment, *inputs, *parameters)
@@ -65,6 +79,18 @@ def lean(
     segment.layout = prepared.stride(), prepared.storage_offset()
     with torch.autograd.graph.saved_tensors_hooks(segment.pack, segment.unpack):
         return product(prepared)
+
+
+def _have_memory(tensors: Iterable[Tensor]) -> bool:
+    """Whether tensors can be told apart by their memory, which subclasses may have none of."""
+    return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
+
+
+def _are_hooked(modules: Iterable[nn.Module]) -> bool:
+    """Whether calling any of the modules, or a part of one, runs more than its forward."""
+    return bool(_has_any_global_hook()) or any(
+        getattr(part, hooks) for module in modules for part in module.modules() for hooks in _HOOKS
+    )
 
 
 def keep(
@@ -109,15 +135,18 @@ class _Segment:
             tensors = self.node().saved_tensors
             given = tensors[: self.count]
             inputs = tuple(t.detach().requires_grad_(t.requires_grad) for t in given)
-            with ExitStack() as stack:
-                stack.enter_context(torch.enable_grad())
-                if self.cast is not None:
-                    kind = inputs[0].device.type
-                    stack.enter_context(torch.autocast(kind, dtype=self.cast))
-                for module in self.modules:
-                    stack.enter_context(batch_statistics_kept(module))
-                self.again = (*inputs, *tensors[self.count :]), self.run(*inputs)
+            self.again = (*inputs, *tensors[self.count :]), self.recomputed(inputs)
         return self.again
+
+    def recomputed(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The result once more, with a graph."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
+            if self.cast is not None:
+                stack.enter_context(torch.autocast(inputs[0].device.type, dtype=self.cast))
+            for module in self.modules:
+                stack.enter_context(batch_statistics_kept(module))
+            return self.run(*inputs)
 
     def pack(self, tensor: Tensor) -> Any:
         if tensor.untyped_storage().data_ptr() != self.storage:
@@ -146,10 +175,16 @@ class _Prepared(torch.autograd.Function):
         return segment.run(*tensors[: segment.count])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        sources, prepared = ctx.segment.rerun()
-        ctx.segment.again = None
+        segment, twice = ctx.segment, torch.is_grad_enabled()
+        if twice:  # these gradients are to have gradients, of what came before too
+            sources = ctx.saved_tensors
+            prepared = segment.recomputed(sources[: segment.count])
+        else:
+            sources, prepared = segment.rerun()
+        segment.again = None
         wanted = [t for t in sources if t.requires_grad]
-        found = iter(torch.autograd.grad(prepared, wanted, gradient, allow_unused=True))
+        found = iter(
+            torch.autograd.grad(prepared, wanted, gradient, create_graph=twice, allow_unused=True)
+        )
         return None, *(next(found) if t.requires_grad else None for t in sources)

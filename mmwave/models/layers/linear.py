@@ -13,16 +13,3 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias, constant=self.constant)
-
-    def parts(self, x: Tensor, channels: int) -> list[Tensor]:
-        """The output channels in parts, each a product of its own and in memory of its own.
-
-        Of one product, what follows would read parts of wide rows, at up to four times the cost,
-        and its gradient would be put together of copies.
-
-        Args:
-            x: (..., C_in).
-            channels: of every part.
-        """
-        parameters = self.weight.split(channels), self.bias.split(channels)
-        return [linear(x, *each, constant=self.constant) for each in zip(*parameters, strict=True)]

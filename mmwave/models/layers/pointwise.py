@@ -1,9 +1,9 @@
 """A 1 x 1 convolution that multiplies by its matrix where the map's layout lets it."""
 
-import torch
 from torch import Tensor
 
 from mmwave.ops import linear
+from mmwave.ops.layout import is_channels_last
 
 from .conv import Conv2d
 
@@ -19,7 +19,7 @@ class PointwiseConv(Conv2d):
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_contiguous(memory_format=torch.channels_last):
+        if not is_channels_last(x):
             return super().forward(x)
         rows = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return rows.permute(0, 3, 1, 2)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import extension
-from ..linear.packed import kept, paired
+from ..graphs import is_watched
+from ..kept import kept
+from ..linear.packed import paired
 from .reference import linear_phase_mix_reference
 
 LANES = 16
@@ -45,7 +47,7 @@ def _laid(parameter: Tensor) -> tuple[Tensor, Tensor]:
         h, w = (t.contiguous() if t.dim() == 1 else paired(t, 4 * LANES) for t in orders)
         return h, w
 
-    return kept(parameter, 'linear_phase_mix', make) or make(parameter)
+    return kept('linear_phase_mix', make, parameter) or make(parameter)
 
 
 def _unsupported(x: Tensor, *others: Tensor) -> str:
@@ -54,6 +56,8 @@ def _unsupported(x: Tensor, *others: Tensor) -> str:
             return 'it runs on the CPU'
         if tensor.dtype is not x.dtype or x.dtype not in extension.DTYPES:
             return f'it takes tensors of one type of {", ".join(map(str, extension.DTYPES))}'
+    if is_watched():
+        return 'operations are being recorded'
     return extension.unavailable()
 
 

@@ -7,7 +7,7 @@ amplitudes, and what follows is written over them.
 
 from torch import Tensor
 
-from ..graphs import is_recorded
+from ..graphs import is_recorded, is_watched
 from ..linear import linear
 from ..mean import mean_over
 from ..phase_mix.halves import mixed
@@ -35,7 +35,7 @@ def _unsupported(*tensors: Tensor) -> str:
         return 'it is for the CPU'
     if any(t.dtype != tensors[0].dtype for t in tensors):
         return 'it takes tensors of one type'
-    return 'autograd records operations' if is_recorded(*tensors) else ''
+    return 'operations are being recorded' if is_recorded(*tensors) or is_watched() else ''
 
 
 linear_phase_mix_parts.unsupported = _unsupported  # type: ignore[attr-defined]

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..graphs import differentiable_gradients, is_watched
+from .reference import phase_mix_reference
+
 _INSTALLED = importlib.util.find_spec('triton') is not None
 # Triton's interpreter runs the kernels on the CPU. Triton reads the variable once, too.
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -56,6 +59,8 @@ def _unsupported(*tensors: Tensor) -> str:
         return 'what is exported is the reference'
     if not _INSTALLED:
         return 'triton is not installed'
+    if not torch.compiler.is_compiling() and is_watched():
+        return 'operations are being recorded'
     first, kernel = tensors[0], tensors[-1]
     for tensor in tensors:
         if tensor.device != first.device:
@@ -289,11 +294,17 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.split, _ = inputs
+    *tensors, ctx.split, ctx.dtype = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():  # these gradients are to have gradients, which the kernel has not
+
+        def again(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return phase_mix_reference(*(t.to(ctx.dtype) for t in tensors), split=ctx.split)
+
+        return *differentiable_gradients(again, ctx.saved_tensors, gradients), None, None
     return (*_backward_op(*ctx.saved_tensors, *gradients, ctx.split), None, None)
 
 

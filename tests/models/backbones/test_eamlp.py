@@ -64,7 +64,8 @@ def test_computes_what_the_release_computes(case):
     }
     model.load_state_dict({k: parity.weight(*named) for k, named in shapes.items()})
     seen = []
-    model.downsamples[1].register_forward_hook(lambda *args: seen.append(args[-1].flatten(1, 2)))
+    patches = model.downsamples[1].proj
+    patches.register_forward_hook(lambda *args: seen.append(args[-1].flatten(1, 2)))
     model.stages[3][-1].register_forward_hook(lambda *args: seen.append(args[-1]))
     with torch.no_grad():
         (token,) = model(parity.image(golden['input']).double())
