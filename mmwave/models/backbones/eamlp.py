@@ -173,7 +173,9 @@ class TokenMixer(nn.Module):
         self.attention = ExternalAttention(channels // heads, UNITS, bias=True)
         self.proj = Linear(WIDENING * channels, channels)
 
-    def forward(self, x: Tensor, norm: nn.Module, run: Callable[..., Any] = keep) -> Tensor:
+    def forward(
+        self, x: Tensor, norm: nn.Module | None = None, run: Callable[..., Any] = keep
+    ) -> Tensor:
         """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
         x = run(self.expand, norm, x).unflatten(2, (self.heads, -1))  # (N, T, G, 4 * C / G)
         return self.proj(self.attention(x, run).flatten(2))

@@ -123,7 +123,11 @@ class PermuteMLP(nn.Module):
         self.proj = Linear(channels, channels)
 
     def forward(
-        self, x: Tensor, norm: nn.Module, grid: TokenGrid, run: Callable[..., Any] = keep
+        self,
+        x: Tensor,
+        grid: TokenGrid,
+        norm: nn.Module | None = None,
+        run: Callable[..., Any] = keep,
     ) -> Tensor:
         """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
         branches = run(lambda normed: self.project(normed, grid, run), norm, x)
@@ -204,7 +208,7 @@ class ViPBlock(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        branch = self.mixer(x, self.norm1, grid, self.run)
+        branch = self.mixer(x, grid, self.norm1, self.run)
         x = x + grid.dropped(branch, self.drop_path)
         return x + grid.dropped(self.mlp(x, self.norm2, self.run), self.drop_path)
 

@@ -168,7 +168,9 @@ class PhaseAwareTokenMixer(nn.Module):
                 kernel, a=math.sqrt(5)
             )  # as torch fills a convolution's weight
 
-    def forward(self, x: Tensor, norm: nn.Module, run: Callable[..., Any] = keep) -> Tensor:
+    def forward(
+        self, x: Tensor, norm: nn.Module | None = None, run: Callable[..., Any] = keep
+    ) -> Tensor:
         """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
         maps = run(self.project, norm, x)
         return run(self.proj, self.mix, *maps, modules=[self])

@@ -49,7 +49,7 @@ class ChannelMLP(nn.Module):
         ``run`` is how it is run, see :func:`mmwave.models.layers.lean.runner`, to which ``modules``
         are those that ``norm`` uses.
         """
-        hidden = self.fc1(x) if norm is None else run(self.fc1, norm, x, modules=modules)
+        hidden = run(self.fc1, norm, x, modules=modules)
         return run(self.fc2, self.act, hidden)
 
 

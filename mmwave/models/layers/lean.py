@@ -49,8 +49,8 @@ def without_lean() -> Iterator[None]:
 
 
 def lean(
-    product: Callable[[Tensor], Any],
-    prepare: Callable[..., Tensor],
+    product: Callable[..., Any],
+    prepare: Callable[..., Tensor] | None,
     *inputs: Tensor,
     modules: Iterable[nn.Module] | None = None,
 ) -> Any:
@@ -59,11 +59,13 @@ def lean(
     Args:
         product: what is computed once and keeps what ``prepare`` gives, such as a linear layer.
         prepare: cheap and without random numbers; it is called again in the backward pass. It
-            may overwrite nothing: its inputs are kept.
+            may overwrite nothing: its inputs are kept. None: there is nothing to prepare.
         inputs: tensors, the ones that ``prepare`` needs and that are not its parameters.
         modules: those whose parameters ``prepare`` uses. By default ``prepare`` itself, if it is a
             module. Batch norms among them update their statistics once.
     """
+    if prepare is None:
+        return product(*inputs)
     if modules is None:
         modules = (prepare,) if isinstance(prepare, nn.Module) else ()
     modules = tuple(modules)
@@ -94,13 +96,13 @@ def _are_hooked(modules: Iterable[nn.Module]) -> bool:
 
 
 def keep(
-    product: Callable[[Tensor], Any],
-    prepare: Callable[..., Tensor],
+    product: Callable[..., Any],
+    prepare: Callable[..., Tensor] | None,
     *inputs: Tensor,
     modules: Iterable[nn.Module] | None = None,
 ) -> Any:
     """What :func:`lean` computes, keeping everything as autograd does."""
-    return product(prepare(*inputs))
+    return product(*inputs) if prepare is None else product(prepare(*inputs))
 
 
 def runner(is_lean: bool) -> Callable[..., Any]:

@@ -35,7 +35,9 @@ def _unsupported(*tensors: Tensor) -> str:
         return 'it is for the CPU'
     if any(t.dtype != tensors[0].dtype for t in tensors):
         return 'it takes tensors of one type'
-    return 'operations are being recorded' if is_recorded(*tensors) or is_watched() else ''
+    if is_recorded(*tensors):
+        return 'autograd records operations'
+    return 'operations are being watched' if is_watched() else ''
 
 
 linear_phase_mix_parts.unsupported = _unsupported  # type: ignore[attr-defined]

@@ -180,39 +180,28 @@ def test_deploy_form_as_one_graph(family, options):
 
 
 @pytest.mark.parametrize('mode', ['window', 'resize'])
-def test_kernels_that_a_gate_keeps_follow_its_weights(mode):
-    model = build(PosMLP, grid_mode=mode).double().eval()
-    other = build(PosMLP, grid_mode=mode).double().eval()
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.mul_(1.1)
-    deployed, _ = to_deploy(model)
-    gates = [m for m in deployed.modules() if isinstance(m, KernelGate)]
+def test_kernels_of_a_gate_are_made_once_and_never_for_autograd(mode, monkeypatch):
+    deployed, _ = to_deploy(build(PosMLP, grid_mode=mode).double().eval())
+    made = []
+    for name in ('_cropped', '_evaluated'):
+        make = getattr(KernelGate, name)
+
+        def counted(self, window, *sources, make=make):
+            made.append(any(source.requires_grad for source in sources))
+            return make(self, window, *sources)
+
+        monkeypatch.setattr(KernelGate, name, counted)
     x = images(1, 3, 100, 70).double()
-
-    def check(model, bound=1e-12):
-        with torch.no_grad():
-            x = images(1, 3, 100, 70).to(next(deployed.parameters()))
-            close([o.double() for o in deployed(x)], model(x.double()), bound)
-
-    check(model)
-    kept = [dict(gate._kept) for gate in gates]
-    assert any(kept)
-    check(model)
-    for gate, before in zip(gates, kept, strict=True):
-        assert all(gate._kept[key] is before[key] for key in before)
-    deployed.load_state_dict(to_deploy(other)[0].state_dict())
-    assert not any(gate._kept for gate in gates)
-    check(other)
-    deployed.float()
-    assert not any(gate._kept for gate in gates)
-    check(other, 1e-5)
-    deployed.load_state_dict(to_deploy(other)[0].state_dict())
-    deployed.double().train().eval()
-    assert not any(gate._kept for gate in gates)
-    check(other, 1e-5)
-    # Autograd is never given a kernel that was kept.
+    with torch.no_grad():
+        first = deployed(x)
+        count = len(made)
+        assert count > 0
+        assert not any(made)
+        assert all(torch.equal(a, b) for a, b in zip(deployed(x), first, strict=True))
+    assert len(made) == count
     total(deployed(x)).backward()
+    assert all(made[count:])
+    assert len(made) == 2 * count
     assert all(p.grad is not None for p in deployed.parameters())
 
 
@@ -222,7 +211,11 @@ def test_a_gate_keeps_kernels_of_a_few_windows():
     with torch.no_grad():
         for side in range(2, 9):
             gate.kernels((side, side))
-    assert list(gate._kept) == [(side, side) for side in range(5, 9)]
+        kept = gate.kernels((8, 8))[0]
+        assert gate.kernels((8, 8))[0] is kept
+        for side in range(2, 9):
+            gate.kernels((side, side))
+        assert gate.kernels((8, 8))[0] is not kept
 
 
 def test_positions_of_images_beyond_the_table():
