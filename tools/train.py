@@ -12,6 +12,7 @@ def main(args: argparse.Namespace) -> None:
         args.config,
         work_dir=args.work_dir,
         resume=args.resume,
+        load_from=args.load_from,
         amp=args.amp,
         auto_scale_lr=args.auto_scale_lr,
         cfg_options=args.cfg_options,
@@ -30,6 +31,9 @@ if __name__ == '__main__':
         const='auto',
         metavar='PATH',
         help='go on from this checkpoint, or with no path from the last one in the work folder',
+    )
+    parser.add_argument(
+        '--load-from', metavar='PATH', help='start from these weights, those of a whole model'
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument(

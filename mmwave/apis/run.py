@@ -59,6 +59,7 @@ def prepare_training(
     *,
     work_dir: str | None = None,
     resume: str | None = None,
+    load_from: str | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
@@ -71,6 +72,7 @@ def prepare_training(
         work_dir: where logs and checkpoints go; see :func:`load_config`.
         resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew
             where there is none; a path goes on from that checkpoint, None starts anew.
+        load_from: weights of a whole model to start from; None: those that the config names.
         amp: train with automatic mixed precision.
         auto_scale_lr: scale the learning rate by the ratio of the batch to
             ``auto_scale_lr.base_batch_size``.
@@ -88,6 +90,10 @@ def prepare_training(
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise UsageError(f'{config} states no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
+    if load_from is not None:
+        if resume is not None:
+            raise UsageError('give --load-from to start anew from weights, or --resume to go on')
+        cfg.resume, cfg.load_from = False, load_from
     if resume == 'auto':
         cfg.resume, cfg.load_from = True, None
         _check_last_checkpoint(cfg.work_dir)

@@ -58,6 +58,12 @@ def test_training_options(data, tmp_path):
     assert auto.auto_scale_lr.enable is True
     named = prepare_training(str(LEAF), cfg_options=data, resume=str(checkpoint))
     assert (named.resume, named.load_from) == (True, str(checkpoint))
+    weights = prepare_training(str(LEAF), cfg_options=data, load_from=str(checkpoint))
+    assert (weights.resume, weights.load_from) == (False, str(checkpoint))
+    with pytest.raises(UsageError, match='give --load-from to start anew .* or --resume'):
+        prepare_training(str(LEAF), cfg_options=data, load_from=str(checkpoint), resume='auto')
+    with pytest.raises(UsageError, match='no such checkpoint: nowhere'):
+        prepare_training(str(LEAF), cfg_options=data, load_from='nowhere')
     fp32 = data | {'optim_wrapper.type': 'OptimWrapper'}
     assert prepare_training(str(LEAF), cfg_options=fp32).optim_wrapper.type == 'OptimWrapper'
     amp = prepare_training(str(LEAF), cfg_options=fp32, amp=True).optim_wrapper

@@ -68,7 +68,7 @@ def _refuse_mere_weights(checkpoint: Mapping[str, Any], source: str) -> None:
     if not any(key in checkpoint for key in _STATE) and 'epoch' not in meta and 'iter' not in meta:
         raise UserError(
             f'{source} holds weights only, no training state to resume: to start from the weights '
-            f'of a whole model give --cfg-options load_from={source} in place of --resume, for '
+            f'of a whole model give --load-from {source} in place of --resume, for '
             "those of a backbone set model.backbone.init_cfg (type='Pretrained', checkpoint=...)"
         )
 
