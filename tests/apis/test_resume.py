@@ -640,8 +640,8 @@ def test_weights_alone_are_told_from_a_training_state(config, saved, tmp_path, m
     assert str(told.value).isprintable()
     if meta:
         return
-    found = re.search(r'--cfg-options (\w+)=(\S+) in place of --resume', str(told.value))
-    assert run(config, tmp_path / 'work', epochs=1, **{found[1]: found[2]}).epoch == 1
+    found = re.search(r'--load-from (\S+) in place of --resume', str(told.value))
+    assert run(config, tmp_path / 'work', epochs=1, load_from=found[1]).epoch == 1
     assert 'tensors from the checkpoint' in log_of(tmp_path / 'work')
 
 

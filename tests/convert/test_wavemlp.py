@@ -230,7 +230,7 @@ def test_writing_that_fails_leaves_the_old_file(tmp_path, monkeypatch, suffix):
     with monkeypatch.context() as patch:
         patch.setattr('mmwave.checkpoint.writing.torch.save', fail)
         patch.setattr('mmwave.checkpoint.writing.save', fail)
-        with pytest.raises(OSError, match='no space'):
+        with pytest.raises(UserError, match='cannot be written: no space'):
             convert_file(tmp_path / 'a', target)
     assert target.read_text() == 'old'
     assert sorted(os.listdir(tmp_path)) == ['a', target.name]
