@@ -11,8 +11,10 @@ import mmcv._ext  # noqa: F401  an mmcv without them must fail here, not in the 
 import pytest
 import torch
 
+from mmwave.checkpoint import register_safe_loader
 from mmwave.ops import extension
 from tests.contracts import ROOT
+from tests.loaders import loader_restored
 
 # No kernel that was built on this machine: the tests run what everyone has, and build their own.
 os.environ['TORCH_EXTENSIONS_DIR'] = os.path.join(tempfile.gettempdir(), 'mmwave-tests-none')
@@ -65,3 +67,18 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def safe_loader() -> Iterator[None]:
+    """mmengine reads checkpoints as the tools have it, in this test alone."""
+    with loader_restored():
+        register_safe_loader()
+        yield
+
+
+@pytest.fixture
+def own_loader() -> Iterator[None]:
+    """A test may register the safe loader; no other sees it."""
+    with loader_restored():
+        yield

@@ -16,8 +16,7 @@ from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import PARAM_SCHEDULERS
-from mmengine.runner import CheckpointLoader, IterBasedTrainLoop
-from mmengine.runner import checkpoint as mm_checkpoint
+from mmengine.runner import IterBasedTrainLoop
 
 from mmwave.apis import UsageError, prepare_training, train
 from mmwave.checkpoint import read_checkpoint
@@ -25,6 +24,9 @@ from mmwave.engine.hooks import LoadReportHook, ResumeCheckHook
 from mmwave.engine.training_state import check_optimizer, check_schedulers
 from mmwave.errors import UserError
 from tests.contracts import ROOT
+from tests.loaders import loader_restored
+
+pytestmark = pytest.mark.usefixtures('own_loader')
 
 CONFIG = """
 _base_ = '{leaf}'
@@ -50,15 +52,6 @@ train_cfg = dict(max_epochs=2)
 default_hooks = dict(logger=dict(interval=1))
 randomness = dict(seed=0)
 """
-
-
-@pytest.fixture(autouse=True)
-def loader():
-    """Undo what training does to mmengine's loader in this process."""
-    schemes, from_http = dict(CheckpointLoader._schemes), mm_checkpoint.load_from_http
-    yield
-    CheckpointLoader._schemes = schemes
-    mm_checkpoint.load_from_http = from_http
 
 
 def run(config, work, resume=None, epochs=2, trust=False, **options):
@@ -92,10 +85,8 @@ def trained(tmp_path_factory):
     leaf = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
     config = folder / 'config.py'
     config.write_text(CONFIG.format(leaf=leaf, data=folder / 'data'))
-    schemes, from_http = dict(CheckpointLoader._schemes), mm_checkpoint.load_from_http
-    runner = run(config, folder / 'work')
-    CheckpointLoader._schemes = schemes
-    mm_checkpoint.load_from_http = from_http
+    with loader_restored():
+        runner = run(config, folder / 'work')
     return folder, runner
 
 

@@ -60,7 +60,7 @@ def test_training_options(data, tmp_path):
     assert (named.resume, named.load_from) == (True, str(checkpoint))
     weights = prepare_training(str(LEAF), cfg_options=data, load_from=str(checkpoint))
     assert (weights.resume, weights.load_from) == (False, str(checkpoint))
-    with pytest.raises(UsageError, match='give --load-from to start anew .* or --resume'):
+    with pytest.raises(UsageError, match=r'give --load-from to start anew .* or --resume'):
         prepare_training(str(LEAF), cfg_options=data, load_from=str(checkpoint), resume='auto')
     with pytest.raises(UsageError, match='no such checkpoint: nowhere'):
         prepare_training(str(LEAF), cfg_options=data, load_from='nowhere')

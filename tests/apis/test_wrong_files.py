@@ -8,16 +8,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
-from mmengine.runner import checkpoint as mm_checkpoint
+from mmengine.runner import Runner, load_checkpoint
 
 from mmwave.apis import deploy_checkpoint
 from mmwave.apis.cli import run_tool
-from mmwave.checkpoint import register_safe_loader
 from mmwave.convert import convert_file
 from mmwave.engine.hooks import LoadReportHook
 from mmwave.errors import UserError
 from mmwave.models import RepMLPNet
+
+pytestmark = pytest.mark.usefixtures('safe_loader')
 
 ARCH = dict(
     depths=(1, 1, 1, 1), dims=(8, 12, 16, 24), windows=(8, 4, 2, 1), share_sets=(1, 2, 4, 8)
@@ -32,16 +32,6 @@ model = dict(
 )
 """
 FORGED = 'x\nINFO - all is well\x1b[2J\r'
-
-
-@pytest.fixture(autouse=True)
-def loader():
-    """Undo what register_safe_loader does to this process."""
-    schemes, from_http = dict(CheckpointLoader._schemes), mm_checkpoint.load_from_http
-    register_safe_loader()
-    yield
-    CheckpointLoader._schemes = schemes
-    mm_checkpoint.load_from_http = from_http
 
 
 @pytest.fixture(scope='module')

@@ -9,11 +9,12 @@ import torch
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from mmengine.runner import CheckpointLoader
-from mmengine.runner import checkpoint as mm_checkpoint
 from torch import nn
 
 from mmwave.checkpoint import mmengine_loader, register_safe_loader
 from mmwave.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('safe_loader')
 
 META = {
     'epoch': 3,
@@ -36,16 +37,6 @@ META = {
     'mmwave_version': '0',
     'backbone': {'type': 'mmwave.WaveMLP'},
 }
-
-
-@pytest.fixture(autouse=True)
-def loader():
-    """Undo what register_safe_loader does to this process."""
-    schemes, from_http = dict(CheckpointLoader._schemes), mm_checkpoint.load_from_http
-    register_safe_loader()
-    yield
-    CheckpointLoader._schemes = schemes
-    mm_checkpoint.load_from_http = from_http
 
 
 def load(path):

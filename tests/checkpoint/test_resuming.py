@@ -31,15 +31,6 @@ def payload(marker):
 
 
 @pytest.fixture
-def loader():
-    """Undo what register_safe_loader does to this process."""
-    schemes, from_http = dict(CheckpointLoader._schemes), mm_checkpoint.load_from_http
-    yield
-    CheckpointLoader._schemes = schemes
-    mm_checkpoint.load_from_http = from_http
-
-
-@pytest.fixture
 def website(tmp_path, monkeypatch):
     """A folder, and the address it is served at."""
     folder = tmp_path / 'site'
@@ -59,7 +50,7 @@ def website(tmp_path, monkeypatch):
         server.shutdown()
 
 
-def test_mmengine_refuses_a_payload_that_it_would_run(tmp_path, marker, loader):
+def test_mmengine_refuses_a_payload_that_it_would_run(tmp_path, marker, own_loader):
     path = tmp_path / 'evil.pth'
     weights = {'layer.weight': torch.ones(1)}
     torch.save({'state_dict': weights, 'x': payload(marker)}, path)
@@ -72,7 +63,7 @@ def test_mmengine_refuses_a_payload_that_it_would_run(tmp_path, marker, loader):
     assert marker.exists()
 
 
-def test_mmengine_reads_downloads_safely(website, marker, loader, monkeypatch):
+def test_mmengine_reads_downloads_safely(website, marker, own_loader, monkeypatch):
     folder, address = website
     torch.save({'x': payload(marker)}, folder / 'evil.pth')
     torch.save({'a': torch.ones(2)}, folder / 'good.pth')
@@ -89,7 +80,7 @@ def test_mmengine_reads_downloads_safely(website, marker, loader, monkeypatch):
 
 
 @pytest.mark.parametrize('path', ['s3://b/x.pth', 'petrel://b/x.pth', 'c:s3://x', 'pavi://x'])
-def test_mmengine_reads_no_object_stores(loader, path):
+def test_mmengine_reads_no_object_stores(own_loader, path):
     register_safe_loader()
     with pytest.raises(ValueError, match='cannot be read safely'):
         CheckpointLoader.load_checkpoint(path)
@@ -142,7 +133,7 @@ def runner(work_dir, name, iterations, **kwargs):
     )
 
 
-def test_a_checkpoint_of_mmengines_runner_resumes(tmp_path, marker, loader):
+def test_a_checkpoint_of_mmengines_runner_resumes(tmp_path, marker, own_loader):
     register_safe_loader()
     runner(tmp_path, 'first', 2).train()
     path = tmp_path / 'first' / 'iter_2.pth'
