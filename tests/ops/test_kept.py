@@ -138,13 +138,30 @@ def test_made_again_after_any_change(weight, change):
         assert len(made) == 1
 
 
-def test_a_fused_step_is_seen_whatever_it_changes():
-    """Where no sampled value changes either: the optimizer's step is what is seen."""
+def one_value(weight):
+    """A change of a value that is not among the samples."""
+    change = torch.zeros_like(weight)
+    change[1] = -1
+    return change
+
+
+def fused_step(weight):
+    weight.grad = -one_value(weight)
+    torch.optim.SGD([weight], lr=1.0, fused=True).step()
+
+
+ONE_VALUE = {
+    'in place': lambda w: torch.no_grad()(w.add_)(one_value(w)),
+    'other data': lambda w: setattr(w, 'data', w.data + one_value(w)),
+    'SGD, fused': fused_step,
+}
+
+
+@pytest.mark.parametrize('change', ONE_VALUE)
+def test_what_torch_tells_of_is_seen_whatever_it_changes(change):
     weight = nn.Parameter(torch.zeros(100 * SAMPLES))
     kept('sum', torch.sum, weight)
-    weight.grad = torch.zeros_like(weight)
-    weight.grad[1] = 1
-    torch.optim.SGD([weight], lr=1.0, fused=True).step()
+    ONE_VALUE[change](weight)
     assert kept('sum', torch.sum, weight) == -1
 
 

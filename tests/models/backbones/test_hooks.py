@@ -29,7 +29,7 @@ def test_every_part_with_parameters_is_called_once(name, options):
     model, calls = build(name, TINY[name], **options).train(), Counter()
     for path, part in model.named_modules():
         part.register_forward_hook(lambda *_, path=path: calls.update([path]))
-    model(images(*SIZE))
+    outputs = model(images(*SIZE))
     containers = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
     for path, part in model.named_modules():
         if not any(True for _ in part.parameters()):
@@ -37,6 +37,10 @@ def test_every_part_with_parameters_is_called_once(name, options):
         stepwise = path.rsplit('.', 1)[-1] in STEPWISE
         holder = type(part) in containers and not weights_of(part)
         assert calls[path] == (0 if stepwise or holder else 1), path
+    forward = dict(calls)
+    total(outputs).backward()
+    if 'with_cp' not in options:  # as torch's checkpoints do: what is in a block runs again
+        assert calls == forward
 
 
 @pytest.mark.parametrize('name', TINY)
