@@ -179,9 +179,12 @@ class _Prepared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         segment, twice = ctx.segment, torch.is_grad_enabled()
+        closed = [True]
         if twice:  # these gradients are to have gradients, of what came before too
-            sources = ctx.saved_tensors
-            prepared = segment.recomputed(sources[: segment.count])
+            saved = ctx.saved_tensors
+            inputs = tuple(_Barrier.apply(closed, t) for t in saved[: segment.count])
+            sources = *inputs, *saved[segment.count :]
+            prepared = segment.recomputed(inputs)
         else:
             sources, prepared = segment.rerun()
         segment.again = None
@@ -189,4 +192,22 @@ class _Prepared(torch.autograd.Function):
         found = iter(
             torch.autograd.grad(prepared, wanted, gradient, create_graph=twice, allow_unused=True)
         )
+        closed.clear()
         return None, *(next(found) if t.requires_grad else None for t in sources)
+
+
+class _Barrier(torch.autograd.Function):
+    """``x``, whose gradient goes no further back while ``closed`` holds something.
+
+    Of the parameters of ``prepare`` some may have made its inputs as well. What reaches them by
+    that way is not its to return; gradients of what it returns go back all the way.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, closed: list[bool], x: Tensor) -> Tensor:
+        ctx.closed = closed
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        return None, None if ctx.closed else gradient
