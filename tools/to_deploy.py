@@ -18,6 +18,8 @@ def main(args: argparse.Namespace) -> None:
         trust_checkpoint=args.trust_checkpoint,
     )
     print(done.report.summary())
+    if done.damage:
+        print(f'warning: {done.damage}')
     print(f'largest difference: {done.exact:.1e} in float64, {done.stored:.1e} as stored')
     print(f'wrote {args.dst}; run it with --cfg-options {" ".join(done.options)}')
 

@@ -1,6 +1,5 @@
 """Trained checkpoints to their deploy form."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +13,23 @@ from torch import nn
 from mmwave import __version__
 from mmwave.checkpoint import (
     check_settings,
-    check_target,
     load_matching,
+    not_finite,
+    not_finite_line,
     read_checkpoint,
     sha256_of,
+    source_and_target,
     state_dict_of,
     write_checkpoint,
 )
 from mmwave.deploy import Deployable, DeployReport, to_deploy
-from mmwave.errors import UserError
+from mmwave.errors import UserError, printable
 
 from .run import load_config
 
 _SIZES = ((96, 160), (288, 352))  # one window or a part of it, and several, all padded
 _EXACT = 1e-9
+_PRECISIONS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class DeployedFile:
             output's largest value.
         stored: the same after the deploy form was rounded to the checkpoint's precision.
         options: what the config needs to build the deploy form, as ``--cfg-options`` takes it.
+        damage: how many NaN and infinite values the weights hold, empty where there are none.
     """
 
     report: DeployReport
     exact: float
     stored: float
     options: tuple[str, ...]
+    damage: str = ''
 
 
 def deploy_checkpoint(
@@ -77,10 +81,7 @@ def deploy_checkpoint(
     """
     if not checkpoint:
         raise UserError('the path of the checkpoint is empty')
-    source, target = Path(checkpoint).expanduser(), Path(dst).expanduser()
-    check_target(target)
-    if os.path.realpath(source) == os.path.realpath(target):
-        raise UserError(f'{dst} is the checkpoint itself, whose train form would be lost')
+    source, target = source_and_target(checkpoint, dst)
     cfg = load_config(config, cfg_options=cfg_options)
     content = read_checkpoint(source, trust=trust_checkpoint)
     state = state_dict_of(content)
@@ -98,15 +99,19 @@ def deploy_checkpoint(
     meta = content.get('meta') if isinstance(content, Mapping) else None
     if meta is not None and not isinstance(meta, Mapping):
         raise UserError(f'the meta of {checkpoint} is of type {type(meta).__name__}, not a dict')
-    precision = next((v.dtype for v in state.values() if v.is_floating_point()), None)
-    if precision is None:
-        raise UserError(f'{checkpoint} holds whole numbers only, no weights')
+    precision = next(v.dtype for v in state.values() if v.is_floating_point())
+    if precision not in _PRECISIONS:
+        raise UserError(
+            f'the weights are of {precision}, which no layer computes with: cast them to one of '
+            f'{", ".join(map(str, _PRECISIONS))}'
+        )
+    damage = not_finite_line(not_finite(state))
     new, report = to_deploy(model.double().eval())
     exact = _difference(model, new, report)
     if not exact <= _EXACT:
         raise UserError(
             f'the deploy form differs by {exact:.1e} from the train form, more than {_EXACT:.0e}: '
-            'nothing was written'
+            f'nothing was written{f"; {damage}" if damage else ""}'
         )
     stored = _difference(model, new.to(precision), report)
     parts = _switch(cfg, report)
@@ -115,7 +120,7 @@ def deploy_checkpoint(
     settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
     write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
     options = tuple('.'.join(filter(None, ('model', name, 'deploy=True'))) for name in report.fused)
-    return DeployedFile(report, exact, stored, options)
+    return DeployedFile(report, exact, stored, options, damage)
 
 
 def _build(cfg: Config) -> nn.Module:
@@ -171,7 +176,7 @@ def _meta(given: Mapping[str, Any], source: Path, settings: dict[str, Any]) -> d
     kept = {k: given[k] for k, kind in wanted.items() if isinstance(given.get(k), kind)}
     return {
         **kept,
-        'source': source.name,
+        'source': printable(source.name),
         'sha256': sha256_of(source),
         'mmwave_version': __version__,
         'backbone': settings,

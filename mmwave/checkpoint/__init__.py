@@ -22,7 +22,7 @@ from .nodes import not_a_weight
 from .notes import brief, equals
 from .pickles import TRUST_FLAG, UntrustedCheckpointError, damaged, load_arrays
 from .reading import container_of, read_checkpoint, sha256_of
-from .writing import SUFFIXES, check_target, whole_file, write_checkpoint
+from .writing import SUFFIXES, check_target, source_and_target, whole_file, write_checkpoint
 
 __all__ = [
     'SUFFIXES',
@@ -45,6 +45,7 @@ __all__ = [
     'read_checkpoint',
     'register_safe_loader',
     'sha256_of',
+    'source_and_target',
     'state_dict_of',
     'whole_file',
     'write_checkpoint',

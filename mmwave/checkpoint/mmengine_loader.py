@@ -1,5 +1,6 @@
 """mmengine's checkpoint loader made to read files as :func:`read_checkpoint` does."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
@@ -10,7 +11,8 @@ import torch
 
 from mmwave.errors import UserError, printable
 
-from .loading import state_dict_of
+from .loading import not_finite, not_finite_line, state_dict_of
+from .nodes import not_a_weight
 from .reading import read_checkpoint
 
 # What mmengine's resuming and the libraries' functions for inference look up, and what the
@@ -39,6 +41,8 @@ META_KEYS = frozenset(
     }
 )
 """Entries of ``meta`` that are kept of a file that is not trusted."""
+
+_FLOATING = frozenset({'weight', 'bias', 'running_mean', 'running_var'})
 
 _RUN_AS_PYTHON = 'cfg'  # mmengine's inferencers do, from the training state's runtime_info
 
@@ -116,10 +120,23 @@ def _checked(content: Any, filename: str, trust: bool) -> dict[str, Any]:
         )
     # Through dict's own methods: no attribute of what was read hides an entry.
     content = dict(dict.items(content))
+    if not isinstance(content.get('state_dict'), Mapping) and isinstance(
+        content.get('model'), Mapping
+    ):
+        content['state_dict'] = content['model']  # the only name that mmengine knows
     try:
-        state_dict_of(content)
+        state = state_dict_of(content)
+        for name, tensor in state.items():
+            # mmengine would convert them in silence. Other integers are counters and tables.
+            if name.rpartition('.')[2] in _FLOATING and not tensor.is_floating_point():
+                raise not_a_weight(name, f'a tensor of {tensor.dtype}')
     except UserError as error:
         raise UserError(f'{_named(filename)}: {error}') from error
+    damage = not_finite_line(not_finite(state))
+    if damage:
+        from mmengine.logging import print_log
+
+        print_log(f'{_named(filename)}: {damage}', logger='current', level=logging.WARNING)
     meta = content.get('meta')
     if meta is not None and not isinstance(meta, dict):
         raise UserError(

@@ -38,6 +38,32 @@ def check_target(path: Path) -> None:
         _settled(path)
 
 
+def source_and_target(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str]
+) -> tuple[Path, Path]:
+    """Return both as local paths, checked to be two and ``dst`` one that can be written.
+
+    Raises:
+        FileNotFoundError: where the folder of ``dst`` is missing.
+        UserError: where one is no path, or :func:`check_target` refuses ``dst``.
+    """
+    try:
+        source, target = Path(src).expanduser(), Path(dst).expanduser()
+        check_target(target)
+        same = source.resolve() == target.resolve()
+    except (UserError, FileNotFoundError):
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        # A loop of links, a NUL in a name, a name that is too long, no such home.
+        raise UserError(
+            f'{_shown(Path(src))} cannot be read, or {_shown(Path(dst))} written: '
+            f'{printable(error)}'
+        ) from error
+    if same:
+        raise UserError(f'{_shown(target)} is the source itself, which would be lost')
+    return source, target
+
+
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write ``state_dict`` and ``meta``, as :func:`whole_file` writes.
 
@@ -56,7 +82,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
     # Cloned, or torch would save all of a storage that a tensor is only a part of.
     state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     if path.suffix == '.safetensors':
-        texts = {k: v if isinstance(v, str) else _json(path, k, v) for k, v in meta.items()}
+        texts = {k: _text(path, k, v) for k, v in meta.items()}
     with whole_file(path) as file:
         if path.suffix == '.safetensors':
             file.write(save(state, metadata=texts))
@@ -131,9 +157,9 @@ def _new_part(target: Path, mode: int | None) -> tuple[Path, IO[bytes]]:
         descriptor = os.open(part, flags, 0o666 if mode is None else 0o600)
         file = os.fdopen(descriptor, 'wb')
         try:
-            if mode is not None:
-                os.chmod(part, mode)
             _lock(descriptor)
+            if mode is not None:
+                os.fchmod(descriptor, mode)  # by its name it may be gone already
             # Another writer may have taken it for a leftover before it was locked.
             if os.fstat(descriptor).st_nlink:
                 return part, file
@@ -222,10 +248,13 @@ def _shown(path: Path) -> str:
     return printable(path, _LONGEST_PATH)
 
 
-def _json(path: Path, key: str, value: Any) -> str:
-    # Arrays and scalars of NumPy, which data sets' metadata may hold.
+def _text(path: Path, key: str, value: Any) -> str:
+    """A note as safetensors stores it."""
     try:
-        return json.dumps(value, default=lambda v: v.tolist())
+        # Arrays and scalars of NumPy, which data sets' metadata may hold.
+        text = value if isinstance(value, str) else json.dumps(value, default=lambda v: v.tolist())
+        (key + text).encode()  # not every text of Python has a form in UTF-8
+        return text
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise UserError(
             f'{_shown(path)} cannot hold the note {printable(key)!r} as text: '

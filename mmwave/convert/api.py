@@ -5,21 +5,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from mmwave import __version__
 from mmwave.checkpoint import (
-    check_target,
     check_weights,
     not_finite,
     not_finite_line,
     sha256_of,
+    source_and_target,
     write_checkpoint,
 )
-from mmwave.errors import UserError, printable
+from mmwave.errors import printable
 
 from .family import Family, Release, Shapes, Target
 from .index import identify
@@ -88,7 +87,7 @@ def convert_file(
             read, is of no known family, or has tensors too many or too few, or of another kind
             than floating-point; all are listed.
     """
-    src, dst = _paths(src, dst)
+    src, dst = source_and_target(src, dst)
     source = read(src, ema=ema, trust=trust)
     family, release = identify(source.tensors, source.framework)
     target, done = _ours(family, release, source.tensors, family.recognise)
@@ -96,24 +95,6 @@ def convert_file(
     state, report = _finished(family, release, target, done, source, origin, release.settings)
     write_checkpoint(dst, state, report.meta)
     return report
-
-
-def _paths(src: str | PathLike[str], dst: str | PathLike[str]) -> tuple[Path, Path]:
-    """The local files, checked to be two and ``dst`` one that can be written."""
-    try:
-        source, target = Path(src).expanduser(), Path(dst).expanduser()
-        check_target(target)
-        same = source.resolve() == target.resolve()
-    except (UserError, FileNotFoundError):
-        raise
-    except (OSError, RuntimeError, ValueError) as error:
-        # A loop of links, a NUL in a name, a name that is too long, no such home.
-        raise UserError(
-            f'{printable(src)} cannot be converted to {printable(dst)}: {printable(error)}'
-        ) from error
-    if same:
-        raise UserError(f'{printable(target)} is the source itself')
-    return source, target
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=5)
         ((config, deployed, target), 'in deploy form, this RepMLPNet is in train form'),
         ((str(tmp_path / 'deploy_config.py'), deployed, target), 'backbone in deploy form'),
         ((config, str(tmp_path / 'other.pth'), target), 'at least 100% must match'),
-        ((config, source, source), 'is the checkpoint itself'),
+        ((config, source, source), 'is the source itself'),
         ((config, str(tmp_path / 'deeper.pth'), target), 'the config builds a smaller model'),
         ((config, str(tmp_path / 'tanh.pth'), target), "act_cfg={'type': 'GELU', 'approximate'"),
         ((str(tmp_path / 'lenet.py'), str(tmp_path / 'lenet.pth'), target), 'nothing to fold'),

@@ -126,6 +126,8 @@ def test_meta_of_a_wrong_type(place, runner, tmp_path, entry, name):
     assert message.isprintable()
 
 
+ITSELF = argparse.Namespace()
+ITSELF.me = ITSELF
 NOTES = {
     'arch-unknown': (dict(arch='nope'), "arch='nope', which is none of a RepMLPNet: unknown arch"),
     'arch-keys': (dict(arch={**ARCH, 'more': 1}), 'which is none of a RepMLPNet'),
@@ -144,9 +146,10 @@ NOTES = {
     'large': (dict(act_cfg=list(range(10**5))), 'with act_cfg=[0, 1, 2'),
     'forged': (dict(act_cfg=FORGED), r"with act_cfg='x\nINFO - all"),
     'forged-name': ({FORGED: 1, 'training': 7}, 'with training=7, this one has training='),
-    'type-int': (dict(type=5), 'is of a 5, this backbone is a RepMLPNet'),
+    'type-int': (dict(type=5), 'is of a backbone with type=5, no name'),
+    'type-itself': (dict(type=ITSELF), 'is of a backbone with type=a Namespace, no name'),
     'type-forged': (dict(type=FORGED), r'is of a x\nINFO'),
-    'type-tensor': (dict(type=torch.ones(2, 2)), 'is of a '),
+    'type-tensor': (dict(type=torch.ones(2, 2)), 'is of a backbone with type=tensor'),
     'nested': (dict(act_cfg=[[[[[[{}]]]]]]), 'with act_cfg=[[[[[[{}]]]]]]'),
     'counter': (dict(act_cfg=collections.Counter(a=1)), 'with act_cfg='),
 }
@@ -173,6 +176,55 @@ def test_notes_that_fit(place, runner, tmp_path):
         for entry in (pretrained, load_from, to_deploy):
             entry(place, runner, path)
     (place[0] / 'out.pth').unlink()
+
+
+def test_weights_beside_an_entry_that_is_none(place, runner, tmp_path):
+    path = tmp_path / 'right.pth'
+    for other in (None, 5, [1], 'x'):
+        torch.save({'state_dict': other, 'model': place[1].state_dict()}, path)
+        for entry in (pretrained, mmengine_pretrained, load_from, to_deploy):
+            entry(place, runner, path)
+    (place[0] / 'out.pth').unlink()
+
+
+@pytest.mark.parametrize('dtype', [torch.int64, torch.bool])
+def test_whole_numbers_among_weights_are_refused_by_name(place, runner, tmp_path, dtype):
+    path = tmp_path / 'wrong.pth'
+    torch.save({**place[1].state_dict(), 'head.fc.bias': torch.ones(5, dtype=dtype)}, path)
+    for entry in (mmengine_pretrained, load_from, to_deploy):
+        assert 'head.fc.bias is ' in refused(entry, place, runner, path)
+
+
+def test_nan_in_weights_is_said(place, runner, tmp_path, monkeypatch):
+    path = tmp_path / 'nan.pth'
+    state = dict(place[1].state_dict())
+    torch.save({**state, 'head.fc.bias': torch.full((5,), torch.nan)}, path)
+    said = '1 tensors hold 5 NaN or infinite values: head.fc.bias'
+    done = deploy_checkpoint(str(place[0] / 'config.py'), str(path), str(tmp_path / 'out.pth'))
+    assert done.damage == said
+    lines = []
+    monkeypatch.setattr('mmengine.logging.print_log', lambda line, **_: lines.append(line))
+    mmengine_pretrained(place, runner, path)
+    assert [line for line in lines if line.endswith(said)]
+    place[1].load_state_dict(state)
+
+
+def test_weights_that_no_layer_computes_with(place, runner, tmp_path):
+    path = tmp_path / 'fp8.pth'
+    state = place[1].state_dict().items()
+    torch.save({k: v.to(torch.float8_e4m3fn) for k, v in state if v.is_floating_point()}, path)
+    assert 'are of torch.float8_e4m3fn, which no layer computes with' in refused(
+        to_deploy, place, runner, path
+    )
+
+
+@pytest.mark.parametrize('name', ['~nobody-of-this-name/x.pth', 'a\0b.pth'])
+def test_names_that_are_no_paths(place, tmp_path, name):
+    torch.save(place[1].state_dict(), tmp_path / 'right.pth')
+    config, right = str(place[0] / 'config.py'), str(tmp_path / 'right.pth')
+    for source, target in ((name, str(tmp_path / 'out.pth')), (right, name)):
+        assert refused(deploy_checkpoint, config, source, target).isprintable()
+        assert refused(convert_file, source, target).isprintable()
 
 
 def test_whole_numbers_are_no_weights(place, runner, tmp_path):

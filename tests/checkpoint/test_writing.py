@@ -310,17 +310,18 @@ def test_links_and_folders_named_like_leftovers_are_left_alone(target, tmp_path)
     assert folder.is_dir()
 
 
-def test_a_part_that_is_removed_before_it_is_locked_is_begun_again(target, monkeypatch):
+@pytest.mark.parametrize('place', [(fcntl, 'flock'), (os, 'fdopen')], ids=str)
+def test_a_part_that_is_removed_before_it_is_locked_is_begun_again(target, monkeypatch, place):
     """Between opening and locking a part, another writer may take it for a leftover."""
-    lock, seen = fcntl.flock, []
+    step, seen = getattr(*place), []
 
-    def flock(descriptor, how):
+    def taken(descriptor, *arguments):
         if not seen:
             seen.append(os.readlink(f'/proc/self/fd/{descriptor}'))
             os.unlink(seen[0])
-        lock(descriptor, how)
+        return step(descriptor, *arguments)
 
-    monkeypatch.setattr(fcntl, 'flock', flock)
+    monkeypatch.setattr(*place, taken)
     with whole_file(target) as file:
         file.write(b'new')
     assert seen
@@ -417,3 +418,11 @@ def test_targets_that_cannot_be(tmp_path, name, error, message):
         check_target(tmp_path / name)
     with pytest.raises(error, match=message):
         write_checkpoint(tmp_path / name, {'a': torch.ones(1)}, {})
+
+
+@pytest.mark.parametrize('meta', [{'licence': 'lone\ud800surrogate'}, {'lone\ud800': 'name'}])
+def test_notes_that_utf_8_has_no_form_for_are_named(tmp_path, meta):
+    with pytest.raises(UserError, match=r'cannot hold the note .* as text') as told:
+        write_checkpoint(tmp_path / 'a.safetensors', {'a': torch.ones(1)}, meta)
+    assert str(told.value).isprintable()
+    assert list(tmp_path.iterdir()) == []

@@ -358,7 +358,10 @@ class MLPBackbone(BaseModule):
         strange = [name for name in noted if not isinstance(name, str)]
         if strange:
             raise UserError(f'{source} names a setting of its backbone {brief(strange[0])}')
-        family = str(noted.get('type', '')).rpartition('.')[2]
+        kind = noted.get('type', '')
+        if not isinstance(kind, str):
+            raise UserError(f'{source} is of a backbone with type={brief(kind)}, no name')
+        family = kind.rpartition('.')[2]
         if family and family not in {c.__name__ for c in type(self).__mro__}:
             raise UserError(
                 f'{source} is of a {printable(family, 80)}, this backbone is a '
