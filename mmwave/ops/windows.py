@@ -39,7 +39,7 @@ def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None
         x = _filled(x).view(n * c * rows, h, columns * w).transpose(1, 2)
         x = _filled(x).view(n, c, rows * columns * w * h).transpose(1, 2)
         return _filled(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
-    if n == h == w == 1:
+    if h == w == 1 == n:
         # Views of windows of one position, and their gradients, look like channels_last but for the
         # first stride. Torch's batch norm (2.13) reads that one too, and its gradients are wrong.
         return x[0].flatten(1).t().contiguous()[:, :, None, None]
@@ -61,7 +61,7 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
     else:
         x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(-1, c, rows * h, columns * w)
-        if x.shape[0] == h == w == 1:
+        if h == w == 1 == x.shape[0]:
             x = x.contiguous()  # as in cut
     return resize(x, size)
 
