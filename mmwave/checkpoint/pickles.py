@@ -28,18 +28,24 @@ _SMALL_READ = 1 << 16
 _MAX_OPCODES_LISTED = 1_000_000
 
 # The memory that reading may take besides the tensors: what is counted is at least what is used.
-_SPARE_MEMORY = 64 << 20
+_SPARE_MEMORY = 160 << 20
 _SPARE_DECLARED = 1 << 20
 _COST = 64  # bytes that an opcode takes at most: an integer and its place on the stack
 _COSTS = {
-    **dict.fromkeys((pickle.EMPTY_DICT, pickle.EMPTY_SET, pickle.BINPERSID), 256),
+    pickle.BINPERSID: 256,
+    # Containers, and what is noted of each while nodes are replaced.
+    **dict.fromkeys((pickle.EMPTY_DICT, pickle.EMPTY_SET), 512),
+    **dict.fromkeys(
+        (pickle.EMPTY_LIST, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), 320
+    ),
     **dict.fromkeys((pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE), 128),
     pickle.MARK: 96,
     # A tensor takes so much, its numbers aside.
     **dict.fromkeys((pickle.REDUCE, pickle.NEWOBJ), 1024),
 }
 _COST_PER_ITEM = 64
-_COST_OF_TUPLE_KEY = 1 << 14  # their hashes can be made to collide, so there must not be many
+_COST_OF_TUPLE_KEY = 128
+_MAX_EQUAL_HASHES = 64  # of tuples, whose hashes can be made to collide
 
 
 class UntrustedCheckpointError(UserError):
@@ -96,6 +102,11 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
     except UserError as error:
         raise UserError(f'{printable(path, MAX_PATH)}: {error}') from error
+    except TooMuchError as error:
+        raise UserError(
+            f'{printable(path, MAX_PATH)} is not read: {error}. Where you trust its author, give '
+            f'{TRUST_FLAG}'
+        ) from error
     except Exception as error:  # a damaged file can fail in any way
         raise damaged(path, str(error) or type(error).__name__) from error
 
@@ -208,6 +219,7 @@ class _Unpickler(pickle._Unpickler):
         self.persistent = persistent
         self.max_memory = self.memory = 2 * size + _SPARE_MEMORY
         self.max_declared = self.declared = 2 * size + _SPARE_DECLARED
+        self.hashes: dict[int, int] = {}
 
     def load(self) -> Any:
         self.stack: list[Any] = []
@@ -228,7 +240,10 @@ class _Unpickler(pickle._Unpickler):
         """Count memory; raise where it is out of proportion to the file."""
         self.memory -= cost
         if self.memory < 0:
-            raise TooMuchError(f'its data takes more than {self.max_memory} bytes of memory')
+            raise TooMuchError(
+                f'its data takes more than {self.max_memory} bytes of memory, which is out of '
+                'proportion to its size'
+            )
 
     def find_class(self, module: str, name: str) -> Any:
         wanted = _modern_name(module, name)
@@ -251,6 +266,12 @@ class _Unpickler(pickle._Unpickler):
         if not isinstance(function, Name) or function.call is None or type(arguments) is not tuple:
             raise AsksForMoreError([f'a call of {described(function)}'])
         self.charge(sum(map(_cost_of_copy, arguments)))
+        for argument in arguments:
+            if isinstance(argument, list | tuple):  # of keys, or of pairs of a key and a value
+                for item in argument:
+                    self.note_hash(item)
+                    if isinstance(item, list | tuple) and len(item) == 2:
+                        self.note_hash(item[0])
         result = function.call(*arguments)
         self.declare(result)
         return result
@@ -267,9 +288,23 @@ class _Unpickler(pickle._Unpickler):
 
     def key(self, key: Any) -> Any:
         """Return a key of a dict that has been checked."""
-        if type(key) is tuple:
-            self.charge(_COST_OF_TUPLE_KEY)
-        return checked_key(key)
+        checked = checked_key(key)
+        self.note_hash(key)
+        return checked
+
+    def note_hash(self, key: Any) -> None:
+        """Count the hashes of tuples that may become keys; raise where too many are equal."""
+        # The hash of a tuple of tuples may take exponential time; such a one is no key.
+        if type(key) is not tuple or any(isinstance(item, tuple | list | dict) for item in key):
+            return
+        self.charge(_COST_OF_TUPLE_KEY)
+        try:
+            found = hash(key)
+        except TypeError:  # it cannot be a key
+            return
+        self.hashes[found] = count = self.hashes.get(found, 0) + 1
+        if count > _MAX_EQUAL_HASHES:
+            raise TooMuchError(f'{count} of its keys have one hash')
 
     def load_frame(self) -> None:
         # A frame only helps reading ahead; the stream is read without.

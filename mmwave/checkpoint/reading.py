@@ -22,6 +22,7 @@ _PICKLE_MAGIC = b'\x80'  # of protocol 2 or later
 _ZIP_HEADER, _ZIP_NAME_LENGTH = 30, slice(26, 28)  # bytes of a zip entry's header, up to its name
 _SAFETENSORS_HEADER = 8  # bytes of the little-endian length that such a file begins with
 _MAX_SAFETENSORS_HEADER = 8 << 20  # bytes: 80,000 tensors
+_MAX_DECODED = 1 << 16  # characters: a backbone's config has some hundred
 # Torch's files without zip begin with a pickle of one number. In front of it are at most two bytes
 # of the protocol and nine of a frame.
 _TORCH_MAGIC = b'\x8a\x0a' + MAGIC_NUMBER.to_bytes(10, 'little')
@@ -142,7 +143,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 def _decoded(text: str) -> Any:
     """The dict that ``text`` has in JSON; else the text."""
-    if not text.lstrip().startswith('{'):
+    if len(text) > _MAX_DECODED or not text.lstrip().startswith('{'):
         return text
     try:
         return Builder(len(text)).build(json.loads(text))

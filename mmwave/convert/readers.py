@@ -282,7 +282,10 @@ def _tensors(content: memoryview) -> tuple[dict[str, Tensor], list[str]]:
 
 def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
     """(name, type, dims, content) of a tagged tensor."""
-    fields = dict(_fields(message))
+    fields: dict[int, int | memoryview] = {}
+    for number, value in _fields(message):
+        if number in (_VALUE_TAG, _VALUE_TENSOR):  # others, however many, are not kept
+            fields[number] = value
     tag, tensor = fields.get(_VALUE_TAG), fields.get(_VALUE_TENSOR)
     if not isinstance(tag, memoryview) or not isinstance(tensor, memoryview):
         raise ValueError('an entry without a name or a tensor')
@@ -290,7 +293,8 @@ def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
     parts: dict[int, memoryview] = {}
     for number, value in _fields(tensor):
         if isinstance(value, memoryview):
-            parts[number] = value
+            if number in (_TENSOR_TYPE, _TENSOR_CONTENT):
+                parts[number] = value
         elif number == _TENSOR_DIMS:
             dims.append(value)
             if len(dims) > _MAX_DIMENSIONS:

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapperDict
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmwave.checkpoint import brief
+from mmwave.checkpoint import brief, check_weights
 from mmwave.errors import UserError
 
 HUB_PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
@@ -138,6 +139,37 @@ def check_average(given: Any, weights: Any, averaged: nn.Module) -> None:
             raise UserError(f'its ema_state_dict has another {name}: {_ANOTHER}')
         if name.startswith('module.') and name.removeprefix('module.') not in weights:
             raise UserError(f'its ema_state_dict has {name}, its state_dict has not')
+
+
+def check_exchange(given: Any, weights: Mapping[str, Tensor]) -> None:
+    """Check averaged weights that mmengine exchanges with those of the model, when it is to.
+
+    Args:
+        given: a checkpoint's ``ema_state_dict``; ``module.NAME`` is exchanged with ``NAME``.
+        weights: of the same checkpoint.
+    """
+    if not isinstance(given, dict) or not all(isinstance(v, Tensor) for v in given.values()):
+        raise UserError(f'its ema_state_dict is of type {_kind(given)}, expected one of tensors')
+    check_weights(given)
+    for name, tensor in given.items():
+        if not name.startswith('module.'):
+            continue
+        other = weights.get(name.removeprefix('module.'))
+        if other is None:
+            raise UserError(f'its ema_state_dict has {name}, its state_dict has not')
+        if other.shape != tensor.shape or other.dtype.is_floating_point != (
+            tensor.dtype.is_floating_point
+        ):
+            raise UserError(
+                f'its ema_state_dict has {name} of {tuple(tensor.shape)} and {tensor.dtype}, its '
+                f'state_dict of {tuple(other.shape)} and {other.dtype}'
+            )
+
+
+def averaged_models(runner: Runner) -> list[nn.Module]:
+    """The models in which hooks keep averages of the weights, such as ``EMAHook``'s."""
+    kept = (getattr(hook, 'ema_model', None) for hook in runner.hooks)
+    return [model for model in kept if isinstance(model, nn.Module)]
 
 
 def is_count(value: Any) -> bool:

@@ -53,6 +53,25 @@ def halved(key: str, times: int) -> bytes:
     return HEAD + key.encode('latin1').replace(b'%s', body) + b'.'
 
 
+def equal_hashes(kind: str, end: bytes, count: int = 20_000) -> bytes:
+    """A pickle of a set or a dict of pairs of integers that have one hash, as CPython makes it."""
+    one, two, five = 11400714785074694791, 14029467366897019727, 2870177450012600261
+    every, keys, first = (1 << 64) - 1, [], 0
+    while len(keys) < count:
+        first += 1
+        lane = five + first * two & every
+        lane = (lane << 31 | lane >> 33) * one & every
+        second = (12345 - lane) * pow(two, -1, 1 << 64) & every
+        if second < 1 << 60:
+            keys.append((first, second))
+    assert len({hash(key) for key in keys}) == 1
+    module = 'builtins' if kind == 'set' else 'collections'
+    items = (
+        b''.join(b'\x8a\x08' + number.to_bytes(8, 'little') for number in key) + end for key in keys
+    )
+    return HEAD + f'c{module}\n{kind}\n]('.encode() + b''.join(items) + b'e\x85R.'
+
+
 def array_of(content: bytes) -> Calls:
     state = (1, (len(content),), np.dtype('u1'), False, content)
     return Calls(np._core.multiarray._reconstruct, np.ndarray, (0,), b'b', state=state)
@@ -86,6 +105,11 @@ def field(number: int, content: bytes | int) -> bytes:
 def mindspore(dims, content=b'', name=b'a', kind=b'Float32') -> bytes:
     tensor = b''.join(field(1, n) for n in dims) + field(2, kind) + field(3, content)
     return field(1, field(1, name) + field(2, tensor))
+
+
+def mindspore_fields(count: int) -> bytes:
+    """A value with so many fields that nobody knows."""
+    return field(1, b''.join(field(k, b'') for k in range(10, 10 + count)))
 
 
 def npz(shape, content=b'', **options) -> bytes:
@@ -191,7 +215,21 @@ BOMBS = {
         ),
         'bytes of memory',
     ),
-    'wide text': (lambda: text_of(50 * MEGABYTE), 'bytes of memory'),
+    # The largest that passes the count of memory, and more.
+    'empty lists': (
+        lambda: torch_zip(HEAD + b'](' + b']' * 500_000 + b'e.'),
+        'a checkpoint must be a dict',
+    ),
+    'more empty lists': (
+        lambda: torch_zip(HEAD + b'](' + b']' * MEGABYTE + b'e.'),
+        'out of proportion to its size',
+    ),
+    'colliding tuples in a set': (lambda: torch_zip(equal_hashes('set', b'\x86')), 'have one hash'),
+    'colliding tuples in a dict': (
+        lambda: torch_zip(equal_hashes('OrderedDict', b'\x86N\x86')),
+        'have one hash',
+    ),
+    'wide text': (lambda: text_of(90 * MEGABYTE), 'bytes of memory'),
     'mindspore dims': (lambda: mindspore([1 << 63, 0]), 'has a shape of 2 dimensions'),
     'mindspore many dims': (lambda: mindspore([1] * 100_000, bytes(4)), 'more than 64 dimensions'),
     'mindspore tensors': (
@@ -201,6 +239,11 @@ BOMBS = {
     'safetensors metadata': (lambda: metadata('[' * _DEEP), ''),
     'safetensors object': (lambda: metadata('{"a":' * _DEEP), ''),
     'safetensors deep object': (lambda: metadata('{"a":' + '[' * 500 + ']' * 500 + '}'), ''),
+    'safetensors many lists': (
+        lambda: metadata('{"a":[' + '[],' * 2_500_000 + '[]]}'),
+        '',
+    ),
+    'mindspore fields': (lambda: mindspore_fields(400_000), 'without a name or a tensor'),
     'safetensors header': (lambda: sparse_file(200_000), 'its header takes'),
     'dots in a name': (
         lambda: saved({'a': torch.ones(1), '.' * 20_000: torch.ones(1)}),

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mmwave.engine.hooks import LoadReportHook
+from mmwave.errors import UserError
 from mmwave.models import WaveMLP
 
 
@@ -72,3 +74,42 @@ def test_weights_noted_to_need_other_settings_stop(runner, tmp_path):
             made.load_checkpoint(path)
     torch.save(dict(state_dict=state, meta=dict(backbone=dict(arch=sizes))), path)
     made.load_checkpoint(path)
+
+
+AVERAGES = {
+    'list': ([torch.ones(1)], 'its ema_state_dict is of type list'),
+    'text': ({'module.head.bias': 'x'}, 'its ema_state_dict is of type dict, expected one of tens'),
+    'name': ({'module.nope': torch.ones(1)}, 'has module.nope, its state_dict has not'),
+    'shape': ({'module.head.bias': torch.ones(5)}, r'module.head.bias of \(5,\) and torch.float32'),
+    'integers': ({'module.head.bias': torch.ones(2, dtype=torch.int64)}, 'none of 1 tensors'),
+    'integer': (
+        {'module.head.bias': torch.ones(2).long(), 'module.head.weight': torch.ones(2, 2)},
+        r'module.head.bias of \(2,\) and torch.int64',
+    ),
+    'complex': ({'module.head.bias': torch.ones(2) * 1j}, 'module.head.bias is a complex tensor'),
+}
+
+
+@pytest.mark.parametrize('name', AVERAGES)
+def test_averages_that_do_not_fit_stop_a_run_that_averages(runner, tmp_path, name):
+    averages, message = AVERAGES[name]
+    content = dict(state_dict=Toy().state_dict(), ema_state_dict=averages, meta={})
+    torch.save(content, tmp_path / 'all.pth')
+    made = runner(1.0)
+    made.load_checkpoint(str(tmp_path / 'all.pth'))  # of no use to a run without averages
+    made.register_hook(EMAHook())
+    made.call_hook('before_run')
+    with pytest.raises(UserError, match=f'the checkpoint cannot be loaded: .*{message}'):
+        made.load_checkpoint(str(tmp_path / 'all.pth'))
+
+
+def test_nan_in_averages_is_said(runner, tmp_path, capsys):
+    averages = {'module.head.bias': torch.full((2,), torch.nan)}
+    content = dict(state_dict=Toy().state_dict(), ema_state_dict=averages, meta={})
+    torch.save(content, tmp_path / 'all.pth')
+    made = runner(1.0)
+    made.register_hook(EMAHook())
+    made.call_hook('before_run')
+    made.load_checkpoint(str(tmp_path / 'all.pth'))
+    said = 'of the averaged weights 1 tensors hold 2 NaN or infinite values: module.head.bias'
+    assert said in capsys.readouterr().out

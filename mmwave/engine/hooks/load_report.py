@@ -5,8 +5,17 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import Tensor
 
-from mmwave.checkpoint import check_settings, load_matching, state_dict_of
+from mmwave.checkpoint import (
+    check_settings,
+    load_matching,
+    not_finite,
+    not_finite_line,
+    state_dict_of,
+)
+from mmwave.engine.training_state import averaged_models, check_exchange
+from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
 
@@ -37,6 +46,7 @@ class LoadReportHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state = state_dict_of(checkpoint)
         checkpoint.setdefault('state_dict', state)
+        self._check_average(runner, checkpoint, state)
         # mmengine loads the same tensors once more right after; here they are counted.
         report = load_matching(
             model,
@@ -46,3 +56,19 @@ class LoadReportHook(Hook):
         )
         runner.logger.info(report.summary())
         check_settings(model, checkpoint, 'the checkpoint')
+
+    @staticmethod
+    def _check_average(
+        runner: Runner, checkpoint: dict[str, Any], state: dict[str, Tensor]
+    ) -> None:
+        """Look at averaged weights, which a run that averages exchanges with the others."""
+        averaged = checkpoint.get('ema_state_dict')
+        if averaged is None or not averaged_models(runner):
+            return
+        try:
+            check_exchange(averaged, state)
+        except UserError as error:
+            raise UserError(f'the checkpoint cannot be loaded: {error}') from error
+        damage = not_finite_line(not_finite(averaged))
+        if damage:
+            runner.logger.warning(f'of the averaged weights {damage}')

@@ -7,10 +7,10 @@ from typing import Any
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import nn
 
 from mmwave.checkpoint import brief
 from mmwave.engine.training_state import (
+    averaged_models,
     check_average,
     check_hub,
     check_optimizer,
@@ -22,7 +22,7 @@ from mmwave.errors import UserError, printable
 from mmwave.registry import HOOKS
 
 _STATE = ('message_hub', 'optimizer', 'param_schedulers')
-_METRICS = ('train/', 'val/', 'test/')
+_METRICS = ('train', 'val', 'test')  # mmengine logs every name that begins so
 
 
 @HOOKS.register_module()
@@ -97,15 +97,12 @@ def _left_out(runner: Runner, checkpoint: Mapping[str, Any]) -> list[str]:
         lines.append("holds no optimizer state: the optimizer's begins anew")
     if 'param_schedulers' not in checkpoint and runner.param_schedulers:
         lines.append('holds no state of parameter schedulers: they begin anew')
-    if 'ema_state_dict' in checkpoint and not averaged_models(runner):
+    averages = bool(averaged_models(runner))
+    if 'ema_state_dict' in checkpoint and not averages:
         lines.append('holds averaged weights: training goes on from these, averaging nothing')
+    if 'ema_state_dict' not in checkpoint and averages:
+        lines.append('holds no averaged weights: the average begins anew')
     return lines
-
-
-def averaged_models(runner: Runner) -> list[nn.Module]:
-    """The models in which hooks keep averages of the weights, such as ``EMAHook``'s."""
-    kept = (getattr(hook, 'ema_model', None) for hook in runner.hooks)
-    return [model for model in kept if isinstance(model, nn.Module)]
 
 
 def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, Any], list[str]]:

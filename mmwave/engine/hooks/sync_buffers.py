@@ -9,9 +9,8 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmwave.engine.training_state import averaged_models
 from mmwave.registry import HOOKS
-
-from .resume_check import averaged_models
 
 
 @HOOKS.register_module()
