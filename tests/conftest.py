@@ -16,8 +16,11 @@ from mmwave.ops import extension
 from tests.contracts import ROOT
 from tests.loaders import loader_restored
 
-# No kernel that was built on this machine: the tests run what everyone has, and build their own.
-os.environ['TORCH_EXTENSIONS_DIR'] = os.path.join(tempfile.gettempdir(), 'mmwave-tests-none')
+# No kernel that was built on this machine, by other tests either: the tests run what everyone has,
+# and build their own.
+os.environ['TORCH_EXTENSIONS_DIR'] = os.path.join(
+    tempfile.gettempdir(), f'mmwave-tests-none-{os.getpid()}'
+)
 # The tests' products are small. They go the way that large ones go.
 importlib.import_module('mmwave.ops.linear').LEAST = 0
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '1')))

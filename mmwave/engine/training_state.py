@@ -4,6 +4,7 @@ mmengine takes a state as it is and fails late where one does not fit, in a trac
 Every check here raises :class:`UserError` with what is wrong and is quiet otherwise.
 """
 
+import inspect
 import math
 import pickle
 from collections import defaultdict
@@ -181,7 +182,12 @@ def is_number(value: Any) -> bool:
     """Whether ``value`` is one real number and no NaN."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_complex() and not bool(value.isnan())
-    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return not math.isnan(value)
+    except OverflowError:  # an integer that no float is as large as
+        return False
 
 
 def _is_history(history: HistoryBuffer) -> bool:
@@ -189,7 +195,9 @@ def _is_history(history: HistoryBuffer) -> bool:
     numeric = all(
         isinstance(a, np.ndarray) and a.ndim == 1 and a.dtype.kind in 'iuf' for a in arrays
     )
-    return numeric and len(arrays[0]) == len(arrays[1]) and is_count(history.max_length)
+    # One without values fails when it is logged.
+    same = numeric and 0 < len(arrays[0]) == len(arrays[1])
+    return same and is_count(history.max_length) and history.max_length > 0
 
 
 def _check_groups(groups: Any, optimizer: torch.optim.Optimizer) -> dict[Any, Tensor]:
@@ -218,6 +226,8 @@ def _check_groups(groups: Any, optimizer: torch.optim.Optimizer) -> dict[Any, Te
                     f'its optimizer.param_groups[{index}].{name} is {brief(group.get(name))}, '
                     f'which does not fit {type(optimizer).__name__}: {_ANOTHER}'
                 )
+        if reason := _refused(optimizer, group):
+            raise UserError(f'its optimizer.param_groups[{index}] is refused: {brief(reason)}')
     if len(params) != sum(len(group['params']) for group in groups):
         raise UserError('its optimizer.param_groups list parameters twice')
     return params
@@ -229,7 +239,23 @@ def _is_setting(default: Any, given: Any) -> bool:
     if isinstance(default, tuple | list):
         same = isinstance(given, tuple | list) and len(given) == len(default)
         return same and all(map(_is_setting, default, given))
-    return is_number(given) if is_number(default) else type(given) is type(default)
+    if is_number(default):
+        return is_number(given) and math.isfinite(given)
+    return type(given) is type(default)
+
+
+def _refused(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> str:
+    """Why an optimizer does not take the settings of a group, empty where it does."""
+    kind = type(optimizer)
+    known = inspect.signature(kind).parameters
+    settings = {name: group[name] for name in optimizer.defaults if name in known}
+    try:
+        kind([nn.Parameter(torch.zeros(1))], **settings)
+    except ValueError as error:
+        return str(error)
+    except Exception:  # optimizers of others, built in another way
+        return ''
+    return ''
 
 
 def _check_moments(
@@ -283,9 +309,14 @@ def _sample_of(optimizer: torch.optim.Optimizer, dims: int) -> dict[str, Any] | 
 
 def _is_moment(mine: Any, given: Any, param: Tensor) -> bool:
     if isinstance(mine, Tensor) and mine.shape == _SIZES[: param.dim()]:
-        return isinstance(given, Tensor) and given.shape == param.shape
-    if is_number(mine):
-        return is_number(given)
+        fits = isinstance(given, Tensor) and given.shape == param.shape
+        # It is written in place: all of its values must be there.
+        shared = fits and any(
+            n > 1 and s == 0 for n, s in zip(given.shape, given.stride(), strict=True)
+        )
+        return fits and not shared and given.is_complex() == param.is_complex()
+    if is_number(mine):  # steps, rates and their products
+        return is_number(given) and 0 <= float(given) < math.inf
     return isinstance(given, type(mine))
 
 

@@ -59,7 +59,7 @@ def wrong_backend(monkeypatch, factor):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_backends_of_phase_mix_must_agree(monkeypatch, dtype):
+def test_backends_of_phase_mix_must_agree(kernels, monkeypatch, dtype):
     check_phase_mix(dtype)
     wrong_backend(monkeypatch, 1.0)
     check_phase_mix(dtype)

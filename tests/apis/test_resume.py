@@ -438,6 +438,13 @@ DAMAGES = {
     'no-params': (drop(*GROUP, 'params'), r'param_groups\[0\] lists no parameters'),
     'more-params': (put(*GROUP, 'params', [0, 1, 2]), r'has 3 parameters, here are 1: was it'),
     'same-params': (put(*GROUP, 'params', [1]), 'list parameters twice'),
+    'lr-large': (put(*GROUP, 'lr', 10**400), r'param_groups\[0\]\.lr is 10000'),
+    'lr-infinite': (put(*GROUP, 'lr', float('inf')), r'param_groups\[0\]\.lr is inf'),
+    'betas-value': (put(*GROUP, 'betas', (1.0, 1.0)), r'param_groups\[0\] is refused: .*beta'),
+    'scalar-empty': (
+        put(*SCALARS, 'train/loss', HistoryBuffer()),
+        "no history of numbers as 'train/loss'",
+    ),
     'lr-text': (put(*GROUP, 'lr', 'x'), r"param_groups\[0\]\.lr is 'x', which does not fit AdamW"),
     'no-lr': (drop(*GROUP, 'lr'), r'param_groups\[0\]\.lr is None'),
     'betas': (put(*GROUP, 'betas', 0.9), r'param_groups\[0\]\.betas is 0\.9'),
@@ -446,6 +453,15 @@ DAMAGES = {
     'moments-none': (put(*MOMENTS, None), r'its optimizer\.state has the entry 0'),
     'moment-missing': (drop(*MOMENTS, 'exp_avg'), r"AdamW keeps \['exp_avg', 'exp_avg_sq', 'step'"),
     'moment-shape': (put(*MOMENTS, 'exp_avg', torch.ones(7)), r'exp_avg does not fit a parameter'),
+    'moment-complex': (
+        put(*MOMENTS, 'exp_avg', torch.ones(8, 3, 7, 7) * 1j),
+        r'exp_avg does not fit a parameter',
+    ),
+    'moment-expanded': (
+        put(*MOMENTS, 'exp_avg', torch.ones(1).expand(8, 3, 7, 7)),
+        r'exp_avg does not fit a parameter',
+    ),
+    'moment-step': (put(*MOMENTS, 'step', -1.0), r'state\[0\]\.step does not fit'),
     'moment-text': (put(*MOMENTS, 'step', 'x'), r'state\[0\]\.step does not fit'),
     'base-lr': (put('optimizer', 'base_param_settings', {'lr': 'x'}), 'base_param_settings name'),
     'more-schedulers': (

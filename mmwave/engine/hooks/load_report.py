@@ -46,7 +46,6 @@ class LoadReportHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state = state_dict_of(checkpoint)
         checkpoint.setdefault('state_dict', state)
-        self._check_average(runner, checkpoint, state)
         # mmengine loads the same tensors once more right after; here they are counted.
         report = load_matching(
             model,
@@ -56,6 +55,7 @@ class LoadReportHook(Hook):
         )
         runner.logger.info(report.summary())
         check_settings(model, checkpoint, 'the checkpoint')
+        self._check_average(runner, checkpoint, state)
 
     @staticmethod
     def _check_average(
