@@ -1,5 +1,7 @@
 """Errors a user can cause and mend: the tools print them in one line, without a traceback."""
 
+_MAX_PATH = 1000
+
 
 class UserError(ValueError):
     """Input that does not fit; the message names the value and what is accepted."""
@@ -19,6 +21,11 @@ def printable(text: object, limit: int = 200) -> str:
     text = str(text)
     shown = ''.join(map(_escaped, text[:limit]))
     return shown if len(text) <= limit else f'{shown}... ({len(text)} characters)'
+
+
+def printable_path(path: object) -> str:
+    """Return a path, or an address, as :func:`printable` text that is rarely cut."""
+    return printable(path, _MAX_PATH)
 
 
 def _escaped(character: str) -> str:

@@ -14,7 +14,6 @@ from mmwave import __version__
 from mmwave.checkpoint import (
     check_settings,
     load_matching,
-    not_finite,
     not_finite_line,
     read_checkpoint,
     sha256_of,
@@ -105,7 +104,7 @@ def deploy_checkpoint(
             f'the weights are of {precision}, which no layer computes with: cast them to one of '
             f'{", ".join(map(str, _PRECISIONS))}'
         )
-    damage = not_finite_line(not_finite(state))
+    damage = not_finite_line(dict(loaded.not_finite))
     new, report = to_deploy(model.double().eval())
     exact = _difference(model, new, report)
     if not exact <= _EXACT:

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmwave.checkpoint import register_safe_loader
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.drawing import draw_in_every_process
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable, printable_path
 
 from .preflight import preflight
 
@@ -254,7 +254,7 @@ def _check_checkpoint(cfg: Config) -> None:
             f'the path of the checkpoint is {path!r}: is the shell variable that holds it unset?'
         )
     if '://' not in path and not osp.isfile(osp.expanduser(path)):
-        raise UsageError(f'no such checkpoint: {printable(path, 1000)}')
+        raise UsageError(f'no such checkpoint: {printable_path(path)}')
 
 
 def _check_last_checkpoint(work_dir: str) -> None:

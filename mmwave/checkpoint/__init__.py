@@ -7,7 +7,7 @@ before tensors are made of them. A file that asks for more is refused with the n
 asked for, and is read in full only where the caller says ``trust=True``.
 """
 
-from .archives import opened_archive
+from .archives import opened_archive, read_into
 from .loading import (
     LoadReport,
     check_settings,
@@ -43,6 +43,7 @@ __all__ = [
     'not_finite_line',
     'opened_archive',
     'read_checkpoint',
+    'read_into',
     'register_safe_loader',
     'sha256_of',
     'source_and_target',

@@ -6,10 +6,12 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, cast
 
 _MAX_DIRECTORY = 8 << 20  # bytes: more than 50,000 entries
 _SPARE_CONTENT = 1 << 20
 _ENCRYPTED = 1
+_CHUNK = 1 << 20
 
 
 @contextmanager
@@ -43,6 +45,18 @@ def opened_archive(
             if content > 2 * size + _SPARE_CONTENT:
                 raise ValueError(f'its entries declare {content} bytes, more than its size allows')
             yield archive, entries, size
+
+
+def read_into(file: IO[bytes], memory: Any) -> None:
+    """Fill ``memory``, bytes, with what an entry holds, without a second copy of all of it.
+
+    Raises:
+        EOFError: where the entry is shorter.
+    """
+    for start in range(0, len(memory), _CHUNK):
+        part = memory[start : start + _CHUNK]
+        if cast(zipfile.ZipExtFile, file).readinto(part) < len(part):
+            raise EOFError('an entry of it ends too early')
 
 
 class _Reader(io.BufferedReader):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable, printable_path
 
 from .nodes import not_a_weight
 
@@ -141,7 +141,7 @@ class LoadReport:
         wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [
             f'loaded {len(self.loaded)} of {wanted} tensors from '
-            f'{printable(self.source, _MAX_NAME) or "a state dict"}'
+            f'{printable_path(self.source) or "a state dict"}'
         ]
         shapes = [
             f'{name} {_shape(given)} for {_shape(own)}' for name, given, own in self.mismatched

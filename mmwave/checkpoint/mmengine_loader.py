@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable, printable_path
 
 from .loading import not_finite, not_finite_line, state_dict_of
 from .nodes import not_a_weight
@@ -65,7 +65,9 @@ def register_safe_loader(trust: bool = False) -> None:
     # the map_location says: modules and optimizers copy them to their own device.
     def load_from_local(filename: str, map_location: Any = None) -> Any:
         if '://' in filename:
-            raise UserError(f'{_named(filename)} has an address of an unknown kind: {_CURE}')
+            raise UserError(
+                f'{printable_path(filename)} has an address of an unknown kind: {_CURE}'
+            )
         if not filename:
             raise UserError('the path of the checkpoint is empty')
         return _checked(read_checkpoint(filename, trust=trust), filename, trust)
@@ -74,7 +76,7 @@ def register_safe_loader(trust: bool = False) -> None:
         return load_from_local(_downloaded(filename))
 
     def load_from_store(filename: str, map_location: Any = None, **_: Any) -> Any:
-        raise UserError(f'{_named(filename)} cannot be read safely: {_CURE}')
+        raise UserError(f'{printable_path(filename)} cannot be read safely: {_CURE}')
 
     def load_from_zoo(filename: str, map_location: Any = None, **options: Any) -> Any:
         scheme, name = filename.split('://', 1)
@@ -108,15 +110,16 @@ def _zoo_address(mm: Any, scheme: str, name: str) -> str:
         name = mm.get_deprecated_model_names().get(name, name)
     addresses = _ZOOS[scheme](mm)
     if name not in addresses:
-        raise UserError(f'mmengine knows no model {_named(name)} of the zoo {scheme}://')
+        raise UserError(f'mmengine knows no model {printable_path(name)} of the zoo {scheme}://')
     return addresses[name]
 
 
 def _checked(content: Any, filename: str, trust: bool) -> dict[str, Any]:
     """``content`` as mmengine may have it: a dict with weights, and ``meta`` that is a dict."""
+    shown = printable_path(filename)
     if not isinstance(content, dict):
         raise UserError(
-            f'{_named(filename)} holds an object of type {type(content).__name__}, expected a dict'
+            f'{shown} holds an object of type {type(content).__name__}, expected a dict'
         )
     # Through dict's own methods: no attribute of what was read hides an entry.
     content = dict(dict.items(content))
@@ -131,17 +134,15 @@ def _checked(content: Any, filename: str, trust: bool) -> dict[str, Any]:
             if name.rpartition('.')[2] in _FLOATING and not tensor.is_floating_point():
                 raise not_a_weight(name, f'a tensor of {tensor.dtype}')
     except UserError as error:
-        raise UserError(f'{_named(filename)}: {error}') from error
+        raise UserError(f'{shown}: {error}') from error
     damage = not_finite_line(not_finite(state))
     if damage:
         from mmengine.logging import print_log
 
-        print_log(f'{_named(filename)}: {damage}', logger='current', level=logging.WARNING)
+        print_log(f'{shown}: {damage}', logger='current', level=logging.WARNING)
     meta = content.get('meta')
     if meta is not None and not isinstance(meta, dict):
-        raise UserError(
-            f'{_named(filename)}: its meta is of type {type(meta).__name__}, expected a dict'
-        )
+        raise UserError(f'{shown}: its meta is of type {type(meta).__name__}, expected a dict')
     return content if trust else _without_programs(content)
 
 
@@ -163,21 +164,19 @@ def _without_config(entries: Any) -> Any:
     return {name: value for name, value in dict.items(entries) if name != _RUN_AS_PYTHON}
 
 
-def _named(filename: str) -> str:
-    return printable(filename, 1000)
-
-
 def _downloaded(url: str) -> str:
     """The local copy of ``url`` in torch's hub cache, fetched where it is not there yet."""
     folder = Path(torch.hub.get_dir(), 'checkpoints')
     name = url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]
     if name in ('', '.', '..'):
-        raise UserError(f'{_named(url)} names no file')
+        raise UserError(f'{printable_path(url)} names no file')
     target = folder / name
     if not target.is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(target), progress=False)
         except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
-            raise UserError(f'{_named(url)} cannot be fetched: {printable(str(error))}') from error
+            raise UserError(
+                f'{printable_path(url)} cannot be fetched: {printable(str(error))}'
+            ) from error
     return str(target)

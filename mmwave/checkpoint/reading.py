@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch.serialization import MAGIC_NUMBER
 
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable, printable_path
 
 from .nodes import Builder
-from .pickles import MAX_PATH, damaged, explained_trusted, load_arrays
+from .pickles import damaged, explained_trusted, load_arrays
 from .torch_files import ZIP_MAGIC, load_restricted
 
 StrPath = str | os.PathLike[str]
@@ -64,12 +64,12 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     if kind == 'pickle':
         load_arrays(path)  # what it asks for, or where it is damaged, is said first
         raise UserError(
-            f'{printable(path, MAX_PATH)} is a pickle but no torch file; '
+            f'{printable_path(path)} is a pickle but no torch file; '
             'tools/convert_checkpoint.py reads those of Paddle'
         )
     if kind == 'npz':
         raise UserError(
-            f'{printable(path, MAX_PATH)} is an archive of NumPy arrays, no torch file; '
+            f'{printable_path(path)} is an archive of NumPy arrays, no torch file; '
             'tools/convert_checkpoint.py reads those of JAX models'
         )
     if trust:
@@ -95,8 +95,8 @@ def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'npz', 'pickl
     except (OSError, RuntimeError, ValueError) as error:
         # No permission, a name that is too long, no such home, a NUL in the name.
         reason = getattr(error, 'strerror', None) or printable(error)
-        raise UserError(f'{printable(path, MAX_PATH)} cannot be read: {reason}') from error
-    raise FileNotFoundError(f'no checkpoint file {printable(path, MAX_PATH)}')
+        raise UserError(f'{printable_path(path)} cannot be read: {reason}') from error
+    raise FileNotFoundError(f'no checkpoint file {printable_path(path)}')
 
 
 def _container_of(path: Path) -> Literal['torch', 'safetensors', 'npz', 'pickle', 'other']:

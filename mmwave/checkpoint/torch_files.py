@@ -5,21 +5,21 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
 from mmwave.errors import UserError
 
-from .archives import opened_archive
+from .archives import opened_archive, read_into
 from .nodes import AsksForMoreError, Builder
-from .pickles import TRUST_FLAG, Stream, explained, unpickled
+from .pickles import TRUST_FLAG, explained
 from .torch_tensors import TENSORS, Storage, Storages
+from .unpickler import Stream, unpickled
 
 ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE = '/data.pkl'
-_CHUNK = 1 << 20
 _BYTE_ORDERS = (b'little', b'big')
 
 
@@ -87,11 +87,8 @@ def _entry(
     """The content of a storage. An entry that is read to its end is held against its CRC-32."""
     content, memory = _room_for(storage)
     if entry is not None:
-        with cast(zipfile.ZipExtFile, archive.open(entry)) as file:
-            for start in range(0, storage.size, _CHUNK):
-                part = memory[start : start + _CHUNK]
-                if file.readinto(part) < len(part):
-                    raise EOFError(f'its storage {storage.key} ends too early')
+        with archive.open(entry) as file:
+            read_into(file, memory)
     if swapped:
         content.byteswap(storage.dtype)  # type: ignore[no-untyped-call]
     return content

@@ -15,13 +15,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable, printable_path
 
 SUFFIXES = ('.pth', '.safetensors')
 
 _TOKEN_DIGITS = 16
 _LONGEST_NAME = 200  # bytes; names may have 255, and a part file's is longer than its target's
-_LONGEST_PATH = 1000  # characters of it that a message shows
 
 
 def check_target(path: Path) -> None:
@@ -33,7 +32,7 @@ def check_target(path: Path) -> None:
             and is no regular file.
     """
     if path.suffix not in SUFFIXES:
-        raise UserError(f'{_shown(path)} must end in {" or ".join(SUFFIXES)}')
+        raise UserError(f'{printable_path(path)} must end in {" or ".join(SUFFIXES)}')
     with _told(path):
         _settled(path)
 
@@ -56,11 +55,11 @@ def source_and_target(
     except (OSError, RuntimeError, ValueError) as error:
         # A loop of links, a NUL in a name, a name that is too long, no such home.
         raise UserError(
-            f'{_shown(Path(src))} cannot be read, or {_shown(Path(dst))} written: '
+            f'{printable_path(Path(src))} cannot be read, or {printable_path(Path(dst))} written: '
             f'{printable(error)}'
         ) from error
     if same:
-        raise UserError(f'{_shown(target)} is the source itself, which would be lost')
+        raise UserError(f'{printable_path(target)} is the source itself, which would be lost')
     return source, target
 
 
@@ -131,12 +130,12 @@ def _settled(path: Path) -> tuple[Path, int | None]:
     target = Path(os.path.realpath(path))
     if not stat.S_ISDIR(_mode_of(target.parent) or 0):
         raise FileNotFoundError(
-            f'no folder {_shown(target.parent)} to write {printable(path.name)} in'
+            f'no folder {printable_path(target.parent)} to write {printable(path.name)} in'
         )
     mode = _mode_of(target)
     if mode is not None and not stat.S_ISREG(mode):
         kind = 'a folder' if stat.S_ISDIR(mode) else 'no regular file'
-        raise UserError(f'{_shown(path)} is {kind}: it cannot be replaced')
+        raise UserError(f'{printable_path(path)} is {kind}: it cannot be replaced')
     return target, mode and stat.S_IMODE(mode)
 
 
@@ -241,11 +240,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _refused(path: Path, error: OSError) -> UserError:
-    return UserError(f'{_shown(path)} cannot be written: {error.strerror or error}')
-
-
-def _shown(path: Path) -> str:
-    return printable(path, _LONGEST_PATH)
+    return UserError(f'{printable_path(path)} cannot be written: {error.strerror or error}')
 
 
 def _text(path: Path, key: str, value: Any) -> str:
@@ -257,6 +252,6 @@ def _text(path: Path, key: str, value: Any) -> str:
         return text
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         raise UserError(
-            f'{_shown(path)} cannot hold the note {printable(key)!r} as text: '
+            f'{printable_path(path)} cannot hold the note {printable(key)!r} as text: '
             f'{printable(str(error))}; a .pth file may'
         ) from error

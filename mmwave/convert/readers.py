@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mmwave.checkpoint import (
@@ -21,6 +20,7 @@ from mmwave.checkpoint import (
     load_arrays,
     opened_archive,
     read_checkpoint,
+    read_into,
     state_dict_of,
 )
 from mmwave.errors import printable
@@ -35,7 +35,6 @@ _NUMPY_BFLOAT16 = np.dtype('V2')
 _WITHOUT_TENSORS = (np.dtype('longdouble'), np.dtype('clongdouble'))
 _NPZ_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NPY = '.npy'
-_CHUNK = 1 << 20
 _MAX_DIMENSIONS = 64
 
 # checkpoint.proto of MindSpore: field numbers, and what its TensorProto.tensor_type may be.
@@ -187,7 +186,7 @@ def _npz_tensor(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> 
         if dtype.kind not in 'biufc' and dtype != _NUMPY_BFLOAT16:
             raise ValueError(f"'{shown}' is of the type {printable(dtype)}, expected numbers")
         flat = np.empty(_size(shown, shape, dtype.itemsize, entry.file_size - file.tell()), 'u1')
-        _read_into(file, flat)
+        read_into(file, flat)
     array = flat.view(dtype).reshape(shape, order='F' if fortran else 'C')
     if dtype == _NUMPY_BFLOAT16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
@@ -207,13 +206,6 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if version not in reads:
         raise ValueError(f'an array of the unknown version {version}')
     return reads[version](file)  # type: ignore[no-untyped-call]
-
-
-def _read_into(file: Any, flat: NDArray[np.uint8]) -> None:
-    for start in range(0, flat.size, _CHUNK):
-        part = flat[start : start + _CHUNK]
-        if file.readinto(part) < part.size:
-            raise EOFError('an array ends too early')
 
 
 def _size(name: str, shape: tuple[int, ...], itemsize: int, given: int) -> int:

@@ -17,8 +17,12 @@ def is_watched() -> bool:
 
     They know torch's own operations: of ours they would miss a derivative, or what is in memory.
     """
-    if torch._C._len_torch_dispatch_stack() or forward_ad._current_level >= 0:
-        return True
+    modes = torch._C._len_torch_dispatch_stack()
+    return bool(modes) or forward_ad._current_level >= 0 or is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` is on."""
     return torch._C._functorch.maybe_current_level() is not None
 
 

@@ -18,7 +18,7 @@ from mmwave.engine.training_state import (
     check_schedulers,
     is_count,
 )
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable_path
 from mmwave.registry import HOOKS
 
 _STATE = ('message_hub', 'optimizer', 'param_schedulers')
@@ -46,7 +46,7 @@ class ResumeCheckHook(Hook):
         if not runner._resume:
             return
         path = runner._load_from
-        source = printable(path, 1000) if path else f'the last checkpoint in {runner.work_dir}'
+        source = printable_path(path) if path else f'the last checkpoint in {runner.work_dir}'
         _refuse_mere_weights(checkpoint, source)
         try:
             _check(runner, checkpoint)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmwave.checkpoint import brief, equals, load_matching, read_checkpoint, state_dict_of
-from mmwave.errors import UserError, printable
+from mmwave.errors import UserError, printable, printable_path
 from mmwave.models.layers import Linear, batch_norms, batch_statistics_kept
 from mmwave.models.layers.lean import without_lean
 from mmwave.structures import SizeConstraint, StageInfo
@@ -354,7 +354,7 @@ class MLPBackbone(BaseModule):
         noted = meta.get('backbone') if isinstance(meta, Mapping) else None
         if not isinstance(noted, Mapping):
             return
-        source = printable(source, 1000)
+        source = printable_path(source)
         strange = [name for name in noted if not isinstance(name, str)]
         if strange:
             raise UserError(f'{source} names a setting of its backbone {brief(strange[0])}')

@@ -1,6 +1,5 @@
 """``phase_mix`` on the CPU by a kernel in C++, see :mod:`mmwave.ops.extension`."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -8,8 +7,8 @@ from torch import Tensor
 
 from .. import extension
 from ..extension import DTYPES
-from ..graphs import differentiable_gradients, is_watched
-from .reference import phase_mix_reference
+from ..graphs import is_watched
+from .gradients import phase_mix_gradients
 
 
 def _fake(
@@ -43,19 +42,16 @@ def _backward(ctx: Any, g_h: Tensor, g_w: Tensor, g_mean: Tensor) -> tuple:
     tensors = ctx.saved_tensors
     settings = ctx.split, ctx.rectify
     if torch.is_grad_enabled():  # these gradients are to have gradients, which the kernel has not
-        again = partial(_plain, split=ctx.split, rectify=ctx.rectify)
-        return *differentiable_gradients(again, tensors, (g_h, g_w, g_mean)), None, None
+        found = phase_mix_gradients(
+            tensors,
+            (g_h, g_w, g_mean),
+            tensors[0].dtype,
+            split=ctx.split,
+            rectify=ctx.rectify,
+        )
+        return *found, None, None
     found = torch.ops.mmwave_cpp.phase_mix_backward(g_h, g_w, g_mean, *tensors, *settings)
     return *found, None, None
-
-
-def _plain(*tensors: Tensor, split: bool, rectify: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """What the kernel computes, of operations of torch."""
-    # Taps may be of another type than maps.
-    a_h, p_h, a_w, p_w, *taps = (tensor.to(tensors[0].dtype) for tensor in tensors)
-    if rectify:
-        p_h, p_w = p_h.relu(), p_w.relu()
-    return phase_mix_reference(a_h, p_h, a_w, p_w, *taps, split=split)
 
 
 @extension.once_loaded

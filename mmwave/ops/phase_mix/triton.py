@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graphs import differentiable_gradients, is_watched
-from .reference import phase_mix_reference
+from ..graphs import is_watched
+from .gradients import phase_mix_gradients
 
 _INSTALLED = importlib.util.find_spec('triton') is not None
 # Triton's interpreter runs the kernels on the CPU. Triton reads the variable once, too.
@@ -300,11 +300,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _differentiate(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
     if torch.is_grad_enabled():  # these gradients are to have gradients, which the kernel has not
-
-        def again(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return phase_mix_reference(*(t.to(ctx.dtype) for t in tensors), split=ctx.split)
-
-        return *differentiable_gradients(again, ctx.saved_tensors, gradients), None, None
+        found = phase_mix_gradients(ctx.saved_tensors, gradients, ctx.dtype, split=ctx.split)
+        return *found, None, None
     return (*_backward_op(*ctx.saved_tensors, *gradients, ctx.split), None, None)
 
 
