@@ -463,7 +463,7 @@ class TestRealData:
         (dict(type='mmwave.GMLP', grid_mode='tile'), "unknown grid_mode 'tile': GMLP has window"),
         (dict(type='mmwave.GMLP', arch='huge'), "unknown arch 'huge': expected one of ti16"),
         (dict(type='mmwave.EAMLP', grid_mode='resize'), "unexpected keyword argument 'grid_mode'"),
-        (dict(type='mmwave.GMPL'), 'GMPL is not in the mmwave'),
+        (dict(type='mmwave.GMPL'), 'GMPL is not in the'),
     ],
 )
 def test_settings_of_our_backbones_are_tried(settings, message):
