@@ -2,10 +2,12 @@
 .PHONY: env demo test test-slow lint bench zoo
 VENV := .venv/bin
 
-env: .venv/.ready
-.venv/.ready: setup.cfg pyproject.toml constraints.txt tools/setup_env.sh
-	bash tools/setup_env.sh
-	@touch $@
+# `make env MMCV_OPS=1` also compiles mmcv's own ops, which nothing here needs.
+READY := .venv/.ready$(if $(filter-out 0,$(MMCV_OPS)),-mmcv-ops)
+env: $(READY)
+$(READY): setup.cfg pyproject.toml constraints.txt tools/setup_env.sh
+	MMCV_OPS=$(or $(MMCV_OPS),0) bash tools/setup_env.sh
+	@touch $@ .venv/.ready
 
 demo: env
 	PYTHON=$(CURDIR)/$(VENV)/python bash projects/shapes/demo.sh
@@ -23,7 +25,7 @@ lint: env
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 	$(VENV)/codespell
-	bash -n tools/*.sh projects/*/*.sh .ci/run
+	bash -n tools/*.sh projects/*/*.sh .ci/run .ci/with_torch
 
 # Each family beside its peer, an hour on two idle cores; the files that the README's plot and tables
 # are rendered from. It stops where a form computes something else. More: --help
@@ -47,7 +49,7 @@ bench: env
 	$(WHOLE) configs/wavemlp/wavemlp-s_upernet_160k_ade20k-512x512.py --size 512x1024 --repeats 5 \
 		--csv $(SPEED)/upernet.csv
 	$(BENCH) gmlp-s16 vip-s7 wavemlp-t posmlp-t --size 224x224@8 --compile --repeats 5 --csv $(SPEED)/compiled.csv
-	$(VENV)/python tools/plot_speed.py $(SPEED)/*.csv $(SPEED)/speed.png --readme README.md
+	$(VENV)/python tools/plot_speed.py $(SPEED)/*.csv $(SPEED)/speed.png --readme $(SPEED)/README.md
 
 zoo: env
 	$(VENV)/python tools/update_zoo.py

@@ -1,22 +1,24 @@
 #!/usr/bin/env python
 """Time our backbones against the published structure: equal outputs first, then a table."""
 
+from __future__ import annotations
+
 import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import torch
-
-from mmwave.analysis.benchmark import run
-from mmwave.analysis.cases import MODES, WIDER, Case, Result, cases, models
-from mmwave.analysis.equality import Unequal
-from mmwave.analysis.peers import CONTENDERS
-from mmwave.analysis.report import records, table
-from mmwave.analysis.timing import machine
+from mmwave.apis.usage import libraries_named
 from mmwave.errors import UserError
+
+# torch and what needs it are imported once the command line is understood.
+if TYPE_CHECKING:
+    from mmwave.analysis.cases import Case, Result
+
+DTYPES = ('float32', 'bfloat16')
+MODES = ('inference', 'train')
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +46,7 @@ def positive(text: str) -> int:
 def parser() -> argparse.ArgumentParser:
     given = Parser(description=__doc__)
     add = given.add_argument
-    add('models', nargs='*', metavar='MODEL', help=f'any of {", ".join(models())}')
+    add('models', nargs='*', metavar='MODEL', help='FAMILY-ARCH, e.g. wavemlp-t; none lists all')
     add(
         '--size',
         nargs='+',
@@ -54,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         help='HEIGHTxWIDTH or HEIGHTxWIDTH@BATCH (default: 224x224)',
     )
     add('--batch', type=positive, default=1, help='images of one call where a size names none')
-    add('--dtype', nargs='+', choices=list(WIDER), default=['float32'])
+    add('--dtype', nargs='+', choices=DTYPES, default=['float32'])
     add('--mode', nargs='+', choices=MODES, default=['inference'])
     add(
         '--compile',
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         '--contenders',
         action='store_true',
-        help=f'time {", ".join(CONTENDERS)} beside, which compute something else',
+        help='time Swin-T and ConvNeXt-T beside, which compute something else',
     )
     add('--repeats', type=positive, default=7, help='rounds, at least 2')
     add('--device', choices=('cpu', 'cuda'), default='cpu')
@@ -77,32 +79,49 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    refused: list[str] = []
     try:
-        if not args.models:
-            raise UserError(f'no model named: expected some of {", ".join(models())}')
-        if args.device == 'cuda' and not torch.cuda.is_available():
-            raise UserError('no CUDA device here: use --device cpu')
-        # Convolutions, which the peer has where ours has matrix products, may else round coarser.
-        torch.backends.cudnn.allow_tf32 = False
-        if args.threads:
-            torch.set_num_threads(args.threads)
-        sizes = [(h, w, args.batch if n is None else n) for h, w, n in args.size]
-        todo = cases(args.models, sizes=sizes, dtypes=args.dtype, modes=args.mode)
-        if args.csv and not args.csv.parent.is_dir():
-            raise UserError(f'no folder {str(args.csv.parent)!r} to write {args.csv.name!r} into')
-        here = machine(args.device)
-        print(here, flush=True)
-        for line in table(measured(todo, args, refused), repeats=args.repeats):
-            print(line, flush=True)
+        with libraries_named():
+            return benchmark(args)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
+
+
+def benchmark(args: argparse.Namespace) -> int:
+    """Print the table; return 1 where a model was refused."""
+    import torch
+
+    from mmwave.analysis.cases import cases, models
+    from mmwave.analysis.report import table
+    from mmwave.analysis.timing import machine
+
+    refused: list[str] = []
+    if not args.models:
+        raise UserError(f'no model named: expected some of {", ".join(models())}')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise UserError('no CUDA device here: use --device cpu')
+    # Convolutions, which the peer has where ours has matrix products, may else round coarser.
+    torch.backends.cudnn.allow_tf32 = False
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    sizes = [(h, w, args.batch if n is None else n) for h, w, n in args.size]
+    todo = cases(args.models, sizes=sizes, dtypes=args.dtype, modes=args.mode)
+    if args.csv and not args.csv.parent.is_dir():
+        raise UserError(f'no folder {str(args.csv.parent)!r} to write {args.csv.name!r} into')
+    print(machine(args.device), flush=True)
+    for line in table(measured(todo, args, refused), repeats=args.repeats):
+        print(line, flush=True)
     return 1 if refused else 0
 
 
 def measured(todo: list[Case], args: argparse.Namespace, refused: list[str]) -> Iterator[Result]:
     """Measure case by case, writing the file anew after each; what is unequal into ``refused``."""
+    from mmwave.analysis.benchmark import run
+    from mmwave.analysis.equality import Unequal
+    from mmwave.analysis.peers import CONTENDERS
+    from mmwave.analysis.report import records
+    from mmwave.analysis.timing import machine
+
     results: list[Result] = []
     for case in todo:
         try:

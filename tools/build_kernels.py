@@ -8,10 +8,11 @@ import argparse
 
 from mmwave.apis.cli import run_tool
 from mmwave.errors import UserError
-from mmwave.ops import extension
 
 
 def main(args: argparse.Namespace) -> None:
+    from mmwave.ops import extension
+
     try:
         print(f'built {extension.build()}')
     except RuntimeError as error:

@@ -1,10 +1,15 @@
 """Convert a published weight file to mmwave's names, for ``init_cfg`` and ``tools/test.py``."""
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from mmwave.apis.cli import run_tool
-from mmwave.convert import ConversionReport, convert_file
 from mmwave.errors import UserError
+
+if TYPE_CHECKING:
+    from mmwave.convert import ConversionReport
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +50,8 @@ def lines(report: ConversionReport, dst: str) -> list[str]:
 def main(args: argparse.Namespace) -> None:
     if not args.src:
         raise UserError('the path of the file to convert is empty')
+    from mmwave.convert import convert_file
+
     report = convert_file(args.src, args.dst, ema=not args.no_ema, trust=args.trust_checkpoint)
     print('\n'.join(lines(report, args.dst)))
 

@@ -31,6 +31,8 @@ run_distributed() {
         rendezvous=(--node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-127.0.0.1}"
             --master-port "${PORT:-29500}")
     fi
+    # What torchrun would set itself, with a banner of four lines.
+    [ "$gpus" = 1 ] || export OMP_NUM_THREADS="${OMP_NUM_THREADS-1}"
     # torchrun by its module name, so that it belongs to the same interpreter.
     exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-1}" --nproc-per-node "$gpus" \
         "${rendezvous[@]}" "$script" "$@" --launcher pytorch

@@ -3,12 +3,12 @@
 
 import argparse
 
-from mmwave.apis import prepare_testing, test
+from mmwave import apis
 from mmwave.apis.cli import add_run_options, run_tool
 
 
 def main(args: argparse.Namespace) -> None:
-    cfg = prepare_testing(
+    cfg = apis.prepare_testing(
         args.config,
         args.checkpoint,
         work_dir=args.work_dir,
@@ -16,9 +16,15 @@ def main(args: argparse.Namespace) -> None:
         show_dir=args.show_dir,
         cfg_options=args.cfg_options,
         num_procs=args.check_only,
+        verbose=args.verbose,
     )
     if args.check_only is None:
-        test(cfg, launcher=args.launcher, trust_checkpoint=args.trust_checkpoint)
+        apis.test(
+            cfg,
+            launcher=args.launcher,
+            trust_checkpoint=args.trust_checkpoint,
+            verbose=args.verbose,
+        )
 
 
 if __name__ == '__main__':

@@ -3,19 +3,18 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
-from mmwave.apis import deploy_checkpoint
-from mmwave.apis.cli import run_tool
+from mmwave import apis
+from mmwave.apis.cli import add_settings, add_verbose, run_tool
 
 
 def main(args: argparse.Namespace) -> None:
-    done = deploy_checkpoint(
+    done = apis.deploy_checkpoint(
         args.config,
         args.checkpoint,
         args.dst,
         cfg_options=args.cfg_options,
         trust_checkpoint=args.trust_checkpoint,
+        verbose=args.verbose,
     )
     print(done.report.summary())
     if done.damage:
@@ -29,13 +28,8 @@ if __name__ == '__main__':
     parser.add_argument('config', help='config file of the classifier, detector or segmentor')
     parser.add_argument('checkpoint', help='its weights in train form')
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='replace settings of the config',
-    )
+    add_settings(parser)
+    add_verbose(parser)
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',

@@ -3,12 +3,12 @@
 
 import argparse
 
-from mmwave.apis import prepare_training, train
+from mmwave import apis
 from mmwave.apis.cli import add_run_options, run_tool
 
 
 def main(args: argparse.Namespace) -> None:
-    cfg = prepare_training(
+    cfg = apis.prepare_training(
         args.config,
         work_dir=args.work_dir,
         resume=args.resume,
@@ -17,9 +17,15 @@ def main(args: argparse.Namespace) -> None:
         auto_scale_lr=args.auto_scale_lr,
         cfg_options=args.cfg_options,
         num_procs=args.check_only,
+        verbose=args.verbose,
     )
     if args.check_only is None:
-        train(cfg, launcher=args.launcher, trust_checkpoint=args.trust_checkpoint)
+        apis.train(
+            cfg,
+            launcher=args.launcher,
+            trust_checkpoint=args.trust_checkpoint,
+            verbose=args.verbose,
+        )
 
 
 if __name__ == '__main__':

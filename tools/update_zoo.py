@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmwave.errors import UserError
-from mmwave.zoo import Zoo, stale_tables, update_readmes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help='the folder that holds README.md and configs (default: this repository)',
     )
     args = parser.parse_args(argv)
+    from mmwave.zoo import Zoo, stale_tables, update_readmes
+
     try:
         zoo = Zoo(args.root)
         tables = stale_tables(zoo) if args.check else update_readmes(zoo)

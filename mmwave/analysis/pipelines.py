@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from mmwave.apis import load_config, preflight
 from mmwave.deploy import to_deploy
-from mmwave.engine.cpu import adapt_to_cpu, keep_detection_ops_in_float32
+from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.errors import UserError
+from mmwave.mmcv_ops.precision import keep_detection_ops_in_float32
 
 from .benchmark import randomise_norms
 from .cases import WIDER, check_one_of

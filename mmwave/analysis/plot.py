@@ -100,7 +100,7 @@ def _panel(axes: Any, rows: Sequence[Record]) -> None:
                 _bar(axes, i + (k - (len(kinds) - 1) / 2) * width, 0.92 * width, row, style)
     axes.axhline(1, color='black', lw=1)
     axes.set_xticks(range(len(models)), models, rotation=20 if len(models) > 6 else 0, fontsize=9)
-    axes.set_ylabel('times as fast as the peer')
+    axes.set_ylabel('speed-up over the reference')
     axes.set_xlim(-0.6, max(len(models), 6) - 0.4)
     axes.margins(y=0.15)
     axes.spines[['top', 'right']].set_visible(False)
@@ -157,8 +157,8 @@ def markdown(paths: Iterable[Path]) -> str:
 
 def _inference(rows: list[Record]) -> list[str]:
     table = _head(
-        *('model', 'images', 'dtype', 'run', 'peer', 'here, deploy'),
-        *('speed-up', 'without kernels', 'in train form', 'of the GEMM rate'),
+        *('model', 'images', 'dtype', 'run', 'reference', 'deploy form'),
+        *('speed-up', 'without kernels', 'in train form', 'share of peak GEMM'),
     )
     for row in _latest(select(rows, role='ours', form=OURS['inference'])):
         same = _same_case(rows, row)
@@ -176,8 +176,9 @@ def _inference(rows: list[Record]) -> list[str]:
 
 def _training(rows: list[Record]) -> list[str]:
     table = _head(
-        *('model', 'images', 'dtype', 'run', 'peer', 'here', 'speed-up'),
-        *('saved activations', 'of the peer', 'peak', 'with `with_cp`: speed-up', 'peak'),
+        *('model', 'images', 'dtype', 'run', 'reference', 'mmwave', 'speed-up'),
+        *('saved activations', 'of the reference', 'peak, of the reference'),
+        *('with `with_cp`: speed-up', 'peak, of the reference'),
     )
     for row in _latest(select(rows, role='ours', form=OURS['train'])):
         same = _same_case(rows, row)
@@ -197,7 +198,7 @@ def _training(rows: list[Record]) -> list[str]:
 def _whole(rows: list[Record]) -> list[str]:
     table = _head(
         *('model', 'one image of', 'dtype', 'train form', 'deploy form', 'speed-up'),
-        *('backbone alone', 'speed-up', 'its share of the time'),
+        *('backbone alone', 'speed-up', 'backbone, share of the time'),
     )
     for row in rows:
         whole, backbone = (

@@ -1,8 +1,28 @@
-"""Functions behind the tools; the only room that knows mmpretrain, mmdet and mmseg."""
+"""Functions behind the tools; the only room that knows mmpretrain, mmdet and mmseg.
 
-from .deploy import DeployedFile, deploy_checkpoint
+What needs torch and mmengine is imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Not lazily: its module has the same name, and would take this one's place when it is imported.
 from .preflight import PreflightError, preflight
-from .run import UsageError, load_config, prepare_testing, prepare_training, test, train
+from .usage import UsageError
+
+if TYPE_CHECKING:
+    from .deploy import DeployedFile, deploy_checkpoint
+    from .run import load_config, prepare_testing, prepare_training, test, train
+
+_MODULES = {
+    'DeployedFile': 'deploy',
+    'deploy_checkpoint': 'deploy',
+    'load_config': 'run',
+    'prepare_testing': 'run',
+    'prepare_training': 'run',
+    'test': 'run',
+    'train': 'run',
+}
 
 __all__ = [
     'DeployedFile',
@@ -16,3 +36,13 @@ __all__ = [
     'test',
     'train',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(import_module(f'.{_MODULES[name]}', __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,16 +3,51 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from mmengine.config import DictAction
-
-from mmwave.engine.process_group import leave_process_group
 from mmwave.errors import UserError, printable
 
-from .run import LAUNCHERS
+from .usage import LAUNCHERS, check_config_path, libraries_named
 
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+class Settings(argparse.Action):
+    """Collect KEY=VALUE pairs by mmengine's ``DictAction``, imported when there are any."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        wrong = [text for text in values or () if '=' not in text]
+        if wrong:
+            raise argparse.ArgumentError(self, f'{wrong[0]!r} is no KEY=VALUE')
+        from mmengine.config import DictAction
+
+        action = DictAction(self.option_strings, self.dest, self.nargs)
+        action(parser, namespace, values, option_string)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Settings,
+        metavar='KEY=VALUE',
+        help='replace settings of the config, e.g. train_dataloader.batch_size=4',
+    )
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--verbose``."""
+    parser.add_argument(
+        '--verbose', action='store_true', help='show everything that the libraries print and log'
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -20,13 +55,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints (default: work_dirs/NAME)'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='replace settings of the config, e.g. train_dataloader.batch_size=4',
-    )
+    add_settings(parser)
+    add_verbose(parser)
     parser.add_argument(
         '--launcher', choices=LAUNCHERS, default='none', help='who started this process'
     )
@@ -48,17 +78,32 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
     """Parse the command line and call ``main``; a user's error ends in one line and exit code 2.
 
-    Such are :class:`UserError` and files that are not there or must not be opened. All others are
-    mistakes of ours and keep their traceback.
+    Such are :class:`UserError`, files that are not there or must not be opened, and libraries that
+    are not installed. All others are mistakes of ours and keep their traceback.
     """
-    args = parser.parse_args()
+    try:
+        with libraries_named():
+            args = parser.parse_args()
+            _set_local_rank(args)
+            config = getattr(args, 'config', None)
+            if isinstance(config, str):
+                check_config_path(config)
+            main(args)
+    except (UserError, *_NO_FILE) as error:
+        _fail(str(error))
+    if 'torch' in sys.modules:
+        from mmwave.engine.process_group import leave_process_group
+
+        leave_process_group()
+
+
+def _set_local_rank(args: argparse.Namespace) -> None:
     # torchrun and mmengine's Slurm set-up set it themselves, Open MPI under its own name.
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', getattr(args, 'local_rank', 0))
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-    try:
-        main(args)
-    except (UserError, *_NO_FILE) as error:
-        lines = (printable(line.strip(), 4000) for line in str(error).splitlines())
-        print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
-        sys.exit(2)
-    leave_process_group()
+
+
+def _fail(text: str) -> NoReturn:
+    lines = (printable(line.strip(), 4000) for line in text.splitlines())
+    print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
+    sys.exit(2)

@@ -22,9 +22,10 @@ from mmwave.checkpoint import (
     write_checkpoint,
 )
 from mmwave.deploy import Deployable, DeployReport, to_deploy
+from mmwave.engine.console import console
 from mmwave.errors import UserError, printable
 
-from .run import load_config
+from .run import check_libraries, load_config
 
 _SIZES = ((96, 160), (288, 352))  # one window or a part of it, and several, all padded
 _EXACT = 1e-9
@@ -58,6 +59,7 @@ def deploy_checkpoint(
     *,
     cfg_options: Mapping[str, Any] | None = None,
     trust_checkpoint: bool = False,
+    verbose: bool = False,
 ) -> DeployedFile:
     """Write the deploy form of a trained model's weights, once it is proven equal.
 
@@ -71,6 +73,7 @@ def deploy_checkpoint(
         dst: ``.pth`` or ``.safetensors``.
         cfg_options: dotted keys and the values that replace the config's.
         trust_checkpoint: read a checkpoint that runs code when it is read.
+        verbose: show what the libraries print.
 
     Raises:
         FileNotFoundError: where the checkpoint or the folder of ``dst`` are missing.
@@ -81,8 +84,21 @@ def deploy_checkpoint(
     if not checkpoint:
         raise UserError('the path of the checkpoint is empty')
     source, target = source_and_target(checkpoint, dst)
+    with console(verbose):
+        return _deploy(config, source, target, checkpoint, cfg_options, trust_checkpoint)
+
+
+def _deploy(
+    config: str,
+    source: Path,
+    target: Path,
+    checkpoint: str,
+    cfg_options: Mapping[str, Any] | None,
+    trust: bool,
+) -> DeployedFile:
     cfg = load_config(config, cfg_options=cfg_options)
-    content = read_checkpoint(source, trust=trust_checkpoint)
+    check_libraries(cfg)
+    content = read_checkpoint(source, trust=trust)
     state = state_dict_of(content)
     model = _build(cfg)
     modules = model.named_modules()

@@ -6,21 +6,22 @@ and in one line. What needs the built data sets (missing single images, bad labe
 of ``DataCheckHook``.
 """
 
+from __future__ import annotations
+
 import inspect
 import os
 import os.path as osp
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import torch
-from mmengine.config import Config
-from mmengine.registry import DATASETS
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmwave.engine.coco_file import AnnotationFileError, CocoSummary, summarize
 from mmwave.errors import UserError
-from mmwave.registry import MODELS
+
+# torch and mmengine are imported inside functions: mmwave.apis imports this module at once.
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 LOADERS = {'train': ('train', 'val'), 'val': ('val',), 'test': ('test',)}
 # mmpretrain's classes that fetch their files themselves when the folder is not there.
@@ -80,6 +81,8 @@ def preflight(
 def _check_num_procs(num_procs: int) -> None:
     if num_procs < 1:
         raise PreflightError(f'{num_procs} processes asked for: at least 1 is needed')
+    import torch
+
     num_gpus = torch.cuda.device_count()
     if 0 < num_gpus < num_procs:
         raise PreflightError(
@@ -94,6 +97,10 @@ def _check_backbone(cfg: Config) -> None:
     settings = cfg.get('model', {}).get('backbone')
     if not isinstance(settings, Mapping) or not str(settings.get('type')).startswith('mmwave.'):
         return
+    import torch
+
+    from mmwave.registry import MODELS
+
     try:
         with torch.device('meta'):
             MODELS.build({k: v for k, v in settings.items() if k != 'init_cfg'})
@@ -110,6 +117,8 @@ def _check_compile(cfg: Config) -> None:
         raise PreflightError(
             f'compile={settings!r} must be True, False or a dict of options of torch.compile'
         )
+    import torch
+
     try:
         torch.compile(torch.nn.Identity(), **settings)
     except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
@@ -153,6 +162,8 @@ def _dataset_class(place: _Place) -> type | None:
     kind = place.dataset.get('type')
     if not isinstance(kind, str):
         return kind
+    from mmengine.registry import DATASETS
+
     scoped = kind if '.' in kind or place.scope is None else f'{place.scope}.{kind}'
     return DATASETS.get(scoped)
 

@@ -3,26 +3,32 @@
 import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
+from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
+from mmwave.engine.console import Console, console
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.drawing import draw_in_every_process
-from mmwave.errors import UserError, printable, printable_path
+from mmwave.engine.hooks.start_summary import StartSummaryHook
+from mmwave.errors import printable, printable_path
+from mmwave.mmcv_ops import check_environment, check_ops
 
 from .preflight import preflight
+from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
 
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-
-
-class UsageError(UserError):
-    """A call that cannot be carried out as given; the message says what to give instead."""
+_MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
+_DISTRIBUTIONS = {
+    'mmdet': 'onedl-mmdetection',
+    'mmpretrain': 'onedl-mmpretrain',
+    'mmseg': 'onedl-mmsegmentation',
+}
 
 
 def load_config(
@@ -39,10 +45,7 @@ def load_config(
     Raises:
         UsageError: where there is no such file, or it is no config.
     """
-    if not osp.isfile(path):
-        raise UsageError(f'no such config: {path}')
-    if not path.endswith(('.py', '.json', '.yaml', '.yml')):
-        raise UsageError(f'{path} is no config: expected a .py, .json or .yaml file')
+    check_config_path(path)
     cfg = Config.fromfile(path)
     if cfg_options:
         cfg.merge_from_dict(dict(cfg_options))
@@ -64,6 +67,7 @@ def prepare_training(
     auto_scale_lr: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     num_procs: int | None = None,
+    verbose: bool = False,
 ) -> Config:
     """Read a config and options for training and check all that can be checked without building.
 
@@ -78,38 +82,37 @@ def prepare_training(
             ``auto_scale_lr.base_batch_size``.
         cfg_options: dotted keys and the values that replace the config's.
         num_procs: processes to be started on this machine, None where that is not known.
+        verbose: show what the libraries print, which otherwise goes to the log file of the run.
 
     Raises:
         UsageError: where config, checkpoint or options do not fit.
         PreflightError: where data folders, annotation files, class names or GPUs do not fit.
     """
-    cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
-    if amp:
-        _use_amp(cfg)
-    if auto_scale_lr:
-        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
-            raise UsageError(f'{config} states no auto_scale_lr.base_batch_size to scale from')
-        cfg.auto_scale_lr.enable = True
-    if load_from is not None:
-        if resume is not None:
-            raise UsageError('give --load-from to start anew from weights, or --resume to go on')
-        cfg.resume, cfg.load_from = False, load_from
-    if resume == 'auto':
-        cfg.resume, cfg.load_from = True, None
-        _check_last_checkpoint(cfg.work_dir)
-    elif resume is not None:
-        cfg.resume, cfg.load_from = True, resume
-    _check_checkpoint(cfg)
-    preflight(cfg, splits=('train',), num_procs=num_procs)
-    # Last: whoever has not set up the data yet has no use for advice about weights.
-    for key, path in _pretrained(cfg.model, 'model'):
-        if '://' not in path and not osp.isfile(path):
-            raise UsageError(
-                f'no pretrained weights at {path} ({key}): convert the published file to that path '
-                'with tools/convert_checkpoint.py, set MMWAVE_CHECKPOINTS to the folder that has '
-                'it, or train from scratch with --cfg-options model.backbone.init_cfg=None'
-            )
-    return cfg
+    with console(verbose, carry=True):
+        cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
+        check_libraries(cfg)
+        if amp:
+            _use_amp(cfg)
+        if auto_scale_lr:
+            if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+                raise UsageError(f'{config} states no auto_scale_lr.base_batch_size to scale from')
+            cfg.auto_scale_lr.enable = True
+        if load_from is not None:
+            if resume is not None:
+                raise UsageError(
+                    'give --load-from to start anew from weights, or --resume to go on'
+                )
+            cfg.resume, cfg.load_from = False, load_from
+        if resume == 'auto':
+            cfg.resume, cfg.load_from = True, None
+            _check_last_checkpoint(cfg.work_dir)
+        elif resume is not None:
+            cfg.resume, cfg.load_from = True, resume
+        _check_checkpoint(cfg)
+        preflight(cfg, splits=('train',), num_procs=num_procs)
+        # Last: whoever has not set up the data yet has no use for advice about weights.
+        _check_pretrained(cfg)
+        return cfg
 
 
 def prepare_testing(
@@ -121,6 +124,7 @@ def prepare_testing(
     show_dir: str | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     num_procs: int | None = None,
+    verbose: bool = False,
 ) -> Config:
     """Read a config and options for testing and check all that can be checked without building.
 
@@ -132,33 +136,41 @@ def prepare_testing(
         show_dir: folder to draw predictions into.
         cfg_options: dotted keys and the values that replace the config's.
         num_procs: processes to be started on this machine, None where that is not known.
+        verbose: show what the libraries print, which otherwise goes to the log file of the run.
 
     Raises:
         UsageError: where config, checkpoint or options do not fit.
         PreflightError: where data folders, annotation files, class names or GPUs do not fit.
     """
-    cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
-    cfg.load_from, cfg.resume = checkpoint, False
-    _check_checkpoint(cfg)
-    if out:
-        if not out.endswith(('.pkl', '.pickle')):
-            raise UsageError(f'--out {out}: predictions are written to a .pkl file')
-        metrics = cfg.test_evaluator
-        metrics = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
-        cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=out)]
-    if show_dir:
-        _draw_into(cfg, osp.abspath(show_dir))
-    preflight(cfg, splits=('test',), num_procs=num_procs)
-    return cfg
+    with console(verbose, carry=True):
+        cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
+        check_libraries(cfg)
+        cfg.load_from, cfg.resume = checkpoint, False
+        _check_checkpoint(cfg)
+        if out:
+            if not out.endswith(('.pkl', '.pickle')):
+                raise UsageError(f'--out {out}: predictions are written to a .pkl file')
+            metrics = cfg.test_evaluator
+            metrics = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+            cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=out)]
+        if show_dir:
+            _draw_into(cfg, osp.abspath(show_dir))
+        preflight(cfg, splits=('test',), num_procs=num_procs)
+        return cfg
 
 
-def train(cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False) -> Runner:
+def train(
+    cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False, verbose: bool = False
+) -> Runner:
     """Train as a prepared config says.
+
+    Before the first step the screen shows a summary and warnings; the log file receives all.
 
     Args:
         cfg: of :func:`prepare_training`.
         launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
         trust_checkpoint: allow checkpoints that run code when they are read.
+        verbose: show all that the log file receives.
 
     Returns:
         The runner after training.
@@ -168,13 +180,14 @@ def train(cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False
         UserError: where weights do not fit the model, or the checkpoint to resume from is damaged,
             of another config or of weights alone.
     """
-    runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=0.5)
-    runner.train()
+    with console(verbose) as screen:
+        runner = _build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
+        runner.train()
     return runner
 
 
 def test(
-    cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False
+    cfg: Config, *, launcher: str = 'none', trust_checkpoint: bool = False, verbose: bool = False
 ) -> dict[str, float]:
     """Evaluate as a prepared config says; every tensor of the model must be in the checkpoint.
 
@@ -182,6 +195,7 @@ def test(
         cfg: of :func:`prepare_testing`.
         launcher: one of :data:`LAUNCHERS`; ``'none'`` is a single process.
         trust_checkpoint: allow a checkpoint that runs code when it is read.
+        verbose: show all that the log file receives.
 
     Returns:
         The metrics by name.
@@ -190,15 +204,18 @@ def test(
         DataError: where the data do not fit.
         UserError: where the weights do not fit the model.
     """
-    runner = _build_runner(cfg, launcher, trust_checkpoint, min_fraction=1.0)
-    draw_in_every_process(runner.visualizer)
-    return runner.test()
+    with console(verbose) as screen:
+        runner = _build_runner(cfg, launcher, trust_checkpoint, screen, mode='test')
+        draw_in_every_process(runner.visualizer)
+        return runner.test()
 
 
-def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: float) -> Runner:
+def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mode: str) -> Runner:
     if launcher not in LAUNCHERS:
         raise UsageError(f'unknown launcher {launcher!r}: expected one of {", ".join(LAUNCHERS)}')
-    _check_ops(cfg)
+    check_libraries(cfg)
+    if cfg.get('default_scope') == 'mmdet':
+        check_ops(get_device())
     register_safe_loader(trust=trust)
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
@@ -206,43 +223,57 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, *, min_fraction: floa
         *(cfg.get('custom_hooks') or []),
         dict(type='mmwave.DataCheckHook'),
         dict(type='mmwave.ResumeCheckHook'),
-        dict(type='mmwave.LoadReportHook', min_fraction=min_fraction),
+        dict(type='mmwave.LoadReportHook', min_fraction=_MIN_FRACTION[mode]),
     ]
     runner = Runner.from_cfg(cfg)
-    if note:
-        print_log(note, logger='current')
-    _compile_backbone(runner)
+    screen.attach(runner.logger)
+    remarks = _compile_backbone(runner)
+    # By hand: the configs that runs leave in their work directories are run again.
+    runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
     return runner
 
 
-def _compile_backbone(runner: Runner) -> None:
+def _compile_backbone(runner: Runner) -> list[str]:
     """Carry out ``compile`` of the config on the backbone, in place: names of weights stay.
 
     mmengine would compile all of a step. torch cannot trace its optimizers, and preprocessors and
     heads break the graph at every image's annotations; a backbone is one graph.
+
+    Returns:
+        What the user should know of it.
     """
     settings = runner.cfg.pop('compile', None)  # the copy in the work directory keeps it
     if settings is None or settings is False:
-        return
+        return []
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not hasattr(model, 'backbone'):
         raise UsageError(f'compile: a {type(model).__name__} has no backbone to compile')
     model.backbone.compile(**({} if settings is True else settings))
-    print_log('the backbone is compiled when it meets images, which takes a while', 'current')
+    return ['the backbone is compiled when it meets images, which takes a while']
 
 
-def _check_ops(cfg: Config) -> None:
-    """An mmcv built where no CUDA toolkit was in sight fails at a detector's first NMS."""
-    if get_device() != 'cuda' or cfg.get('default_scope') != 'mmdet':
+def check_libraries(cfg: Config) -> None:
+    """Have one line say what is missing, or half installed, before it is imported."""
+    library = cfg.get('default_scope')
+    if library not in _DISTRIBUTIONS:
+        check_environment()
         return
-    from mmcv.ops import get_compiling_cuda_version
+    if _is_missing(library):
+        raise UsageError(f"this config needs {library}: pip install '{INSTALL[library]}'")
+    check_environment(library)
 
-    if get_compiling_cuda_version() == 'not available':
-        raise UsageError(
-            'this mmcv was built without CUDA ops, which detectors need on a GPU: build it again '
-            'with nvcc on the path (README.md, "With a GPU"), or hide the GPUs with '
-            'CUDA_VISIBLE_DEVICES= to run on the CPU'
-        )
+
+def _is_missing(library: str) -> bool:
+    """Whether nothing of it is here: neither its files nor an entry among what is installed."""
+    try:
+        if find_spec(library) is not None:
+            return False
+        metadata.version(_DISTRIBUTIONS[library])
+    except ValueError:  # how find_spec says that an import is blocked
+        return True
+    except metadata.PackageNotFoundError:
+        return True
+    return False
 
 
 def _check_checkpoint(cfg: Config) -> None:
@@ -269,6 +300,16 @@ def _check_last_checkpoint(work_dir: str) -> None:
             f'{note} names {printable(path)!r}, which is no file: give --resume PATH, or remove '
             f'{note} to start anew'
         )
+
+
+def _check_pretrained(cfg: Config) -> None:
+    for key, path in _pretrained(cfg.model, 'model'):
+        if '://' not in path and not osp.isfile(path):
+            raise UsageError(
+                f'no pretrained weights at {path} ({key}): convert the published file to that path '
+                'with tools/convert_checkpoint.py, set MMWAVE_CHECKPOINTS to the folder that has '
+                'it, or train from scratch with --cfg-options model.backbone.init_cfg=None'
+            )
 
 
 def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:

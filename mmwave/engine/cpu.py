@@ -1,15 +1,12 @@
 """Run a config that was written for GPUs on a machine without one."""
 
-import sys
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from torch import Tensor
 
 from mmwave.errors import UserError
+from mmwave.mmcv_ops.precision import keep_detection_ops_in_float32
 
 SYNC_BATCH_NORMS = ('SyncBN', 'SyncBatchNorm', 'MMSyncBN')
 
@@ -59,34 +56,6 @@ def adapt_to_cpu(cfg: Config, launcher: str) -> str:
         )
         changes.append(f'DDP over {torch.distributed.get_world_size()} processes with gloo')
     return 'no GPU here, running on the CPU' + (f': {", ".join(changes)}' if changes else '')
-
-
-def keep_detection_ops_in_float32() -> None:
-    """Have mmcv's NMS and RoIAlign compute in float32 under autocast, in this process.
-
-    Their CPU kernels know no bfloat16. Inputs are cast, and outputs cast back, so that what is
-    around them sees the types that it would see on a GPU.
-    """
-    import mmcv.ops  # noqa: F401  fills sys.modules
-
-    # The package has functions of the same names as these modules.
-    nms, roi_align = (sys.modules[f'mmcv.ops.{name}'] for name in ('nms', 'roi_align'))
-    if not hasattr(roi_align.roi_align, '__wrapped__'):
-        nms.NMSop.apply = staticmethod(_in_float32(nms.NMSop.apply))
-        roi_align.roi_align = _in_float32(roi_align.roi_align)
-
-
-def _in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def is_low(value: Any) -> bool:
-        return isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-
-    @wraps(function)
-    def called(first: Tensor, *rest: Any) -> Tensor:
-        arguments = (value.float() if is_low(value) else value for value in (first, *rest))
-        output = function(*arguments)
-        return output.to(first.dtype) if is_low(first) and output.is_floating_point() else output
-
-    return called
 
 
 def _replace_sync_bn(node: Any) -> int:

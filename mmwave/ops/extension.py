@@ -57,11 +57,18 @@ def build() -> Path:
         The library.
 
     Raises:
-        RuntimeError: where they cannot be compiled; the message is the compiler's.
+        RuntimeError: where they cannot be compiled; the message is the compiler's, or that there is
+            none.
     """
     global _ready
     library = _library()
     if not library.exists() and not _is_registered():
+        compiler = os.environ.get('CXX') or 'c++'  # as torch asks for it
+        if shutil.which(compiler.split()[0]) is None:
+            raise RuntimeError(
+                f'no C++ kernels could be built: there is no compiler {compiler!r} on the PATH. '
+                'Install one (Debian: apt-get install g++), or do without: nothing needs them'
+            )
         from torch.utils.cpp_extension import load
 
         folder = library.parent / 'build'

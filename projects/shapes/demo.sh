@@ -25,7 +25,7 @@ fi
 config=projects/shapes/configs/wavemlp-t-dw_retinanet_shapes.py
 log=$work/demo.log
 picture=$work/shapes.jpg
-least=0.5
+least=0.7
 
 say() { printf '\n== %3d s: %s\n' "$SECONDS" "$*"; }
 
@@ -48,8 +48,22 @@ ap50=$(metric bbox_mAP_50)
 say 'drawing its boxes beside the ground truth'
 "$PYTHON" projects/shapes/draw.py "$config" "$(cat "$work/last_checkpoint")" "$picture"
 
+checkpoint=$(cat "$work/last_checkpoint")
 say 'done'
 echo "box AP $ap, AP50 $ap50 on held-out scenes"
 echo "picture: $picture"
 awk -v ap50="$ap50" -v least="$least" 'BEGIN { exit !(ap50 >= least) }' ||
     fail "AP50 $ap50 is below $least: the detector has not learned"
+
+# As short as it can be typed in this folder.
+short() { realpath --no-symlinks --relative-base="$root" "$1"; }
+case $PYTHON in */*) python=$(short "$PYTHON") ;; *) python=$PYTHON ;; esac
+folder=$(short "$work")
+checkpoint=$(short "$checkpoint")
+cat <<NEXT
+
+Next: draw what it finds in every held-out scene; turn it into its faster form; train a segmentor on the same scenes
+  $python tools/test.py $config $checkpoint --show-dir $folder/drawn
+  $python tools/to_deploy.py $config $checkpoint $folder/deploy.pth
+  tools/dist_train.sh projects/shapes/configs/wavemlp-t-dw_sem-fpn_shapes.py 2
+NEXT

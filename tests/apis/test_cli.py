@@ -6,8 +6,9 @@ import weakref
 
 import pytest
 import torch
+from mmengine.config import DictAction
 
-from mmwave.apis.cli import run_tool
+from mmwave.apis.cli import add_settings, run_tool
 from mmwave.errors import UserError
 
 
@@ -52,6 +53,45 @@ def test_errors_of_files_and_of_several_lines_are_one_line(capsys, error, line):
         run_tool(main, argparse.ArgumentParser())
     assert ended.value.code == 2
     assert capsys.readouterr().err == f'error: {line}\n'
+
+
+@pytest.mark.parametrize(
+    ('name', 'package'),
+    [
+        ('torch', 'mmwave-suite'),
+        ('mmengine', 'mmwave-suite'),
+        ('mmcv', 'mmwave-suite[mmcv]'),
+        ('mmdet', 'mmwave-suite[det]'),
+    ],
+)
+def test_a_library_that_is_not_installed_is_one_line(capsys, name, package):
+    def main(args):
+        raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+    with pytest.raises(SystemExit) as ended:
+        run_tool(main, argparse.ArgumentParser())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {name} is not installed: pip install '{package}'\n"
+
+
+def test_a_part_of_a_library_that_is_missing_keeps_its_traceback():
+    def main(args):
+        raise ModuleNotFoundError("No module named 'mmdet.nothing'", name='mmdet.nothing')
+
+    with pytest.raises(ModuleNotFoundError):
+        run_tool(main, argparse.ArgumentParser())
+
+
+def test_settings_are_read_as_mmengine_does(capsys):
+    ours, theirs = argparse.ArgumentParser(), argparse.ArgumentParser()
+    add_settings(ours)
+    theirs.add_argument('--cfg-options', nargs='+', action=DictAction)
+    given = ['--cfg-options', 'a.b=1', 'c=(1,2)', 'd=[a,b]', 'e=x=y', '--cfg-options', 'f=True']
+    assert ours.parse_args(given) == theirs.parse_args(given)
+    assert ours.parse_args([]).cfg_options is None
+    with pytest.raises(SystemExit):
+        ours.parse_args(['--cfg-options', 'a=1', 'b'])
+    assert "'b' is no KEY=VALUE" in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_traceback():

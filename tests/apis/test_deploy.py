@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmwave.apis import deploy_checkpoint
+from mmwave.apis import deploy, deploy_checkpoint
 from mmwave.checkpoint import read_checkpoint, sha256_of
 from mmwave.models import RepMLPNet
 from tests.contracts import ROOT, images, randomise_norms, relative_error
@@ -132,6 +132,21 @@ def run(*arguments):
         timeout=120,
         cwd=ROOT,
     )
+
+
+def test_what_libraries_print_is_kept_off_the_screen(trained, tmp_path, monkeypatch, capsys):
+    build_model = deploy._build
+
+    def noisy(cfg):
+        print('printed by a library')
+        return build_model(cfg)
+
+    monkeypatch.setattr(deploy, '_build', noisy)
+    paths = [str(tmp_path / name) for name in ('config.py', 'trained.pth', 'deploy.pth')]
+    deploy_checkpoint(*paths)
+    assert capsys.readouterr().out == ''
+    deploy_checkpoint(*paths, verbose=True)
+    assert 'printed by a library' in capsys.readouterr().out
 
 
 def test_the_tool(trained, tmp_path):

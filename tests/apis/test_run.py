@@ -1,11 +1,18 @@
 """Configs and options as they are settled before anything is built."""
 
+import re
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch._dynamo.utils import counters
@@ -20,6 +27,7 @@ from mmwave.apis import (
 )
 from mmwave.checkpoint import read_checkpoint, state_dict_of
 from mmwave.engine.hooks import LoadReportHook
+from mmwave.errors import UserError
 from tests.contracts import ROOT
 
 LEAF = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
@@ -139,8 +147,45 @@ def test_other_formats_of_annotations_are_not_read_as_coco(tmp_path):
 def test_a_detector_on_a_gpu_needs_cuda_ops(monkeypatch):
     monkeypatch.setattr('mmwave.apis.run.get_device', lambda: 'cuda')
     monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda: 'not available')
-    with pytest.raises(UsageError, match='built without CUDA ops'):
+    with pytest.raises(UserError, match='built without CUDA ops'):
         train(Config(dict(default_scope='mmdet')))
+
+
+def test_a_library_that_the_config_needs_and_is_not_here(monkeypatch):
+    monkeypatch.setattr('mmwave.apis.run.find_spec', lambda name: None)
+    config = str(ROOT / 'configs/wavemlp/wavemlp-t-dw_mask-rcnn_1x_coco.py')
+
+    def nothing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr('mmwave.apis.run.metadata.version', nothing)
+        with pytest.raises(UsageError, match=r"needs mmdet: pip install 'mmwave-suite\[det\]'"):
+            prepare_training(config)
+        with pytest.raises(UsageError, match=r"needs mmseg: pip install 'mmwave-suite\[seg\]'"):
+            train(Config(dict(default_scope='mmseg')))
+    # Its files are gone, and its entry is not: another matter, for which there is another message.
+    monkeypatch.setattr('mmwave.apis.run.check_environment', refuse)
+    with pytest.raises(UserError, match='half installed: mmdet'):
+        prepare_training(config)
+
+
+def refuse(*libraries):
+    raise UserError(f'half installed: {" ".join(libraries)}')
+
+
+def test_the_installation_is_checked_before_anything_is_built(data, tmp_path, monkeypatch):
+    (tmp_path / 'a.pth').write_bytes(b'')
+    monkeypatch.setattr('mmwave.apis.run.check_environment', refuse)
+    monkeypatch.setattr('mmwave.apis.run.Runner.from_cfg', lambda cfg: pytest.fail('built'))
+    monkeypatch.setattr('mmwave.apis.run.preflight', lambda *a, **k: pytest.fail('checked'))
+    for call in (
+        lambda: prepare_training(str(LEAF), cfg_options=data),
+        lambda: prepare_testing(str(LEAF), str(tmp_path / 'a.pth'), cfg_options=data),
+        lambda: train(Config(dict(default_scope='mmpretrain'))),
+    ):
+        with pytest.raises(UserError, match='half installed: mmpretrain'):
+            call()
 
 
 class Toy(BaseModel):
@@ -243,6 +288,58 @@ def test_a_compiled_run_records_few_graphs_and_learns_the_same(sizes, tmp_path, 
     assert got[2].keys() == saved.keys()
     for name, tensor in saved.items():
         torch.testing.assert_close(got[2][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_two_runs_in_one_process_begin_quietly_and_leave_nothing_behind(sizes, tmp_path, capsys):
+    def state():
+        return sys.stdout, warnings.showwarning, MMLogger.callHandlers
+
+    before = state()
+    for name in ('first', 'second'):
+        runner = train(
+            prepare_training(sizes, work_dir=str(tmp_path / name), cfg_options={'compile': False})
+        )
+        shown = capsys.readouterr()
+        start = shown.out.partition('Epoch(train)')[0].splitlines()
+        assert len(start) + len(shown.err.splitlines()) <= 25
+        assert sum('training ' in line for line in start) == 1
+        assert shown.out.count('Epoch(train)') == 5
+        assert state() == before
+        log = Path(runner.logger.log_file).read_text()
+        assert log.count('before the first step') == 1
+        assert 'Hooks will be executed' in log
+        assert log.count('Epoch(train)') == 5
+        assert 'StartSummaryHook' not in (tmp_path / name / 'sizes.py').read_text()
+    train(prepare_training(sizes, work_dir=str(tmp_path / 'third')), verbose=True)
+    assert 'Hooks will be executed' in capsys.readouterr().out
+
+
+def test_the_summary_tells_scaled_rates_accumulation_compiling_and_unequal_rates(
+    sizes, tmp_path, capsys
+):
+    options = {
+        'auto_scale_lr.base_batch_size': 4,
+        'optim_wrapper.accumulative_counts': 3,
+        'optim_wrapper.optimizer.lr': 0.4,
+        'optim_wrapper.paramwise_cfg': dict(custom_keys={'head': dict(lr_mult=0.5)}),
+        'compile': dict(backend='eager'),
+        'model.backbone.frozen_stages': 0,
+    }
+    cfg = prepare_training(
+        sizes, work_dir=str(tmp_path / 'work'), cfg_options=options, auto_scale_lr=True
+    )
+    train(cfg)
+    shown = capsys.readouterr().out
+    for text in (
+        r'batch +1 sample x 1 process x 3 accumulated = 3\n',
+        r'optimizer +SGD, learning rate 0\.1 \(down to 0\.05 in some groups\), scaled from a batch '
+        r'of 4\n',
+        r'the backbone is compiled when it meets images, which takes a while\n',
+        r'model +ImageClassifier, backbone WaveMLP, [\d,]+ parameters, [\d,]+ of them trained\n',
+        r'processes +1, of \d+ threads?, float32\n',
+        r'length +1 epoch of 5 iterations\n',
+    ):
+        assert re.search(text, shown), text
 
 
 def test_a_model_without_a_backbone_cannot_be_compiled(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """Configs written for GPUs on a machine without one."""
 
+import sys
+
+import mmcv.ops
 import pytest
 import torch
 from mmengine.config import Config
@@ -31,6 +34,26 @@ def test_sync_bn_and_amp_are_replaced_and_named():
     )
     assert note == 'no GPU here, running on the CPU: SyncBN -> BN, AMP -> bfloat16 autocast'
     assert '\n' not in note
+
+
+def test_detectors_find_boxes_under_autocast(monkeypatch):
+    """mmcv's compiled NMS and RoIAlign do not know bfloat16 on a CPU."""
+    for name in ('nms', 'roi_align', 'deform_conv', 'modulated_deform_conv'):
+        module = sys.modules[f'mmcv.ops.{name}']
+        monkeypatch.setattr(module, 'ext_module', module.ext_module)  # restored after the test
+    adapt_to_cpu(
+        Config(dict(default_scope='mmdet', optim_wrapper=dict(type='AmpOptimWrapper'))), 'none'
+    )
+    boxes = torch.tensor([[0.0, 0, 8, 8], [0, 0, 8, 7], [8, 8, 16, 16]], dtype=torch.bfloat16)
+    maps = torch.ones(1, 2, 16, 16, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        dets, kept = mmcv.ops.nms(boxes, boxes.new_tensor([0.5, 0.9, 0.7]), 0.5)
+        cells = mmcv.ops.RoIAlign(2)(maps, torch.tensor([[0.0, 0, 0, 8, 8]]))
+    assert kept.tolist() == [1, 2]
+    assert dets.dtype is cells.dtype is torch.bfloat16
+    assert torch.equal(cells, torch.ones_like(cells))
+    cells.sum().backward()
+    assert maps.grad.sum() == cells.numel()
 
 
 def test_a_config_without_either_is_left_alone():

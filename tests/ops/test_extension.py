@@ -1,6 +1,8 @@
 """The library of kernels in C++: building, finding and leaving it aside."""
 
 import configparser
+import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,23 @@ from mmwave.ops import extension, gelu_, phase_mix, use_backend
 from tests.contracts import ROOT, images
 
 
+def test_without_a_compiler_one_line_says_so(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/build_kernels.py'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={'TORCH_EXTENSIONS_DIR': str(tmp_path), 'PATH': str(tmp_path), 'PYTHONPATH': str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert done.stdout == ''
+    assert re.fullmatch(
+        r"error: no C\+\+ kernels could be built: there is no compiler 'c\+\+' on the PATH\. .*\n",
+        done.stderr,
+    )
+
+
+@pytest.mark.skipif(shutil.which('c++') is None, reason='there is no compiler to fail')
 def test_a_failing_compiler_is_quoted(tmp_path, monkeypatch):
     source = tmp_path / 'broken.cpp'
     source.write_text('this is no C++')

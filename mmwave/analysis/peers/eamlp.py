@@ -12,11 +12,11 @@ Shapes: N images, T tokens (with the class token one more), C channels, G heads,
 """
 
 import torch
-from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.models import EAMLP
 from mmwave.models.backbones.eamlp import UNITS, WIDENING, EAMLPArch, sinusoids
+from mmwave.models.layers import build_activation
 from mmwave.structures import SizeConstraint
 
 SIDE = 224
@@ -36,7 +36,7 @@ class MLP(nn.Module):
     def __init__(self, channels: int, hidden: int, act_cfg: dict) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, hidden)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:

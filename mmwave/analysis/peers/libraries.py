@@ -12,11 +12,11 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-from mmcv.cnn import build_activation_layer
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmwave.models import GMLP, MLPBackbone, MLPMixer, RepMLPNet, ResMLP
+from mmwave.models.layers import build_activation
 from mmwave.structures import SizeConstraint
 
 from . import repmlpnet
@@ -170,7 +170,7 @@ def _timm(model: Any, block: str, rules: Rules, **options: Any) -> Library:
         num_blocks=sum(arch.depths),
         embed_dim=arch.dim,
         block_layer=getattr(mlp_mixer, block),
-        act_layer=partial(build_activation_layer, model.act_cfg),
+        act_layer=partial(build_activation, model.act_cfg),
         **options,
     )
     return _of_plain(
@@ -265,7 +265,7 @@ def mmpretrain_repmlpnet(model: RepMLPNet) -> Library:
         # It would round them to a multiple of 8, which those of D256 are not.
         perceptron.conv1.conv = nn.Conv2d(channels, squeezed, 1)
         perceptron.conv2.conv = nn.Conv2d(squeezed, channels, 1)
-        block.ffn_block.act = build_activation_layer(model.act_cfg)
+        block.ffn_block.act = build_activation(model.act_cfg)
     return Library(
         network,
         lambda network, x: network(x)[-1],

@@ -13,11 +13,11 @@ groups of V channels.
 """
 
 import torch
-from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.models import PosMLP
 from mmwave.models.backbones.posmlp import EPS, PosMLPArch
+from mmwave.models.layers import build_activation
 
 
 class ConvNorm(nn.Module):
@@ -92,7 +92,7 @@ class Block(nn.Module):
         hidden = channels * arch.mlp_ratios[stage]
         self.norm = nn.LayerNorm(channels, eps=EPS)
         self.fc1 = nn.Linear(channels, hidden)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.gate = Gate(_windows(arch)[stage], arch.groups[stage])
         self.fc2 = nn.Linear(hidden // 2, channels)
 
@@ -126,8 +126,8 @@ class Published(nn.Module):
         dims = arch.dims
         self.sizes = arch.filled_sizes()
         self.stem = nn.Sequential(
-            ConvNorm(model.in_channels, dims[0] // 2, 3, 2, build_activation_layer(model.act_cfg)),
-            ConvNorm(dims[0] // 2, dims[0], 3, 2, build_activation_layer(model.act_cfg)),
+            ConvNorm(model.in_channels, dims[0] // 2, 3, 2, build_activation(model.act_cfg)),
+            ConvNorm(dims[0] // 2, dims[0], 3, 2, build_activation(model.act_cfg)),
             ConvNorm(dims[0], dims[0], 1, 1, nn.Identity()),
         )
         self.downsamples = nn.ModuleList(Downsample(dims[i - 1], dims[i]) for i in stages[1:])

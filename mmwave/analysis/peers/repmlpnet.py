@@ -16,12 +16,12 @@ Shapes: N images, C channels, S share-sets, windows of h x w positions.
 import math
 
 import torch
-from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import conv_to_fc, fuse_norm_after, norm_affine
 from mmwave.models import RepMLPNet
 from mmwave.models.backbones.repmlpnet import RepMLPNetArch
+from mmwave.models.layers import build_activation
 
 PATCH, STEP = 4, 2
 """Kernel and stride in front of the first stage, and of every further one."""
@@ -76,7 +76,7 @@ class FFN(nn.Module):
         super().__init__()
         self.fc1 = nn.Conv2d(channels, ratio * channels, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(ratio * channels)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.fc2 = nn.Conv2d(ratio * channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(channels)
 

@@ -10,11 +10,11 @@ Tensors have the names and shapes that :class:`mmwave.models.ViP` gives them.
 Shapes: N images, C channels, H x W positions of the map, in segments of S channels.
 """
 
-from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.models import ViP
 from mmwave.models.backbones.vip import ViPArch
+from mmwave.models.layers import build_activation
 from mmwave.structures import SizeConstraint
 
 
@@ -52,7 +52,7 @@ class MLP(nn.Module):
     def __init__(self, c_in: int, hidden: int, c_out: int, act_cfg: dict) -> None:
         super().__init__()
         self.fc1 = nn.Linear(c_in, hidden)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.fc2 = nn.Linear(hidden, c_out)
 
     def forward(self, x: Tensor) -> Tensor:

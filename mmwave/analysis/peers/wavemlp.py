@@ -14,11 +14,11 @@ Shapes: N images, C channels, H x W positions of the map.
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import build_activation_layer
 from torch import Tensor, nn
 
 from mmwave.models import WaveMLP
 from mmwave.models.backbones.wavemlp import TAPS, WaveMLPArch
+from mmwave.models.layers import build_activation
 
 
 def _norm(name: str, channels: int) -> nn.Module:
@@ -59,7 +59,7 @@ class MLP(nn.Module):
     def __init__(self, c_in: int, hidden: int, c_out: int, act_cfg: dict) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(c_in, hidden, 1)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation(act_cfg)
         self.fc2 = nn.Conv2d(hidden, c_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:

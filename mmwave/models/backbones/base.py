@@ -7,13 +7,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmwave.checkpoint import brief, equals, load_matching, read_checkpoint, state_dict_of
 from mmwave.errors import UserError, printable, printable_path
-from mmwave.models.layers import Linear, batch_norms, batch_statistics_kept
+from mmwave.models.layers import Linear, Module, batch_norms, batch_statistics_kept
 from mmwave.models.layers.lean import without_lean
 from mmwave.structures import SizeConstraint, StageInfo
 
@@ -85,10 +84,12 @@ def init_linear(module: nn.Module) -> None:
     For ``module.apply``: other layers are left as they are.
     """
     if isinstance(module, nn.Linear):
+        from mmengine.model import trunc_normal_init  # see Module
+
         trunc_normal_init(module, std=0.02)
 
 
-class MLPBackbone(BaseModule):
+class MLPBackbone(Module):
     """A backbone of four parts: ``stem``, ``downsamples``, ``stages`` and ``out_norms``.
 
     A subclass builds the four under these names after calling ``__init__``; ``downsamples[i - 1]``
@@ -439,8 +440,9 @@ def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tup
     return indices
 
 
-# torch.compile leaves it alone: dynamo has no checkpoints with contexts.
-@torch.compiler.disable
+# torch.compile leaves it alone: dynamo has no checkpoints with contexts. As torch.compiler.disable,
+# but dynamo, whose import takes as long as torch's, is not imported before there is a call.
+@torch._disable_dynamo
 def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
     """Run ``block`` now, without storing its activations, and again in the backward pass."""
 

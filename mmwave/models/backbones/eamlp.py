@@ -42,11 +42,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import Linear, LinearMLP, affine_of
+from mmwave.models.layers import DropPath, Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import added, mlp_added, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.ops import linear, patches

@@ -25,11 +25,10 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import Linear, TokenLinear, affine_of, build_activation
+from mmwave.models.layers import DropPath, Linear, TokenLinear, affine_of, build_activation
 from mmwave.models.layers.channel_mlp import added, linear_activated, spare
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid

@@ -25,11 +25,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import LinearMLP, TokenLinear, affine_of
+from mmwave.models.layers import DropPath, LinearMLP, TokenLinear, affine_of
 from mmwave.models.layers.channel_mlp import activated, added, mlp_added
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid

@@ -34,11 +34,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
-from mmwave.models.layers import Conv2d, ConvEmbed, Linear, affine_of, build_activation
+from mmwave.models.layers import Conv2d, ConvEmbed, DropPath, Linear, affine_of, build_activation
 from mmwave.models.layers.channel_mlp import activated, linear_activated, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import resampling

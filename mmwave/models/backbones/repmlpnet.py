@@ -31,7 +31,6 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import (
@@ -44,6 +43,7 @@ from mmwave.models.layers import (
     Affine,
     Conv2d,
     ConvEmbed,
+    DropPath,
     Linear,
     affine_of,
     batch_norms,

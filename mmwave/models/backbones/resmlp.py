@@ -26,11 +26,10 @@ from functools import partial
 from types import MappingProxyType
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
-from mmwave.models.layers import Affine, LinearMLP, TokenLinear, affine_of
+from mmwave.models.layers import Affine, DropPath, LinearMLP, TokenLinear, affine_of
 from mmwave.models.layers.channel_mlp import mlp_added
 from mmwave.models.layers.lean import runner
 from mmwave.models.layers.token_grid import TokenGrid

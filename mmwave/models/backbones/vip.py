@@ -30,11 +30,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import ConvEmbed, Linear, LinearMLP, affine_of
+from mmwave.models.layers import ConvEmbed, DropPath, Linear, LinearMLP, affine_of
 from mmwave.models.layers.channel_mlp import blend_added, mlp_added, spare
 from mmwave.models.layers.lean import keep, runner
 from mmwave.models.layers.token_grid import TokenGrid

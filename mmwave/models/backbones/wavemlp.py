@@ -34,7 +34,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -44,6 +43,7 @@ from mmwave.models.layers import (
     ChannelMLP,
     Conv2d,
     ConvEmbed,
+    DropPath,
     Linear,
     LinearMLP,
     affine_of,

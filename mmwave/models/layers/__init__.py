@@ -5,7 +5,9 @@ from .affine import Affine
 from .channel_mlp import ChannelMLP, LinearMLP
 from .conv import Conv2d
 from .conv_embed import ConvEmbed
+from .drop_path import DropPath
 from .linear import Linear
+from .module import Module
 from .norm import affine_of, batch_norms, batch_statistics_kept, build_norm
 from .token_linear import TokenLinear
 
@@ -14,8 +16,10 @@ __all__ = [
     'ChannelMLP',
     'Conv2d',
     'ConvEmbed',
+    'DropPath',
     'Linear',
     'LinearMLP',
+    'Module',
     'TokenLinear',
     'affine_of',
     'batch_norms',

@@ -1,7 +1,10 @@
-"""Activations by their mmcv configs."""
+"""Activations by their configs."""
 
-from mmcv.cnn import build_activation_layer
+from mmengine.registry import MODELS
 from torch import nn
+
+MMCV_ONLY = ('Clamp', 'Clip', 'HSigmoid', 'HSwish', 'Swish')
+"""Names that mmcv alone registers; its other activations are torch's, under the same names."""
 
 
 def build_activation(act_cfg: dict) -> nn.Module:
@@ -9,9 +12,45 @@ def build_activation(act_cfg: dict) -> nn.Module:
 
     What goes into an activation is needed again in the backward pass: by the norm or the product
     that made it, or by the activation's own recomputation.
+
+    Args:
+        act_cfg: its ``type``, a class or a name, and arguments. Names are those registered in
+            mmengine's ``MODELS`` or the default scope's, those of torch.nn, and mmcv's where mmcv
+            is installed. A registered name wins over torch's.
+
+    Raises:
+        ValueError: for a name that is none of these.
     """
-    act: nn.Module = build_activation_layer(act_cfg)
+    act: nn.Module = _build(dict(act_cfg))
     for part in act.modules():
         if getattr(part, 'inplace', False):
             part.inplace = False
     return act
+
+
+def _build(cfg: dict) -> nn.Module:
+    kind = cfg.get('type')
+    if not isinstance(kind, str) or _is_registered(kind):
+        return MODELS.build(cfg)
+    if kind in nn.modules.activation.__all__:
+        return getattr(nn, cfg.pop('type'))(**cfg)
+    try:
+        import mmcv.cnn  # noqa: F401  registers mmcv's
+    except ImportError as error:
+        if kind in MMCV_ONLY:
+            raise ValueError(
+                f"activation {kind!r} needs mmcv: pip install 'mmwave-suite[mmcv]', or name one of "
+                'torch.nn, such as GELU, Hardswish or SiLU'
+            ) from error
+    if _is_registered(kind):
+        return MODELS.build(cfg)
+    raise ValueError(
+        f'unknown activation {kind!r}: expected one of torch.nn, such as GELU, ReLU or SiLU, one '
+        f"of mmcv ({', '.join(MMCV_ONLY)}), or one registered in mmengine's MODELS"
+    )
+
+
+def _is_registered(name: str) -> bool:
+    """Whether ``MODELS.build`` finds it: a default scope's registry is asked, then its parents."""
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(name) is not None

@@ -23,7 +23,7 @@ class ChannelMLP(nn.Module):
         in_channels: C_in.
         hidden_channels: channels between the two layers.
         out_channels: C_out.
-        act_cfg: activation between them, an mmcv activation config.
+        act_cfg: config of the activation between them, see :func:`build_activation`.
     """
 
     layer: Callable[[int, int], nn.Module] = PointwiseConv

@@ -1,19 +1,23 @@
 """Norm layers by their short names, and care for the statistics of batch norms."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from types import MappingProxyType
 
-from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwave.deploy.fuse import norm_affine
 
-NORMS = {
-    'BN': dict(type='BN'),
-    # One group: over all channels and positions of an image, the papers' "LayerNorm" on maps.
-    'GN': dict(type='GN', num_groups=1),
-}
+NORMS: Mapping[str, Callable[[int], nn.Module]] = MappingProxyType(
+    {
+        'BN': nn.BatchNorm2d,
+        # One group: over all channels and positions of an image, the papers' "LayerNorm" on maps.
+        'GN': partial(nn.GroupNorm, 1),
+    }
+)
+"""By their name in OpenMMLab's configs: the norm of so many channels."""
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -25,7 +29,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 def build_norm(name: str, channels: int) -> nn.Module:
     """The norm called ``name``, a key of :data:`NORMS`, for (N, C, H, W) maps."""
-    return build_norm_layer(NORMS[name], channels)[1]
+    return NORMS[name](channels)
 
 
 def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -17,9 +17,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmwave.models.layers import Module
 from mmwave.models.layers.norm import LayerNorm2d
 from mmwave.registry import MODELS
 
@@ -29,7 +29,7 @@ EPS = 1e-6
 
 
 @MODELS.register_module()
-class SimpleFeaturePyramid(BaseModule):
+class SimpleFeaturePyramid(Module):
     """Map ``((N, C, H, W),)`` to maps (N, ``out_channels``, H * scale, W * scale), finest first.
 
     Sides of levels below scale 1 are rounded up.

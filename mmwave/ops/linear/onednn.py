@@ -45,10 +45,14 @@ def unsupported(x: Tensor, weight: Tensor, *others: Tensor) -> str:
     return '' if compiling or (x.numel() and weight.numel()) else 'there is nothing to multiply'
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_there() -> bool:
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(built and torch.backends.mkldnn.enabled)
+
+
+# What torch.compiler.assume_constant_result does to a function, without its import of dynamo, which
+# takes as long as torch itself.
+_is_there._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def linear_onednn(

@@ -69,6 +69,12 @@ def _place(pid, pairs, lines, length, segment, ROWS: tl.constexpr, PAIRS: tl.con
 
 
 @triton.jit
+def _as_tile(position):
+    """A position as a tile of one element: Triton 3.9's interpreter takes scalar masks for ints."""
+    return tl.full([1, 1], 0, tl.int32) + position
+
+
+@triton.jit
 def _taps(kernel, channel, half, tap_strides, inside, TAPS: tl.constexpr):
     """The taps of output ``channel`` for input ``half`` (0, 1) of its pair: TAPS tiles."""
     taps = ()
@@ -173,7 +179,8 @@ def _mix(
         # Loads of the next position are under way while this one is computed.
         amplitude += in_at
         phase += in_at
-        inside = lanes & (at + 1 < length)
+        here = _as_tile(at)
+        inside = lanes & (here + 1 < length)
         next_even, next_odd = _read(amplitude, other, inside)
         next_even_phase, next_odd_phase = _read(phase, other, inside)
         cosine, sine = _cos_sin(even_phase)
@@ -184,7 +191,7 @@ def _mix(
         imag_odd = odd * sine
         real = _scatter(real, real_even, even_real, real_odd, odd_real, TAPS)
         imag = _scatter(imag, imag_even, even_imag, imag_odd, odd_imag, TAPS)
-        complete = at - REACH >= start
+        complete = here - REACH >= start
         tl.store(mixed, real[0].to(mixed.dtype.element_ty), mask=lanes & complete)
         tl.store(mixed + mixed_other, imag[0].to(mixed.dtype.element_ty), mask=lanes & complete)
         mixed += out_at
@@ -359,7 +366,7 @@ def _mix_backward(
     window_imag = ()
     for j in tl.static_range(TAPS):
         at = start - REACH + j
-        within = (at >= 0) & (at < length)
+        within = (_as_tile(at) >= 0) & (_as_tile(at) < length)
         got_real, got_imag = _read(gradient, gradient_other, lanes & within)
         gradient += out_at
         window_real = window_real + (got_real + tl.where(within, mean_real, 0.0),)
@@ -375,10 +382,11 @@ def _mix_backward(
         # Loads of the next position are under way while this one is computed.
         amplitude += in_at
         phase += in_at
-        inside = lanes & (at + 1 < length)
+        here = _as_tile(at)
+        inside = lanes & (here + 1 < length)
         next_even, next_odd = _read(amplitude, other, inside)
         next_even_phase, next_odd_phase = _read(phase, other, inside)
-        within = at + 1 + REACH < length
+        within = here + 1 + REACH < length
         got_real, got_imag = _read(gradient, gradient_other, lanes & within)
         gradient += out_at
         cosine_even, sine_even = _cos_sin(even_phase)

@@ -1,6 +1,8 @@
 """mmdetection's FCOS with a Wave-MLP-T backbone, all in one file."""
 
 default_scope = 'mmdet'
+# For mmdetection's own tools, where mmcv was installed without compiled ops.
+custom_imports = dict(imports=['mmwave.mmcv_ops'])
 
 model = dict(
     type='FCOS',

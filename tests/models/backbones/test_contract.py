@@ -8,7 +8,6 @@ from itertools import combinations
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.logging import MMLogger
 from mmengine.model import ExponentialMovingAverage, convert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT
@@ -18,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwave.analysis.memory import held_bytes
 from mmwave.deploy import Deployable, to_deploy
+from mmwave.models.layers import DropPath
 from mmwave.ops import use_backend
 from mmwave.structures import StageInfo
 from tests.contracts import (

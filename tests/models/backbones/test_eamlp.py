@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +18,7 @@ from mmwave.models.backbones.eamlp import (
     ExternalAttention,
     sinusoids,
 )
+from mmwave.models.layers import DropPath
 from tests import parity
 from tests.contracts import images, relative_error
 

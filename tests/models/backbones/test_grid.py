@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 
 from mmwave.models.backbones.grid import four_stages
 from mmwave.models.backbones.vip import PermuteMLP
+from mmwave.models.layers import DropPath
 from mmwave.models.layers.token_grid import WindowTokens
 from mmwave.models.layers.windows import mask_of
 from mmwave.ops.windows import counts, cut

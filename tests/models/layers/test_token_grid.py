@@ -1,9 +1,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 
-from mmwave.models.layers import TokenLinear
+from mmwave.models.layers import DropPath, TokenLinear
 from mmwave.models.layers.token_grid import ResizedTokens, WindowTokens, resampling
 from mmwave.models.layers.windows import mask_of
 from mmwave.ops.windows import counts, cut

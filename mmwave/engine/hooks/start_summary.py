@@ -1,0 +1,195 @@
+"""What a run is about, in a few lines, before its first step."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
+
+from mmwave.engine import console
+from mmwave.errors import printable_path
+
+from .data_check import unwrap
+
+_NAMED_CLASSES = 3
+
+
+class StartSummaryHook(Hook):
+    """Log what is run, on what and how; after it the screen shows what mmengine logs.
+
+    Model, device and log file are told when the hook is made, the rest when the loop begins. It is
+    made by hand and registered last, so that it comes after all that happens before the first step.
+
+    Args:
+        runner: whose model is built.
+        mode: ``'train'`` or ``'test'``.
+        note: what was changed for a machine without a GPU.
+        remarks: further lines.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(
+        self, runner: Runner, mode: str, *, note: str = '', remarks: Sequence[str] = ()
+    ) -> None:
+        self._first_step = True
+        lines = [
+            ('model', _model(runner)),
+            ('device', note or _gpus()),
+            ('processes', _processes(runner, mode)),
+            *(('remark', remark) for remark in remarks),
+            ('log', printable_path(runner.logger.log_file or runner.work_dir)),
+        ]
+        path = runner.cfg.filename
+        _tell(runner, f'{mode}ing {printable_path(path) if path else ""}'.rstrip(), lines)
+
+    def before_train(self, runner: Runner) -> None:
+        loop = runner.train_loop
+        lines = [('train data', _data(runner.train_dataloader))]
+        if runner.val_loop is not None:
+            lines.append(('val data', _data(runner.val_dataloader)))
+        by_iteration = isinstance(loop, IterBasedTrainLoop)
+        length = (
+            _count(runner.max_iters, 'iteration')
+            if by_iteration
+            else f'{_count(runner.max_epochs, "epoch")} of '
+            f'{_count(len(runner.train_dataloader), "iteration")}'
+        )
+        if runner.iter:
+            length += f', goes on after {runner.iter if by_iteration else runner.epoch}'
+        lines += [
+            *_weights(runner),
+            ('batch', _batch(runner)),
+            *(('optimizer', text) for text in _optimizers(runner)),
+            ('length', length),
+        ]
+        _tell(runner, 'before the first step', lines)
+        self._end_start(last=False)
+
+    def before_test(self, runner: Runner) -> None:
+        _tell(
+            runner,
+            'before the first image',
+            [('test data', _data(runner.test_dataloader)), *_weights(runner)],
+        )
+        self._end_start(last=True)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if self._first_step:  # whose warnings come in every process
+            self._first_step = False
+            self._end_start(last=True)
+
+    @staticmethod
+    def _end_start(*, last: bool) -> None:
+        screen = console.current()
+        if screen is not None:
+            screen.end_start()
+            screen.compare_warnings(last)
+
+
+def _tell(runner: Runner, title: str, lines: Iterable[tuple[str, str]]) -> None:
+    text = '\n'.join(f'  {name:<12}{value}' for name, value in lines)
+    runner.logger.info(f'{title}\n{text}', extra=console.ON_SCREEN)
+
+
+def _count(number: int, what: str) -> str:
+    plural = '' if number == 1 else 'es' if what.endswith('s') else 's'
+    return f'{number:,} {what}{plural}'
+
+
+def _model(runner: Runner) -> str:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    total, trained = sum(n for n, _ in sizes), sum(n for n, needed in sizes if needed)
+    text = type(model).__name__
+    if hasattr(model, 'backbone'):
+        settings = (runner.cfg.get('model') or {}).get('backbone') or {}
+        arch = settings.get('arch')
+        text += f', backbone {type(model.backbone).__name__}'
+        text += f' ({arch})' if isinstance(arch, str) else ''
+    text += f', {total:,} parameters'
+    return text if trained == total else f'{text}, {trained:,} of them trained'
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        return 'CPU'
+    return f'{get_world_size()} x {torch.cuda.get_device_name()}'
+
+
+def _processes(runner: Runner, mode: str) -> str:
+    text = f'{get_world_size()}, of {_count(torch.get_num_threads(), "thread")}'
+    wrapper = runner.cfg.get('optim_wrapper') or {}
+    if mode != 'train':
+        return text
+    kind = str(wrapper.get('type', ''))
+    if kind.endswith(('AmpOptimWrapper', 'AutocastOptimWrapper')):
+        return f'{text}, autocast to {wrapper.get("dtype") or "float16"} (AMP)'
+    return f'{text}, {str(next(runner.model.parameters()).dtype).removeprefix("torch.")}'
+
+
+def _data(loader: Any) -> str:
+    """The data sets of a loader: types, size, classes."""
+    parts = list(unwrap(loader.dataset))
+    kinds = ' + '.join(dict.fromkeys(type(part).__name__ for part in parts))
+    text = f'{kinds}, {_count(len(loader.dataset), "sample")}'
+    metainfo = getattr(parts[0], 'metainfo', None)
+    classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
+    if not classes:
+        return text
+    names = ', '.join(map(str, classes[:_NAMED_CLASSES]))
+    rest = ', …' if len(classes) > _NAMED_CLASSES else ''
+    return f'{text}, {_count(len(classes), "class")} ({names}{rest})'
+
+
+def _weights(runner: Runner) -> Iterator[tuple[str, str]]:
+    """What was logged of weights that were loaded."""
+    screen = console.current()
+    loads = list(screen.loads) if screen is not None else []
+    path = runner._load_from
+    for text in loads:
+        first, *more = text.splitlines()
+        if first.endswith(' from the checkpoint'):
+            # None: the last one, and this run has not saved any yet.
+            where = path or find_latest_checkpoint(runner.work_dir)
+            first = f'{first} {printable_path(where)}'
+        yield 'weights', first
+        yield from (('', line.strip()) for line in more)
+    if not loads:
+        yield 'weights', printable_path(path) if path else 'from scratch'
+
+
+def _batch(runner: Runner) -> str:
+    loader = runner.train_dataloader
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None)
+    if size is None:
+        return 'set by its batch sampler'
+    processes = get_world_size()
+    counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in _wrappers(runner)}
+    steps = max(counts)
+    text = f'{_count(size, "sample")} x {_count(processes, "process")}'
+    if steps > 1:
+        text += f' x {steps} accumulated'
+    return f'{text} = {size * processes * steps}'
+
+
+def _wrappers(runner: Runner) -> list[Any]:
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _optimizers(runner: Runner) -> Iterator[str]:
+    scaling = runner.auto_scale_lr or {}
+    for wrapper in _wrappers(runner):
+        # Warm-up has changed 'lr' by now.
+        rates = sorted({g.get('initial_lr', g['lr']) for g in wrapper.optimizer.param_groups})
+        text = f'{type(wrapper.optimizer).__name__}, learning rate {rates[-1]:.4g}'
+        if len(rates) > 1:
+            text += f' (down to {rates[0]:.4g} in some groups)'
+        if scaling.get('enable'):
+            text += f', scaled from a batch of {scaling["base_batch_size"]}'
+        yield text
