@@ -106,6 +106,8 @@ def benchmark(args: argparse.Namespace) -> int:
         torch.set_num_threads(args.threads)
     sizes = [(h, w, args.batch if n is None else n) for h, w, n in args.size]
     todo = cases(args.models, sizes=sizes, dtypes=args.dtype, modes=args.mode)
+    if args.contenders or any(case.peer.name == 'timm' for case in todo):
+        import timm  # noqa: F401  told as missing before anything is measured, not after an hour
     if args.csv and not args.csv.parent.is_dir():
         raise UserError(f'no folder {str(args.csv.parent)!r} to write {args.csv.name!r} into')
     print(machine(args.device), flush=True)

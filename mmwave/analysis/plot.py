@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmwave.apis.usage import libraries_named
 from mmwave.errors import UserError
 
 from .forms import NO_KERNEL
@@ -56,9 +57,10 @@ def draw(paths: Iterable[Path], out: Path) -> None:
     eager, hatched ones compiled over compiled; whiskers are quartiles.
 
     Raises:
-        UserError: where the files hold no such speed-up.
+        UserError: where the files hold no such speed-up, or matplotlib is not installed.
     """
-    from matplotlib.figure import Figure
+    with libraries_named():
+        from matplotlib.figure import Figure
 
     rows = select(read(paths), mode='inference', form=OURS['inference'])
     rows = [row for row in rows if row[_ratio(row)]]

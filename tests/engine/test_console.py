@@ -327,6 +327,7 @@ class TestSecondProcess:
             assert screen.getvalue() == ''
             quiet.compare_warnings(last=True)
             warnings.warn('later', stacklevel=1)
+            assert 'later' in screen.getvalue()
         lines = screen.getvalue().splitlines()
         assert [line.partition(' ')[0] for line in lines[:3]] == ['process'] * 3
         for line, text in zip(

@@ -1,8 +1,9 @@
 """timm's and mmpretrain's models with our weights, and what a user would pick instead of ours.
 
-The libraries are imported when a model is built; mmpretrain's come out of mmengine's registry, as
-they do in a config. Every model is in the mode that ours is in, and takes images of the size that
-its weights are for. Dropout and drop path are left out.
+The libraries are imported when a model is built, and a ``UserError`` says what to install where one
+is missing; mmpretrain's come out of mmengine's registry, as they do in a config. Every model is in
+the mode that ours is in, and takes images of the size that its weights are for. Dropout and drop
+path are left out.
 """
 
 import re
@@ -15,6 +16,8 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmwave.apis.usage import libraries_named
+from mmwave.mmcv_ops.environment import check_environment
 from mmwave.models import GMLP, MLPBackbone, MLPMixer, RepMLPNet, ResMLP
 from mmwave.models.layers import build_activation
 from mmwave.structures import SizeConstraint
@@ -158,7 +161,8 @@ def _laid_out(row: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _timm(model: Any, block: str, rules: Rules, **options: Any) -> Library:
     """A model of timm's ``mlp_mixer.py``, of blocks of the class named ``block``."""
-    from timm.models import mlp_mixer
+    with libraries_named():
+        from timm.models import mlp_mixer
 
     arch = model.arch
     network_class: Any = mlp_mixer.MlpMixer
@@ -180,7 +184,8 @@ def _timm(model: Any, block: str, rules: Rules, **options: Any) -> Library:
 
 def timm_gmlp(model: GMLP) -> Library:
     """timm's gMLP."""
-    from timm.layers.mlp import GatedMlp
+    with libraries_named():
+        from timm.layers.mlp import GatedMlp
 
     made = _timm(
         model, 'SpatialGatingBlock', _GMLP, mlp_ratio=model.arch.mlp_ratio, mlp_layer=GatedMlp
@@ -193,7 +198,8 @@ def timm_gmlp(model: GMLP) -> Library:
 
 def timm_resmlp(model: ResMLP) -> Library:
     """timm's ResMLP."""
-    from timm.models.mlp_mixer import Affine
+    with libraries_named():
+        from timm.models.mlp_mixer import Affine
 
     return _timm(model, 'ResBlock', _RESMLP, mlp_ratio=model.arch.mlp_ratio, norm_layer=Affine)
 
@@ -212,6 +218,7 @@ def timm_mlp_mixer(model: MLPMixer) -> Library:
 
 def mmpretrain_mlp_mixer(model: MLPMixer) -> Library:
     """mmpretrain's MLP-Mixer."""
+    check_environment('mmpretrain')
     arch = model.arch
     network = MODELS.build(
         dict(
@@ -238,6 +245,7 @@ def mmpretrain_repmlpnet(model: RepMLPNet) -> Library:
     Its levels are taken behind the downsamples, so the last one alone is also ours. It takes one
     image size, at which each stage's windows are its map.
     """
+    check_environment('mmpretrain')
     arch: Any = model.arch
     deploy = not model.training
     peer = repmlpnet.PublishedDeploy if deploy else repmlpnet.PublishedTrain
@@ -286,7 +294,8 @@ class Features(nn.Module):
     """
 
     def __init__(self, name: str, *, channels_last: bool = False, **options: Any) -> None:
-        from timm import create_model
+        with libraries_named():
+            from timm import create_model
 
         super().__init__()
         self.network = create_model(name, pretrained=False, features_only=True, **options)

@@ -29,11 +29,12 @@ def build_activation(act_cfg: dict) -> nn.Module:
 
 
 def _build(cfg: dict) -> nn.Module:
-    kind = cfg.get('type')
-    if not isinstance(kind, str) or _is_registered(kind):
+    kind, scope = cfg.get('type'), cfg.get('_scope_')
+    if not isinstance(kind, str) or _is_registered(kind, scope):
         return MODELS.build(cfg)
     if kind in nn.modules.activation.__all__:
-        return getattr(nn, cfg.pop('type'))(**cfg)
+        options = {key: value for key, value in cfg.items() if key not in ('type', '_scope_')}
+        return getattr(nn, kind)(**options)
     try:
         import mmcv.cnn  # noqa: F401  registers mmcv's
     except ImportError as error:
@@ -42,7 +43,7 @@ def _build(cfg: dict) -> nn.Module:
                 f"activation {kind!r} needs mmcv: pip install 'mmwave-suite[mmcv]', or name one of "
                 'torch.nn, such as GELU, Hardswish or SiLU'
             ) from error
-    if _is_registered(kind):
+    if _is_registered(kind, scope):
         return MODELS.build(cfg)
     raise ValueError(
         f'unknown activation {kind!r}: expected one of torch.nn, such as GELU, ReLU or SiLU, one '
@@ -50,7 +51,12 @@ def _build(cfg: dict) -> nn.Module:
     )
 
 
-def _is_registered(name: str) -> bool:
-    """Whether ``MODELS.build`` finds it: a default scope's registry is asked, then its parents."""
-    with MODELS.switch_scope_and_registry(None) as registry:
+def _is_registered(name: str, scope: str | None) -> bool:
+    """Whether ``MODELS.build`` finds it, in the registry of a scope or of the default one.
+
+    Args:
+        name: the config's ``type``.
+        scope: its ``_scope_``, which mmengine adds to what it reads from another package's config.
+    """
+    with MODELS.switch_scope_and_registry(scope) as registry:
         return registry.get(name) is not None

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.contracts import SMALLEST
+from tests.contracts import ROOT, SMALLEST
+from tests.convert import published, test_eamlp, test_posmlp
 
 # What an extra of the package brings, or another package of the environment.
 BLOCKED = (
@@ -16,19 +17,20 @@ BLOCKED = (
 
 
 def run(code):
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_needs_torch_and_mmengine_alone():
-    """Build, initialise, train a step, convert in memory, deploy."""
-    lines = run(f"""
+BLOCK = f"""
 import sys
 for blocked in {BLOCKED}:
     sys.modules[blocked] = None
+"""
+EVERY_BACKBONE = f"""
 import torch
-import mmwave.convert
 from mmwave.deploy import to_deploy
 from mmwave.registry import MODELS
 for name, arch in {SMALLEST}.items():
@@ -38,10 +40,52 @@ for name, arch in {SMALLEST}.items():
     sum(output.sum() for output in outputs).backward()
     deployed, report = to_deploy(model.eval())
     print(name, len(deployed(torch.zeros(2, 3, 32, 32))), bool(report.fused))
-""")
+"""
+
+
+def test_build_initialise_train_deploy():
+    lines = run(BLOCK + EVERY_BACKBONE)
     # init_weights logs a line a parameter.
     assert [line for line in lines if line.split(' ')[0] in SMALLEST] == [
         f'{name} 4 True' for name in SMALLEST
+    ]
+
+
+PLAIN = dict(depth=4, dim=8)
+SIZES = dict(token_mlp_dim=6, channel_mlp_dim=12)
+VIP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 16, 16), patch_size=28, grids=(8, 4, 4, 4))
+PUBLISHED = {
+    'EAMLP': test_eamlp.published(**test_eamlp.TINY),
+    'GMLP': published.gmlp(**PLAIN),
+    'MLPMixer': published.mlp_mixer(**PLAIN, **SIZES),
+    'PosMLP': test_posmlp.published(test_posmlp.TINY),
+    'RepMLPNet': published.repmlpnet(**published.REPMLPNET_TINY),
+    'ResMLP': published.resmlp(**PLAIN),
+    'ViP': published.vip(**VIP),
+    'WaveMLP': published.wavemlp(**published.TINY),
+}
+CONVERT = """
+import torch
+from mmwave.convert import convert_file
+from mmwave.registry import MODELS
+from tests import parity
+for name, shapes in PUBLISHED.items():
+    torch.save(parity.state_dict(shapes.items()), FOLDER + '/published.pth')
+    for target in (FOLDER + '/ours.pth', FOLDER + '/ours.safetensors'):
+        report = convert_file(FOLDER + '/published.pth', target)
+        weights = dict(type='Pretrained', checkpoint=target)
+        model = MODELS.build({**report.backbone, 'init_cfg': weights})
+        model.init_weights()
+        print(name, type(model).__name__)
+"""
+
+
+def test_convert_and_load(tmp_path):
+    assert PUBLISHED.keys() == SMALLEST.keys()
+    given = f'PUBLISHED, FOLDER = {PUBLISHED}, {str(tmp_path)!r}'
+    lines = run(BLOCK + given + CONVERT)
+    assert [line for line in lines if line.split(' ')[0] in PUBLISHED] == [
+        f'{name} {name}' for name in PUBLISHED for _ in range(2)
     ]
 
 
