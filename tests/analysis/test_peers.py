@@ -458,3 +458,23 @@ def test_images_that_windows_do_not_fill_are_refused(peer):
     ]
     with pytest.raises(ValueError, match=rf'multiple of {height}, the width of {width}'):
         peer(model)(batch((height, width - 32)))
+
+
+@pytest.mark.parametrize(
+    ('library', 'build', 'family'),
+    [
+        ('timm', libraries.timm_gmlp, 'GMLP'),
+        ('timm', libraries.timm_resmlp, 'ResMLP'),
+        ('timm', libraries.timm_mlp_mixer, 'MLPMixer'),
+        ('timm', lambda _: CONTENDERS['swin-t'](), 'GMLP'),
+        ('mmpretrain', libraries.mmpretrain_mlp_mixer, 'MLPMixer'),
+        ('mmpretrain', libraries.mmpretrain_repmlpnet, 'RepMLPNet'),
+    ],
+)
+def test_a_missing_library_is_told_in_one_line(library, build, family, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(f'{library}.')]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    model = MODELS.build(dict(type=f'mmwave.{family}', arch=TINY[family]))
+    with pytest.raises(UserError, match=f'^[^\\n]*{library}.*install[^\\n]*$'):
+        build(model)
