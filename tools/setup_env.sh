@@ -55,6 +55,13 @@ heartbeat=$!
 trap 'kill $heartbeat 2>/dev/null' EXIT
 install --editable '.[all,dev,track,kernels,bench]'
 
+# Ops that an earlier run compiled do not load with another torch.
+if [ "$MMCV_OPS" = 0 ] && .venv/bin/python -c 'import mmcv, pathlib; raise SystemExit(not [*pathlib.Path(mmcv.__file__).parent.glob("_ext*.so")])' &&
+    ! .venv/bin/python -c 'import mmcv._ext' 2>/dev/null; then
+    echo "== mmcv's compiled ops were built for another torch: replacing them by torchvision's"
+    install --no-deps --reinstall-package onedl-mmcv onedl-mmcv
+fi
+
 if [ "$MMCV_OPS" = 1 ]; then
     torch=$(.venv/bin/python -c 'import torch; print(torch.__version__, torch.version.cuda)')
     device=cpu

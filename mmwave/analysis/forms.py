@@ -82,7 +82,7 @@ class Form:
         self.levels = levels
         if layout:
             memory = LAYOUTS[layout]
-            self.module.to(memory_format=memory)  # type: ignore[call-overload]
+            self.module.to(memory_format=memory)
             self.images = self.images.to(memory_format=memory)
             if self.gradients:
                 self.gradients = [g.to(memory_format=memory) for g in self.gradients]

@@ -23,6 +23,7 @@ from mmwave.apis import load_config, preflight
 from mmwave.deploy import to_deploy
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.errors import UserError
+from mmwave.mmcv_ops.environment import check_environment
 from mmwave.mmcv_ops.precision import keep_detection_ops_in_float32
 
 from .benchmark import randomise_norms
@@ -133,7 +134,7 @@ def cases(
         cfg_options: dotted keys and the values that replace those of every config.
 
     Raises:
-        UserError: naming the first value that is not accepted.
+        UserError: naming the first value that is not accepted, or the library that is missing.
     """
     sizes, dtypes = list(sizes), list(dtypes)
     for dtype in dtypes:
@@ -148,6 +149,7 @@ def cases(
         if scope not in TASKS:
             known = ' or '.join(f'{key!r} ({task.model})' for key, task in TASKS.items())
             raise UserError(f'{name}: default_scope is {scope!r}: expected {known}')
+        check_environment(scope)
         if 'backbone' not in (cfg.get('model') or {}):
             raise UserError(f'{name}: the config has no model.backbone')
         with _in_one_line(name):

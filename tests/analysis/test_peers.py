@@ -1,7 +1,10 @@
 """The peers compute what our train forms compute, forwards and backwards, the published way."""
 
+import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from mmwave.analysis.memory import saved_bytes
 from mmwave.analysis.peers import CONTENDERS, PEERS
 from mmwave.analysis.peers.libraries import Library
 from mmwave.analysis.peers.repmlpnet import PublishedDeploy, PublishedTrain
+from mmwave.errors import UserError
 from mmwave.models import MLPBackbone, RepMLPNet
 from tests.contracts import SMALLEST, compiled, images, randomise_norms, relative_error, total
 
@@ -460,21 +464,24 @@ def test_images_that_windows_do_not_fill_are_refused(peer):
         peer(model)(batch((height, width - 32)))
 
 
-@pytest.mark.parametrize(
-    ('library', 'build', 'family'),
-    [
-        ('timm', libraries.timm_gmlp, 'GMLP'),
-        ('timm', libraries.timm_resmlp, 'ResMLP'),
-        ('timm', libraries.timm_mlp_mixer, 'MLPMixer'),
-        ('timm', lambda _: CONTENDERS['swin-t'](), 'GMLP'),
-        ('mmpretrain', libraries.mmpretrain_mlp_mixer, 'MLPMixer'),
-        ('mmpretrain', libraries.mmpretrain_repmlpnet, 'RepMLPNet'),
-    ],
-)
-def test_a_missing_library_is_told_in_one_line(library, build, family, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(f'{library}.')]:
+BUILDERS = [
+    *(('timm', family, PEERS[family].training) for family in ('gmlp', 'resmlp', 'mlp_mixer')),
+    ('timm', 'gmlp', lambda _: CONTENDERS['swin-t']()),
+    *(('mmpretrain', family, PEERS[family].others[name].build) for family, name in OTHERS),
+]
+
+
+@pytest.mark.parametrize(('library', 'family', 'build'), BUILDERS)
+def test_a_missing_library_is_told_in_one_line(library, family, build, monkeypatch):
+    model = tiny(family)
+    for name in [name for name in sys.modules if name.split('.')[0] == library]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, library, None)
-    model = MODELS.build(dict(type=f'mmwave.{family}', arch=TINY[family]))
-    with pytest.raises(UserError, match=f'^[^\\n]*{library}.*install[^\\n]*$'):
+    find = PathFinder.find_spec
+
+    def find_others(name, path=None, target=None):
+        return None if name == library else find(name, path, target)
+
+    monkeypatch.setattr(PathFinder, 'find_spec', find_others)
+    with pytest.raises(UserError) as told:
         build(model)
+    assert re.fullmatch(rf'.*\b{library}\b.*install.*', str(told.value))

@@ -66,7 +66,7 @@ def linear_onednn(
     """See :func:`mmwave.ops.linear`."""
     compiling = torch.compiler.is_compiling()
     if is_recorded(x, weight, bias):
-        y = _op(x, weight, bias, None, False) if compiling else _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        y = _op(x, weight, bias, None, False) if compiling else _Linear.apply(x, weight, bias)
         return y if gelu is None else F.gelu(y, approximate=gelu)
     return (_op if compiling else product)(x, weight, bias, gelu, constant)
 

@@ -37,7 +37,7 @@ def spatial_fc_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         return _op(x, weight, bias)
     if not is_recorded(x, weight, bias):
         return _mixed(x, weight, bias)
-    mixed: Tensor = _SpatialFC.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    mixed: Tensor = _SpatialFC.apply(x, weight, bias)
     return mixed
 
 
