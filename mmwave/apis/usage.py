@@ -9,7 +9,7 @@ from mmwave.errors import UserError
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 INSTALL = {
     **dict.fromkeys(('mmengine', 'numpy', 'safetensors', 'torch'), 'mmwave-suite'),
-    **dict.fromkeys(('mmcv', 'torchvision'), 'mmwave-suite[mmcv]'),
+    **dict.fromkeys(('cv2', 'mmcv', 'torchvision'), 'mmwave-suite[mmcv]'),
     **dict.fromkeys(('matplotlib', 'timm'), 'mmwave-suite[bench]'),
     'mmdet': 'mmwave-suite[det]',
     'mmpretrain': 'mmwave-suite[cls]',

@@ -410,8 +410,10 @@ import inspect, sys
 asked = []
 class Watch:
     def find_spec(name, *_):
-        if name == 'triton':
-            asked.extend(f.filename for f in inspect.stack() if 'mmwave' in f.filename)
+        files = [f.filename for f in inspect.stack()]
+        # Asking importlib whether it is there imports nothing.
+        if name == 'triton' and '<frozen importlib.util>' not in files:
+            asked.extend(file for file in files if 'mmwave' in file)
 sys.meta_path.insert(0, Watch)
 if {blocked}:
     sys.modules['triton'] = None
