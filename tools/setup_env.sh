@@ -55,6 +55,11 @@ heartbeat=$!
 trap 'kill $heartbeat 2>/dev/null' EXIT
 install --editable '.[all,dev,track,kernels,bench]'
 
+# Some of their sources hold escape sequences of which Python 3.12 and newer warn once, when it compiles them: now.
+.venv/bin/python -W ignore -c 'import compileall, sysconfig
+for name in ("mmcv", "mmdet", "mmengine", "mmpretrain", "mmseg"):
+    compileall.compile_dir(sysconfig.get_path("purelib") + "/" + name, quiet=2, workers=0)'
+
 # Ops that an earlier run compiled do not load with another torch.
 if [ "$MMCV_OPS" = 0 ] && .venv/bin/python -c 'import mmcv, pathlib; raise SystemExit(not [*pathlib.Path(mmcv.__file__).parent.glob("_ext*.so")])' &&
     ! .venv/bin/python -c 'import mmcv._ext' 2>/dev/null; then

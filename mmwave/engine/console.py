@@ -339,7 +339,9 @@ class _Lines(io.TextIOBase):
             self._rest = ''
 
     def flush(self) -> None:
-        self.screen.flush()
+        # Python flushes what it collects, when the screen of a test or a notebook may be closed.
+        if not self.screen.closed:
+            self.screen.flush()
 
     # A debugger's prompt goes past this class, since it asks for these.
     def fileno(self) -> int:
