@@ -4,6 +4,9 @@ VENV := .venv/bin
 
 # `make env MMCV_OPS=1` also compiles mmcv's own ops, which nothing here needs.
 READY := .venv/.ready$(if $(filter-out 0,$(MMCV_OPS)),-mmcv-ops)
+ifneq ($(READY),.venv/.ready)
+.PHONY: $(READY) # torch may be another one by now; what was compiled for this one is found in uv's cache
+endif
 env: $(READY)
 $(READY): setup.cfg pyproject.toml constraints.txt tools/setup_env.sh
 	MMCV_OPS=$(or $(MMCV_OPS),0) bash tools/setup_env.sh

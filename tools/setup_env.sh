@@ -50,7 +50,7 @@ fits .venv/bin/python || "$uv" venv --quiet --clear --python "$python" .venv
 echo "== installing torch, the OpenMMLab stack and mmwave"
 install() { "$uv" pip install --python .venv/bin/python --constraints constraints.txt --build-constraints constraints.txt "$@"; }
 # uv is silent while it downloads and builds: say that it lives.
-(while sleep 30; do echo "   ... at it for ${SECONDS} s"; done) &
+(while sleep 30 >/dev/null; do echo "   ... at it for ${SECONDS} s"; done) &
 heartbeat=$!
 trap 'kill $heartbeat 2>/dev/null' EXIT
 install --editable '.[all,dev,track,kernels,bench]'
@@ -79,7 +79,7 @@ if [ "$MMCV_OPS" = 1 ]; then
     # mmcv asks for C++17; the headers of torch 2.14 and later want C++20. The last option counts.
     if .venv/bin/python -c 'import torch; raise SystemExit(torch.__version__ < "2.14")'; then
         mkdir -p .venv/compiler
-        printf '#!/bin/sh\nexec %s "$@" -std=c++20\n' "${CXX:-c++}" >.venv/compiler/c++
+        printf '#!/bin/sh\nexec %s "$@" -std=c++20\n' "${CXX:-$(command -v c++ || command -v g++)}" >.venv/compiler/c++
         chmod +x .venv/compiler/c++
         export CXX=$PWD/.venv/compiler/c++ NVCC_APPEND_FLAGS="${NVCC_APPEND_FLAGS:-} -std=c++20"
     fi

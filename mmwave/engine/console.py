@@ -6,16 +6,15 @@ logger, ``print`` and Python's warnings. Inside :func:`console` these are kept o
 a user can do nothing about (:data:`HARMLESS`) are kept off it all the time.
 """
 
-import io
 import logging
 import os
 import re
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, cast
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.logging import MMLogger
@@ -150,10 +149,10 @@ def console(verbose: bool = False, *, carry: bool = False) -> Iterator['Console'
             _carried = _current
         else:
             _current._show_held()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _current._show_held()
-        if not isinstance(error, UserError):
-            _current._show_withheld()
+        if not isinstance(error, UserError) and not verbose:
+            _current._show_withheld(printed=isinstance(error, SystemExit))
         raise
     finally:
         _current = None
@@ -173,13 +172,15 @@ class Console:
     def __init__(self, verbose: bool, before: 'Console | None' = None) -> None:
         self.loads: list[str] = []
         self._verbose = verbose
-        self._starting = not verbose
+        self._starting = True
         # Data loaders' workers are copies of this process that never see the start end.
         self._pid = os.getpid()
         # What was withheld before there was a log file.
         self._withheld: deque[logging.LogRecord] = (
             before._withheld if before else deque(maxlen=10_000)
         )
+        self._recent: deque[str] = deque(maxlen=20)  # printed, and withheld
+        self._was_starting = True
         self._files: list[logging.Handler] | None = None
         self._lines = _Lines(self, sys.stdout)
         self._show = warnings.showwarning
@@ -197,29 +198,45 @@ class Console:
             self._handle(logger, record)
 
         setattr(MMLogger, 'callHandlers', call_handlers)  # noqa: B010  mypy refuses the assignment
-        if not self._verbose:
-            sys.stdout = self._lines
-            warnings.showwarning = self._show_warning
+        sys.stdout = cast(TextIO, self._lines)
+        warnings.showwarning = self._show_warning
+        hook = sys.breakpointhook
+
+        def debug(*arguments: Any, **options: Any) -> Any:
+            self.end_start()
+            return hook(*arguments, **options)
+
+        sys.breakpointhook = debug
         try:
             yield
         finally:
             self.end_start()
+            if sys.stdout is self._lines:
+                sys.stdout = self._lines.screen
             if warnings.showwarning == self._show_warning:
                 warnings.showwarning = self._show
+            if sys.breakpointhook is debug:
+                sys.breakpointhook = hook
             setattr(MMLogger, 'callHandlers', self._call_handlers)  # noqa: B010
 
     def attach(self, logger: MMLogger) -> None:
         """Write to the log files of ``logger`` what was withheld, and what will be."""
-        self._files = [h for h in logger.handlers if isinstance(h, logging.FileHandler)]
-        while self._withheld:
+        # Only the first process has any: what others withhold is shown where they fail.
+        files = [h for h in logger.handlers if isinstance(h, logging.FileHandler)]
+        self._files = files or None
+        while files and self._withheld:
             self._keep(self._withheld.popleft())
 
-    def end_start(self) -> None:
-        """Show from here on what is printed and logged."""
+    def end_start(self, *, done: bool = False) -> None:
+        """Show from here on what is printed and logged.
+
+        Args:
+            done: the start has gone well.
+        """
         self._lines.end()
         self._starting = False
-        if sys.stdout is self._lines:
-            sys.stdout = self._lines.screen
+        if done:
+            self._was_starting = False
 
     def compare_warnings(self, last: bool) -> None:
         """Show the warnings of other processes that the first did not give; all must call it.
@@ -245,9 +262,13 @@ class Console:
             sys.stderr.write(text)
         self._held = []
 
-    def _show_withheld(self) -> None:
-        for record in self._withheld:
-            sys.stderr.write(f'{record.getMessage()}\n')
+    def _show_withheld(self, printed: bool) -> None:
+        """Show what is in no log file; else what was last printed, which may be the reason."""
+        lines = [record.getMessage() for record in self._withheld]
+        if not lines and printed and self._was_starting:
+            lines = list(self._recent)
+        for line in lines:
+            sys.stderr.write(f'{line}\n')
 
     def _handle(self, logger: MMLogger, record: logging.LogRecord) -> None:
         """Pass a record of mmengine's logger on to its files, and to the screen where wanted."""
@@ -297,6 +318,9 @@ class Console:
         if os.getpid() == self._pid:
             text = warnings.formatwarning(message, category, filename, lineno, line)
             self._keep(_record('py.warnings', logging.WARNING, text.rstrip()))
+        if self._verbose:
+            self._show(message, category, filename, lineno, file, line)
+            return
         if _is_harmless(filename, str(message)):
             return
         key = f'{filename}:{lineno}: {message}'
@@ -316,43 +340,45 @@ class Console:
                 handler.handle(record)
 
 
-class _Lines(io.TextIOBase):
-    """A standard output whose lines go to the log file during the start."""
+class _Lines:
+    """A standard output whose lines go to the log file during the start.
+
+    Afterwards it passes everything on. It stays in place until the run ends, since libraries may
+    have wrapped its ``write``.
+    """
 
     def __init__(self, owner: Console, screen: TextIO) -> None:
         self.screen = screen
         self._owner = owner
         self._rest = ''
 
+    def __getattr__(self, name: str) -> Any:
+        # isatty, encoding and the like. What is written past this class would overtake it.
+        if name in ('buffer', 'detach', 'reconfigure'):
+            self._owner.end_start()
+        return getattr(self.screen, name)
+
     def write(self, text: str) -> int:
-        # Loggers that were made during the start may keep this as their stream.
-        if not self._owner._starting or os.getpid() != self._owner._pid:
+        owner = self._owner
+        if not owner._starting or os.getpid() != owner._pid:
             return self.screen.write(text)
+        if owner._verbose:
+            self.screen.write(text)
         *lines, self._rest = (self._rest + text).split('\n')
         for line in lines:
-            self._owner._keep(_record('stdout', logging.INFO, line))
+            owner._recent.append(line)
+            owner._keep(_record('stdout', logging.INFO, line))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def end(self) -> None:
         if self._rest:
+            self._owner._recent.append(self._rest)
             self._owner._keep(_record('stdout', logging.INFO, self._rest))
             self._rest = ''
-
-    def flush(self) -> None:
-        # Python flushes what it collects, when the screen of a test or a notebook may be closed.
-        if not self.screen.closed:
-            self.screen.flush()
-
-    # A debugger's prompt goes past this class, since it asks for these.
-    def fileno(self) -> int:
-        return self.screen.fileno()
-
-    def isatty(self) -> bool:
-        return self.screen.isatty()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self.screen.encoding
 
 
 def _is_harmless(source: str, message: str) -> bool:

@@ -1,5 +1,6 @@
 """What is wrong with an installation, in one line that says how to mend it."""
 
+import os
 import re
 import sys
 from types import ModuleType
@@ -49,11 +50,12 @@ def check_environment(*libraries: str) -> None:
             files, OpenMMLab's and its successor's; where torchvision is not of this torch, or is
             missing where mmcv's ops are asked of it.
     """
-    for module in _DISTRIBUTIONS:
+    for module in dict.fromkeys(('mmengine', 'mmcv', *libraries)):
         _check_single(module)
     for module in dict.fromkeys(['mmcv', *libraries] if libraries else []):
         _check_files(module)
-    _check_torchvision(needed='mmdet' in libraries and not _has_compiled_ops())
+    if libraries and not _has_compiled_ops():
+        _check_torchvision(needed='mmdet' in libraries)
 
 
 def check_ops(device: str) -> None:
@@ -83,6 +85,8 @@ def check_ops(device: str) -> None:
         return
     from . import is_standing_in
 
+    if is_standing_in() and _runs_on_gpus():
+        return
     cure = 'or hide the GPUs with CUDA_VISIBLE_DEVICES= to run on the CPU'
     if is_standing_in():
         raise UserError(
@@ -94,6 +98,13 @@ def check_ops(device: str) -> None:
         'this mmcv was built without CUDA ops, which detectors need on a GPU: build it again with '
         f'nvcc on the path (docs/install.md), {cure}'
     )
+
+
+def _runs_on_gpus() -> bool:
+    """Whether torchvision has ops for GPUs: built for ROCm, it states no version of CUDA."""
+    import torch
+
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key('torchvision::nms', 'CUDA'))
 
 
 def import_torchvision() -> ModuleType:
@@ -125,11 +136,18 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _folder(distribution: str, module: str) -> str:
+    """Where a distribution keeps its part of ``module``."""
+    from importlib.metadata import distribution as metadata_of
+
+    return os.path.realpath(str(metadata_of(distribution).locate_file(module)))
+
+
 def _check_single(module: str) -> None:
     """Refuse two distributions of one module."""
     found = {name: version for name in _DISTRIBUTIONS[module] if (version := _version(name))}
-    if len(found) < 2:
-        return
+    if len(found) < 2 or len({_folder(name, module) for name in found}) == len(found):
+        return  # in folders of their own, one of which comes first on Python's path
     keep, *others = found
     names = ' and '.join(f'{name} {version}' for name, version in found.items())
     raise UserError(
@@ -196,7 +214,9 @@ def _allows(specifier: str, version: str) -> bool:
         from packaging.specifiers import SpecifierSet
     except ImportError:
         return True
-    return SpecifierSet(specifier).contains(version.partition('+')[0], prereleases=True)
+    allowed = SpecifierSet(specifier)
+    versions = (version, version.partition('+')[0])
+    return any(allowed.contains(given, prereleases=True) for given in versions)
 
 
 def _torchvision() -> str:

@@ -269,14 +269,17 @@ def test_what_nobody_carries_on_is_no_part_of_the_next_run(screen, logger):
 def test_verbose_shows_all(libraries, screen, logger):
     with console(verbose=True) as loud:
         print('printed')
-        made, _ = logger()
+        made, path = logger()
         loud.attach(made)
         made.info('logged')
         made.info('loaded 3 of 4 tensors from a.pth')
         HardDiskBackend()
         loss()
+        print('printed later')
     for text in ('printed', 'logged', '"HardDiskBackend" is the alias', 'avg_non_ignore'):
         assert text in screen.getvalue()
+    for text in ('printed', 'printed later', 'logged', 'avg_non_ignore'):
+        assert text in path.read_text()
     assert loud.loads == ['loaded 3 of 4 tensors from a.pth']
 
 
@@ -290,6 +293,82 @@ def test_an_unexpected_error_shows_what_would_be_lost(screen, error, shown):
     with pytest.raises(type(error)):
         failing()
     assert ('a hint\n' in screen.getvalue()) == shown
+
+
+@pytest.mark.parametrize('attached', [False, True])
+def test_who_leaves_during_the_start_is_heard(screen, logger, attached):
+    @console()
+    def leaving():
+        if attached:
+            current().attach(logger()[0])
+        print('licence expired')
+        sys.exit(1)
+
+    with pytest.raises(SystemExit):
+        leaving()
+    assert screen.getvalue().count('licence expired') == 1
+
+
+def test_who_leaves_later_is_heard_once(screen, logger):
+    @console()
+    def leaving():
+        print('of the start')
+        current().attach(logger()[0])
+        current().end_start(done=True)
+        print('afterwards')
+        sys.exit(1)
+
+    with pytest.raises(SystemExit):
+        leaving()
+    assert 'of the start' not in screen.getvalue()
+    assert screen.getvalue().count('afterwards') == 1
+
+
+def test_a_debugger_is_seen_and_heard(screen, monkeypatch):
+    monkeypatch.setattr(sys, 'breakpointhook', lambda: print('(Pdb)'))
+    hook = sys.breakpointhook
+    with console():
+        breakpoint()
+    assert '(Pdb)' in screen.getvalue()
+    assert sys.breakpointhook is hook
+
+
+def test_other_processes_show_what_they_printed_when_they_fail(screen):
+    made = MMLogger.get_instance('rank1')  # it has no file
+
+    @console()
+    def failing():
+        current().attach(made)
+        print('a hint')
+        raise ValueError('ours')
+
+    with pytest.raises(ValueError, match='ours'):
+        failing()
+    assert 'a hint\n' in screen.getvalue()
+
+
+def test_the_standard_output_has_all_that_it_has(screen):
+    real = sys.stdout
+    with console():
+        assert sys.stdout is not real
+        for name in ('encoding', 'errors', 'isatty', 'fileno', 'flush', 'writelines'):
+            assert hasattr(sys.stdout, name) == hasattr(real, name)
+        sys.stdout.writelines(['withheld\n'])
+        assert sys.stdout.buffer is real.buffer
+        print('after somebody took the stream below')
+    assert 'withheld' not in screen.getvalue()
+    assert 'after somebody took the stream below' in screen.getvalue()
+
+
+def test_who_wraps_the_standard_output_in_the_start_hears_of_the_training(screen):
+    heard = []
+    with console() as quiet:
+        stream, write = sys.stdout, sys.stdout.write
+        stream.write = lambda text: (heard.append(text), write(text))
+        quiet.end_start(done=True)
+        print('an epoch')
+    assert 'an epoch' in heard
+    assert 'an epoch' in screen.getvalue()
 
 
 def work():

@@ -1,5 +1,6 @@
 """What is wrong with an installation is said in one line."""
 
+import os
 import sys
 import types
 
@@ -19,7 +20,10 @@ def installed(monkeypatch):
     def install(**versions):
         names = {name.replace('_', '-'): version for name, version in versions.items()}
         monkeypatch.setattr(environment, '_version', names.get)
+        monkeypatch.setattr(environment, '_folder', lambda name, module: folders.get(name, module))
 
+    folders: dict[str, str] = {}
+    install.folders = folders
     return install
 
 
@@ -45,8 +49,25 @@ HEALTHY = dict(onedl_mmengine='0.10.12', onedl_mmcv='2.3.6', onedl_mmdetection='
 def test_two_distributions_of_one_module_are_refused(installed, others, message):
     installed(**HEALTHY, **others)
     with pytest.raises(UserError, match=message) as caught:
-        check_environment()
+        check_environment('mmdet', 'mmseg', 'mmpretrain')
     assert '\n' not in str(caught.value)
+
+
+def test_distributions_in_folders_of_their_own_do_not_overwrite_each_other(installed):
+    installed(**HEALTHY, mmcv='2.2.0')
+    installed.folders['mmcv'] = 'elsewhere'
+    check_environment()
+
+
+def test_libraries_that_are_not_used_are_not_judged(installed):
+    installed(**HEALTHY, mmsegmentation='1', onedl_mmsegmentation='2')
+    check_environment('mmdet')
+
+
+def test_where_a_distribution_keeps_its_files():
+    import mmcv
+
+    assert environment._folder('onedl-mmcv', 'mmcv') == os.path.dirname(mmcv.__file__)
 
 
 def test_a_healthy_environment_passes(installed):
@@ -94,6 +115,7 @@ def test_leftovers_of_an_uninstalled_mmcv_are_no_mmcv(installed, monkeypatch, tm
         ('2.13.0', '0.29.2', 'torch (>=2.14.0)', 'but with torch >=2.14.0: install its own'),
         ('2.13.0', None, '', r'^torchvision is missing, .*: install its own'),
         ('2.15.0', '0.29.2', 'torch (>=2.14.0)', None),
+        ('2.13.0+cu130', '0.28.0', 'torch==2.13.0+cu130', None),
         ('2.15.0', '0.29.2', "torch (>=2.99) ; extra == 'new'", None),
         ('2.13.0+cu130', '0.28.0+cu130', 'torch (==2.13.0)', None),
         ('2.13.0', '0.28.0', 'torch (>=2.0)', None),
@@ -140,10 +162,15 @@ def test_ops_that_cannot_be_imported(monkeypatch):
 )
 def test_a_gpu_needs_cuda_ops(monkeypatch, standing_in, message):
     monkeypatch.setattr(mmwave.mmcv_ops, 'is_standing_in', lambda: standing_in)
+    monkeypatch.setattr(environment, '_runs_on_gpus', lambda: False)
     monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda: 'not available')
     with pytest.raises(UserError, match=message):
         check_ops('cuda')
     check_ops('cpu')
+    with monkeypatch.context() as rocm:
+        rocm.setattr(environment, '_runs_on_gpus', lambda: True)
+        if standing_in:
+            check_ops('cuda')
     monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda: '13.0')
     check_ops('cuda')
 

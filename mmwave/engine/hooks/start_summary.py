@@ -87,7 +87,7 @@ class StartSummaryHook(Hook):
     def _end_start(*, last: bool) -> None:
         screen = console.current()
         if screen is not None:
-            screen.end_start()
+            screen.end_start(done=True)
             screen.compare_warnings(last)
 
 
@@ -129,7 +129,8 @@ def _processes(runner: Runner, mode: str) -> str:
     kind = str(wrapper.get('type', ''))
     if kind.endswith(('AmpOptimWrapper', 'AutocastOptimWrapper')):
         return f'{text}, autocast to {wrapper.get("dtype") or "float16"} (AMP)'
-    return f'{text}, {str(next(runner.model.parameters()).dtype).removeprefix("torch.")}'
+    dtypes = dict.fromkeys(str(p.dtype).removeprefix('torch.') for p in runner.model.parameters())
+    return ', '.join([text, *list(dtypes)[:1]])
 
 
 def _data(loader: Any) -> str:
@@ -141,6 +142,7 @@ def _data(loader: Any) -> str:
     classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
     if not classes:
         return text
+    classes = list(classes)
     names = ', '.join(map(str, classes[:_NAMED_CLASSES]))
     rest = ', …' if len(classes) > _NAMED_CLASSES else ''
     return f'{text}, {_count(len(classes), "class")} ({names}{rest})'

@@ -11,8 +11,9 @@ class Module(nn.Module):
     """A module with an ``init_cfg``, as mmengine's ``BaseModule``, whose methods it calls.
 
     ``import mmengine.model`` takes half as long as torch itself (optimizers, wrappers and what they
-    import), and a backbone needs none of it before its weights are initialised. Wherever
-    ``mmengine.model`` has been imported, this class counts as a subclass of ``BaseModule``.
+    import), and a backbone needs none of it before its weights are initialised. It
+    counts as a subclass of ``BaseModule`` from the first one that is built, or initialised, with
+    ``mmengine.model`` imported.
 
     Args:
         init_cfg: mmengine's config of how to initialise the weights, or a list of such.
