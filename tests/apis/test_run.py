@@ -147,6 +147,7 @@ def test_other_formats_of_annotations_are_not_read_as_coco(tmp_path):
 def test_a_detector_on_a_gpu_needs_cuda_ops(monkeypatch):
     monkeypatch.setattr('mmwave.apis.run.get_device', lambda: 'cuda')
     monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda: 'not available')
+    monkeypatch.setattr('mmwave.mmcv_ops.environment._runs_on_gpus', lambda: False)
     with pytest.raises(UserError, match='built without CUDA ops'):
         train(Config(dict(default_scope='mmdet')))
 
