@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmwave.apis.usage import libraries_named
 from mmwave.errors import UserError
 
 
@@ -26,18 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         help='replace the text between its speed:begin and speed:end markers by tables',
     )
     args = parser.parse_args(argv)
-    try:
-        with libraries_named():
-            from mmwave.analysis.plot import draw, markdown, replace_table
+    from mmwave.analysis.plot import draw, markdown, replace_table
 
-            if args.out.suffix not in ('.png', '.svg', '.pdf'):
-                raise UserError(f'{str(args.out)!r} must end in .png, .svg or .pdf')
-            if args.readme:
-                text = args.readme.read_text(encoding='utf-8')
-                text = replace_table(text, markdown(args.csvs))
-            draw(args.csvs, args.out)
-            if args.readme:
-                args.readme.write_text(text, encoding='utf-8')
+    try:
+        if args.out.suffix not in ('.png', '.svg', '.pdf'):
+            raise UserError(f'{str(args.out)!r} must end in .png, .svg or .pdf')
+        if args.readme:
+            text = args.readme.read_text(encoding='utf-8')
+            text = replace_table(text, markdown(args.csvs))
+        draw(args.csvs, args.out)
+        if args.readme:
+            args.readme.write_text(text, encoding='utf-8')
     except (UserError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

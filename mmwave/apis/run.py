@@ -19,16 +19,12 @@ from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.errors import printable, printable_path
 from mmwave.mmcv_ops import check_environment, check_ops
+from mmwave.mmcv_ops.environment import DISTRIBUTIONS
 
 from .preflight import preflight
 from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
-_DISTRIBUTIONS = {
-    'mmdet': 'onedl-mmdetection',
-    'mmpretrain': 'onedl-mmpretrain',
-    'mmseg': 'onedl-mmsegmentation',
-}
 
 
 def load_config(
@@ -255,7 +251,7 @@ def _compile_backbone(runner: Runner) -> list[str]:
 def check_libraries(cfg: Config) -> None:
     """Have one line say what is missing, or half installed, before it is imported."""
     library = cfg.get('default_scope')
-    if library not in _DISTRIBUTIONS:
+    if library not in ('mmdet', 'mmpretrain', 'mmseg'):
         check_environment()
         return
     if _is_missing(library):
@@ -268,7 +264,7 @@ def _is_missing(library: str) -> bool:
     try:
         if find_spec(library) is not None:
             return False
-        metadata.version(_DISTRIBUTIONS[library])
+        metadata.version(DISTRIBUTIONS[library][0])
     except ValueError:  # how find_spec says that an import is blocked
         return True
     except metadata.PackageNotFoundError:

@@ -179,8 +179,7 @@ class Console:
         self._withheld: deque[logging.LogRecord] = (
             before._withheld if before else deque(maxlen=10_000)
         )
-        self._recent: deque[str] = deque(maxlen=20)  # printed, and withheld
-        self._was_starting = True
+        self._recent: deque[str] = deque(maxlen=20)  # printed, and withheld so far
         self._files: list[logging.Handler] | None = None
         self._lines = _Lines(self, sys.stdout)
         self._show = warnings.showwarning
@@ -236,7 +235,7 @@ class Console:
         self._lines.end()
         self._starting = False
         if done:
-            self._was_starting = False
+            self._recent.clear()
 
     def compare_warnings(self, last: bool) -> None:
         """Show the warnings of other processes that the first did not give; all must call it.
@@ -265,7 +264,7 @@ class Console:
     def _show_withheld(self, printed: bool) -> None:
         """Show what is in no log file; else what was last printed, which may be the reason."""
         lines = [record.getMessage() for record in self._withheld]
-        if not lines and printed and self._was_starting:
+        if not lines and printed:
             lines = list(self._recent)
         for line in lines:
             sys.stderr.write(f'{line}\n')

@@ -10,7 +10,7 @@ from mmwave.errors import UserError, printable
 
 _BUILD = '`make env MMCV_OPS=1` builds them; with pip see docs/install.md'
 # Module -> the distribution of it that mmwave is tested with, and others of the same files.
-_DISTRIBUTIONS = {
+DISTRIBUTIONS = {
     'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-full', 'mmcv-lite'),
     'mmdet': ('onedl-mmdetection', 'mmdet'),
@@ -145,7 +145,7 @@ def _folder(distribution: str, module: str) -> str:
 
 def _check_single(module: str) -> None:
     """Refuse two distributions of one module."""
-    found = {name: version for name in _DISTRIBUTIONS[module] if (version := _version(name))}
+    found = {name: version for name in DISTRIBUTIONS[module] if (version := _version(name))}
     if len(found) < 2 or len({_folder(name, module) for name in found}) == len(found):
         return  # in folders of their own, one of which comes first on Python's path
     keep, *others = found
@@ -167,14 +167,14 @@ def _check_files(module: str) -> None:
         spec = None
     if spec is not None and spec.origin is not None:
         return
-    distribution = next((n for n in _DISTRIBUTIONS.get(module, ()) if _version(n)), None)
+    distribution = next((n for n in DISTRIBUTIONS.get(module, ()) if _version(n)), None)
     if distribution is not None:
         raise UserError(
             f'{distribution} is installed, but {module} cannot be found: its files were removed '
             f'with another package: install it again (pip install --force-reinstall --no-deps '
             f'{distribution}=={_version(distribution)})'
         )
-    name = _DISTRIBUTIONS.get(module, (module,))[0]
+    name = DISTRIBUTIONS.get(module, (module,))[0]
     raise UserError(f'{module} is not installed: install {name} (docs/install.md says how)')
 
 

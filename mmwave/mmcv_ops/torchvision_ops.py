@@ -306,9 +306,7 @@ def sigmoid_focal_loss_forward(
         gamma: exponent of what is missing from a probability of 1.
         alpha: factor of the target's class; 1 - alpha that of others.
     """
-    sign, scale = _focal_factors(input, target, weight, alpha)
-    logits = sign * _wide(input)
-    log = torch.nn.functional.logsigmoid(logits).clamp_min(_LOG_FLOAT_MIN)
+    _, scale, logits, log = _focal_terms(input, target, weight, alpha)
     output.copy_(-scale * torch.sigmoid(-logits).pow(gamma) * log)
 
 
@@ -317,18 +315,21 @@ def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
     """Write the derivative of :func:`sigmoid_focal_loss_forward` at each logit."""
-    sign, scale = _focal_factors(input, target, weight, alpha)
-    logits = sign * _wide(input)
-    log = torch.nn.functional.logsigmoid(logits).clamp_min(_LOG_FLOAT_MIN)
+    sign, scale, logits, log = _focal_terms(input, target, weight, alpha)
     missing = torch.sigmoid(-logits)
     slope = missing - gamma * torch.sigmoid(logits) * log
     grad_input.copy_(-sign * scale * missing.pow(gamma) * slope)
 
 
-def _focal_factors(
+def _focal_terms(
     input: Tensor, target: Tensor, weight: Tensor, alpha: float
-) -> tuple[Tensor, Tensor]:
-    """The sign that turns a logit into that of the right answer, and what its loss is scaled by."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What the loss and its derivative are made of, (N, C) each.
+
+    Returns:
+        The sign that turns a logit into that of the right answer, the factor of its loss, the
+        logits of the right answers, and the logarithms of their probabilities.
+    """
     rows, classes = input.shape
     if target.shape != (rows,):
         raise ValueError(f'expected {rows} targets, not a tensor of shape {tuple(target.shape)}')
@@ -340,7 +341,9 @@ def _focal_factors(
         is_class = (target >= 0) & (target < classes)
         weights = weight.to(kind)[target.clamp(0, classes - 1)]
         scale *= torch.where(is_class, weights, torch.ones_like(weights))[:, None]
-    return sign, scale
+    logits = sign * _wide(input)
+    log = torch.nn.functional.logsigmoid(logits).clamp_min(_LOG_FLOAT_MIN)
+    return sign, scale, logits, log
 
 
 @_kernel
