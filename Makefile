@@ -30,29 +30,11 @@ lint: env
 	$(VENV)/codespell
 	bash -n tools/*.sh projects/*/*.sh .ci/run .ci/with_torch
 
-# Each family beside its peer, an hour on two idle cores; the files that the README's plot and tables
-# are rendered from. It stops where a form computes something else. More: --help
-BENCH := $(VENV)/python tools/benchmark.py
-WHOLE := $(VENV)/python tools/benchmark_models.py
-SPEED := docs/speed
-WAVE := wavemlp-t wavemlp-s wavemlp-m
-TWO := --dtype float32 bfloat16
+# Each family beside its peer, an hour on two idle cores; the files that docs/speed is rendered from.
+# It stops where a form computes something else. Some suites only: projects/speed/run_suites.py --help
 bench: env
-	mkdir -p $(SPEED)
 	$(VENV)/python tools/build_kernels.py
-	$(BENCH) $(WAVE) --size 224x224@8 $(TWO) --csv $(SPEED)/wavemlp_224.csv
-	$(BENCH) repmlpnet-t224 repmlpnet-b224 posmlp-t vip-s7 eamlp-7 gmlp-s16 resmlp-s12 mlp_mixer-s16 \
-		--size 224x224@8 $(TWO) --csv $(SPEED)/inference_224.csv
-	$(BENCH) $(WAVE) repmlpnet-t256 --size 512x512@1 $(TWO) --csv $(SPEED)/inference_512.csv
-	$(BENCH) wavemlp-t --size 800x1344@1 $(TWO) --csv $(SPEED)/inference_800.csv
-	$(BENCH) wavemlp-t --size 224x224@8 512x512@1 $(TWO) --contenders --csv $(SPEED)/contenders.csv
-	$(BENCH) wavemlp-t wavemlp-s repmlpnet-t224 posmlp-t vip-s7 gmlp-s16 --size 224x224@4 --mode train --repeats 5 \
-		--csv $(SPEED)/train_224.csv
-	$(WHOLE) configs/wavemlp/wavemlp-s_retinanet_1x_coco.py --size 800x1333 --repeats 5 --csv $(SPEED)/retinanet.csv
-	$(WHOLE) configs/wavemlp/wavemlp-s_upernet_160k_ade20k-512x512.py --size 512x1024 --repeats 5 \
-		--csv $(SPEED)/upernet.csv
-	$(BENCH) gmlp-s16 vip-s7 wavemlp-t posmlp-t --size 224x224@8 --compile --repeats 5 --csv $(SPEED)/compiled.csv
-	$(VENV)/python tools/plot_speed.py $(SPEED)/*.csv $(SPEED)/speed.png --readme $(SPEED)/README.md
+	$(VENV)/python projects/speed/run_suites.py
 
 zoo: env
 	$(VENV)/python tools/update_zoo.py

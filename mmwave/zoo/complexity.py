@@ -9,11 +9,9 @@ from os import PathLike, fspath
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmwave.apis import load_config
-from mmwave.ops.backend import use_backend
+from mmwave.inspect.complexity import count_macs, count_params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +54,7 @@ def complexity(config: str | PathLike[str], size: tuple[int, int]) -> Complexity
         image = torch.empty(1, cfg.model.backbone.get('in_channels', 3), *size)
     part = model if classifier else model.backbone
     return Complexity(
-        params=sum(parameter.numel() for parameter in model.parameters()),
+        params=count_params(model),
         macs=count_macs(part, image),
         counted='model' if classifier else 'backbone',
     )
-
-
-def count_macs(module: nn.Module, image: torch.Tensor) -> int:
-    """Multiply-accumulates of ``module`` on ``image`` (N, C, H, W), both on one device."""
-    # The counter knows torch's own operators, which the reference forms of ours consist of.
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), use_backend('reference'):
-        module(image)
-    # It counts a multiplication and an addition as two.
-    return int(counter.get_total_flops()) // 2

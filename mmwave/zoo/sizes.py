@@ -1,4 +1,4 @@
-"""How a variant meets images of other sizes than it was trained at, and what that costs.
+"""How a variant handles images of other sizes than it was trained at, and what that costs.
 
 The backbone of a classifier's config is built on torch's meta device as detectors and segmentors
 use it, with all of its stages as outputs, and counted on images of several sizes.
@@ -14,9 +14,8 @@ import torch
 from mmengine.registry import MODELS
 
 from mmwave.apis import load_config
+from mmwave.inspect.complexity import count_macs
 from mmwave.models.backbones.base import MLPBackbone
-
-from .complexity import count_macs
 
 Size = tuple[int, int]
 """Height and width in pixels of the image."""
@@ -54,7 +53,7 @@ class ImageCost:
 
 
 def grid_facts(config: str | PathLike[str]) -> GridFacts:
-    """The facts of the backbone of ``config``.
+    """Return the facts of the backbone of ``config``.
 
     Raises:
         UserError: where ``config`` is no config.
@@ -72,7 +71,7 @@ def grid_facts(config: str | PathLike[str]) -> GridFacts:
 def image_costs(
     config: str | PathLike[str], trained: Size, images: Sequence[Size] = IMAGES
 ) -> Mapping[str, Mapping[Size, ImageCost]]:
-    """Mode -> image -> cost, for the modes that take every size, the default one first.
+    """Return mode -> image -> cost, for the modes that accept every size, the default one first.
 
     The mode of a backbone without any is the empty text.
 
@@ -97,7 +96,7 @@ def image_costs(
 
 
 def _settings(config: str | PathLike[str]) -> dict[str, Any]:
-    """The backbone of a config without what only its classifier and its weights ask for."""
+    """Return the backbone of a config without what only its classifier and its weights need."""
     backbone = load_config(fspath(config)).model.backbone
     return {k: v for k, v in backbone.items() if k not in ('out_indices', 'out_type', 'init_cfg')}
 
@@ -108,7 +107,7 @@ def _build(settings: Mapping[str, Any]) -> MLPBackbone:
 
 
 def _modes(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The values of ``grid_mode`` that the signature of the backbone's class states."""
+    """Return the values of ``grid_mode`` that the signature of the backbone's class states."""
     kind = MODELS.get(settings['type'])
     if 'grid_mode' not in inspect.signature(kind).parameters:
         return ()
@@ -116,7 +115,7 @@ def _modes(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _windows(arch: Any, strides: Sequence[int]) -> tuple[Size, ...]:
-    """Pixels of every stage's windows: an arch has one grid for all stages, or one for each."""
+    """Return the pixels of every stage's windows; an arch has one grid for all stages, or each."""
     grids = getattr(arch, 'windows', None) or getattr(arch, 'grids', None)
     sides = grids or (arch.grid,) * len(strides)
     pairs = [(side, side) if isinstance(side, int) else side for side in sides]

@@ -1,0 +1,17 @@
+"""What a model of yours costs: parameters, multiply-accumulates, time and memory."""
+
+from .complexity import count_macs, count_params
+from .memory import held_bytes, peak_bytes, saved_bytes
+from .timing import Ratio, Timing, alternate, machine
+
+__all__ = [
+    'Ratio',
+    'Timing',
+    'alternate',
+    'count_macs',
+    'count_params',
+    'held_bytes',
+    'machine',
+    'peak_bytes',
+    'saved_bytes',
+]
