@@ -1,56 +1,73 @@
-"""What a family's table of rules says about its published files."""
+"""What a family's file states about its published files, and what it recognises in them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
+
+from mmwave.models import MLPBackbone
 
 from .readers import Framework
 from .rules import Rule, Zeros
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
 """Tensor name -> shape."""
-
-Grid = tuple[int, int]
-"""Height and width in positions."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """The model a file is of.
+class Fold:
+    """How published deploy files, which fold fewer layers than ours, become our deploy form.
 
     Attributes:
-        arch: name of the arch, ``'custom'`` where the sizes have none.
-        backbone: config of the backbone that the weights are for.
-        expected: all names and shapes that the family's rules must give.
-        fold: makes the converted file's tensors of these, for published files that are folded in
-            part; None where they are the converted file's.
-        rules: published names -> ours for this arch, in place of the family's; None where the
-            family's hold for every arch.
+        expected: names and shapes of our train form -> those that the rules must produce.
+        apply: tensors of those names -> tensors of our deploy form.
     """
 
-    arch: str
-    backbone: dict[str, Any]
-    expected: Shapes
-    fold: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
-    rules: tuple[Rule, ...] | None = None
+    expected: Callable[[Shapes], Shapes]
+    apply: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """The backbone that a file's names and shapes describe.
+
+    Attributes:
+        arch: fields of the backbone's arch; those that no name and no shape determines are left
+            out.
+        in_channels: channels of the images.
+        classes: classes of the head; None where the file has no head.
+        out_indices: stages that the file has an output norm for.
+        positions: number of positions of the trained map, for archs with one ``grid``, which is
+            made of it; None for the others.
+        rules: published names -> ours for this arch; empty where the family's hold for every arch.
+        fold: for deploy files; None for the train form.
+    """
+
+    arch: Mapping[str, Any]
+    in_channels: int
+    classes: int | None
+    out_indices: tuple[int, ...] = (-1,)
+    positions: int | None = None
+    rules: tuple[Rule, ...] = ()
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)
 class Release:
-    """Where published weights came from, and what sets them apart from the family's other releases.
+    """Where published weights came from, and how they differ from the family's other releases.
 
     Attributes:
         framework: what wrote the files.
         origin: repository and folder.
-        licence: of the weights, an SPDX name.
-        marks: tensor names in the file that together no other family has, nor another release of
-            the same framework.
-        names: turns of rules, each applied to what the one before gave, that make of the file's
-            names and layouts those the family's rules are written for.
+        licence: SPDX name of the weights' licence.
+        marks: tensor names; a file of this release has all of them, a file of another family, or of
+            another release of the same framework, does not.
+        names: tables of rules, applied one after the other, from the file's names and layouts to
+            those that the family's rules are written for.
         fills: tensors that the framework does not save.
-        settings: what the backbone's config must say besides the arch.
+        settings: what the backbone's config must state besides the arch.
     """
 
     framework: Framework
@@ -64,12 +81,12 @@ class Release:
 
 @dataclass(frozen=True)
 class NormEps:
-    """The epsilon of norms, which no name and no shape tells.
+    """The epsilon of norms, which no name and no shape determines.
 
     Attributes:
-        pattern: our whole name of the norm.
-        value: epsilon of ours.
-        setting: argument of the backbone that another value is given to; empty where there is none.
+        pattern: matches our whole name of the norm.
+        value: our epsilon.
+        setting: argument of the backbone for another value; empty where there is none.
     """
 
     pattern: str
@@ -77,28 +94,21 @@ class NormEps:
     setting: str = ''
 
 
-class Recognise(Protocol):
-    """Published names and shapes, and the trained grid -> the model."""
-
-    def __call__(self, shapes: Shapes, grid: Grid | None) -> Target: ...
-
-
 @dataclass(frozen=True)
 class Inspected:
-    """What changes the outputs of a model in memory and no tensor's name or shape tells.
+    """What to inspect in a model in memory: settings that no tensor's name or shape determines.
 
-    That GELU is its only activation is looked at besides.
+    That GELU is its only activation is always inspected.
 
     Attributes:
         norm_eps: of the norms; the first whose pattern matches decides.
-        recognise: as the family's, given the grid of positions that the model was built for; None
-            where the family's is enough.
-        check: raises ``ValueError`` where the model is none of ours; None: nothing else to look at.
+        grid: whether to read the trained grid from the model.
+        check: called with the model and our arch; raises ``UserError`` where they differ.
     """
 
     norm_eps: tuple[NormEps, ...] = ()
-    recognise: Recognise | None = None
-    check: Callable[[nn.Module, Target], None] | None = None
+    grid: bool = False
+    check: Callable[[nn.Module, Any], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,14 +117,17 @@ class Family:
 
     Attributes:
         name: as in configs.
-        recognise: published names and shapes -> the model.
-        releases: whose files are known.
-        rules: published names -> ours, where they are the same for every arch.
-        inspected: what is looked at in a model in memory; None: it is taken by its names alone.
+        backbone: our class; its archs, names and shapes are what files are checked against.
+        recognise: published names and shapes -> the backbone they describe. It raises ``UserError``
+            where they describe none.
+        releases: all known ones.
+        rules: published names -> ours, where they hold for every arch.
+        inspected: what to inspect in a model in memory; None: it is converted by its names alone.
     """
 
     name: str
-    recognise: Callable[[Shapes], Target]
+    backbone: type[MLPBackbone]
+    recognise: Callable[[Shapes], Recognised]
     releases: tuple[Release, ...]
     rules: tuple[Rule, ...] = ()
     inspected: Inspected | None = None

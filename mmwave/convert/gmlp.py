@@ -1,38 +1,17 @@
 """gMLP: timm and BR-IDL/PaddleViT.
 
-timm's gate norm has an epsilon of 1e-5, PaddleViT's 1e-6, so the config of the backbone that
-PaddleViT's weights are for says so. All other norms of both have 1e-6.
+timm's gate norm has an epsilon of 1e-5, PaddleViT's 1e-6, so the converter writes
+``gate_norm_eps=1e-6`` for PaddleViT's weights. All other norms of both have 1e-6.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from mmwave.errors import UserError
+from mmwave.models import GMLP
 
-from .family import Family, Grid, Inspected, NormEps, Release, Shapes, Target
-from .isotropic import (
-    NORM,
-    PADDLEVIT_NAMES,
-    TIMM,
-    Part,
-    depths_of,
-    grid_of,
-    matrix_of,
-    positions_of,
-    ratio_of,
-    stages_of,
-    stem_of,
-    target_of,
-)
-from .shapes import Shape, layer_shapes
+from .family import Family, Inspected, NormEps, Recognised, Release, Shapes
+from .isotropic import NORM, PADDLEVIT_NAMES, TIMM, Part, recognised, stem_of
+from .sizes import ratio_of, shape_of
 
-DEFAULTS: dict[str, Any] = {'mlp_ratio': 6, 'patch_size': 16, 'grid': 14}
-
-ARCHS: Mapping[str, dict[str, Any]] = {
-    name: {'depths': stages_of(30), 'dim': dim, **DEFAULTS}
-    for name, dim in (('ti16', 128), ('s16', 256), ('b16', 512))
-}
-"""The named archs by what a file's names and shapes tell."""
+_NAME = 'gMLP'
 
 _BLOCK: tuple[Part, ...] = (
     (r'(norm\.\w+)', r'\1'),
@@ -40,59 +19,35 @@ _BLOCK: tuple[Part, ...] = (
 )
 
 
-def recognise(shapes: Shapes, grid: Grid | None = None) -> Target:
-    """Tell the arch from timm's names and shapes; ``grid``: the trained one, where it is known.
-
-    Raises:
-        ValueError: where the shapes are of no gMLP that we build.
-    """
-    stem = stem_of(shapes, 'gMLP')
+def recognise(shapes: Shapes) -> Recognised:
+    """Return the gMLP that timm's names and shapes describe."""
+    stem = stem_of(shapes, _NAME)
     lead = 'blocks.0.mlp_channels'
-    hidden, _ = matrix_of(shapes, f'{lead}.fc1.weight', 'gMLP')
-    positions, _ = matrix_of(shapes, f'{lead}.gate.proj.weight', 'gMLP')
+    hidden, _ = shape_of(shapes, f'{lead}.fc1.weight', 2, _NAME)
+    positions, _ = shape_of(shapes, f'{lead}.gate.proj.weight', 2, _NAME)
     if hidden % 2:
         raise UserError(f'no gMLP: {hidden} hidden channels have no halves')
-    arch = {
-        'depths': depths_of(shapes, 'gMLP'),
-        'dim': stem.dim,
-        'mlp_ratio': ratio_of(hidden, stem.dim),
-        'patch_size': stem.patch_size,
-        'grid': grid_of(positions, grid),
-    }
-    return target_of(
-        'mmwave.GMLP',
-        ARCHS,
-        arch,
-        defaults=DEFAULTS,
+    return recognised(
+        shapes,
+        _NAME,
+        {'mlp_ratio': ratio_of(hidden, stem.dim, 'hidden channels of a gMLP')},
         stem=stem,
-        block=_block(arch),
+        positions=positions,
         parts=_BLOCK,
         norm=NORM,
-        head=shapes.get('head.weight'),
     )
-
-
-def _block(arch: Mapping[str, Any]) -> dict[str, Shape]:
-    dim, positions = arch['dim'], positions_of(arch)
-    hidden = dim * arch['mlp_ratio']
-    return {
-        **layer_shapes('norm', dim),
-        **layer_shapes('fc1', hidden, dim),
-        **layer_shapes('gate.norm', hidden // 2),
-        **layer_shapes('gate.proj', positions, positions),
-        **layer_shapes('fc2', dim, hidden // 2),
-    }
 
 
 FAMILY = Family(
     name='gmlp',
+    backbone=GMLP,
     recognise=recognise,
     inspected=Inspected(
         norm_eps=(
             NormEps(r'.*\.gate\.norm', 1e-5, setting='gate_norm_eps'),
             NormEps(r'.*', 1e-6),
         ),
-        recognise=recognise,
+        grid=True,
     ),
     releases=(
         Release(

@@ -1,40 +1,46 @@
-"""Which family is a file of, and whose release of it?"""
+"""Find the families' files, and the family and release of a published file."""
 
 import re
 from collections.abc import Collection, Sequence
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 
 from mmwave.errors import UserError, printable
 
-from . import eamlp, gmlp, mlp_mixer, posmlp, repmlpnet, resmlp, vip, wavemlp
 from .family import Family, Release
 from .readers import Framework
-
-FAMILIES: tuple[Family, ...] = (
-    wavemlp.FAMILY,
-    repmlpnet.FAMILY,
-    posmlp.FAMILY,
-    vip.FAMILY,
-    gmlp.FAMILY,
-    resmlp.FAMILY,
-    mlp_mixer.FAMILY,
-    eamlp.FAMILY,
-)
-"""Every family with a table of rules."""
 
 _OURS = re.compile(r'(?:backbone\.)?stem\.(?!proj\.).*')  # timm's have stem.proj
 
 
+@cache
+def families() -> tuple[Family, ...]:
+    """Return the ``FAMILY`` of every file of this package that defines one."""
+    package = import_module(__package__)
+    modules = (
+        import_module(f'{__package__}.{found.name}') for found in iter_modules(package.__path__)
+    )
+    return tuple(module.FAMILY for module in modules if hasattr(module, 'FAMILY'))
+
+
 def identify(
-    names: Collection[str], framework: Framework, families: Sequence[Family] = FAMILIES
+    names: Collection[str], framework: Framework, known: Sequence[Family] | None = None
 ) -> tuple[Family, Release]:
-    """The family and its release that has all its marks among a file's tensor names.
+    """Return the family and its release whose marks are all among a file's tensor names.
+
+    Args:
+        names: of the file's tensors.
+        framework: what wrote the file.
+        known: families to look for; None: all :func:`families`.
 
     Raises:
-        UserError: where none has, or several have, or none of this framework; the message says
-            what was looked for.
+        UserError: where no release fits, or several do, or none of this framework; the message
+            lists the marks of all.
     """
-    known = set(names)
-    marked = [(f, r) for f in families for r in f.releases if known.issuperset(r.marks)]
+    known = families() if known is None else known
+    given = set(names)
+    marked = [(f, r) for f in known for r in f.releases if given.issuperset(r.marks)]
     found = [(family, release) for family, release in marked if release.framework == framework]
     if len(found) == 1:
         return found[0]
@@ -48,7 +54,7 @@ def identify(
             f'a {framework} file with the names of {family.name}, which is known from '
             f'{", ".join(frameworks)}'
         )
-    sought = '; '.join(f'{family.name} {_marks(family)}' for family in families)
+    sought = '; '.join(f'{family.name} {_marks(family)}' for family in known)
     some = ', '.join(map(printable, list(names)[:4]))
     ours = any(map(_OURS.fullmatch, names))
     hint = '. Names like these are of files that are converted already' if ours else ''

@@ -1,4 +1,4 @@
-"""What a model in memory tells besides its tensors: epsilons, activations, the trained grid."""
+"""Read what a model in memory holds besides tensors: epsilons, activations, the trained grid."""
 
 import copy
 import math
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from mmwave.errors import UserError
 
-from .family import Grid, Inspected, NormEps
+from .family import Inspected, NormEps
 
 _GRIDS = ('grid_size', 'init_out_size')
-"""Attributes with the height and width of the map: of timm's patch embedding, of mmpretrain's."""
+"""Attributes of timm's and mmpretrain's patch embeddings: height and width of the map."""
 
 _TANH = {'type': 'GELU', 'approximate': 'tanh'}
 _LAYERS = {4: nn.Conv2d, 2: nn.Linear, 1: nn.LayerNorm}
-"""Axes of a weight -> the layer that has it."""
-_PIXELS = 16  # a side of what activations are tried on, at least
-# Far below what sets the two GELUs apart, 4.7e-4, and above the rounding of float32.
+"""Number of axes of a weight -> the kind of its layer."""
+_PIXELS = 16  # least side of the map that activations are tried on
+# Far below the difference of the two GELUs, 4.7e-4, and above the rounding of float32.
 _SAME = 1e-5
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model in what ``torch.compile`` and data-parallel training put around it.
+    """Return the model without the wrappers of ``torch.compile`` and data-parallel training.
 
     Raises:
         TypeError: where it is no module.
@@ -40,11 +40,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(compiled) if isinstance(compiled, nn.Module) else model
 
 
-def trained_grid(model: nn.Module) -> Grid | None:
-    """The grid that the patch embedding was built for; None where no part of the model says it.
+def trained_grid(model: nn.Module) -> tuple[int, int] | None:
+    """Return the grid that the patch embedding was built for; None where no part states one.
 
     Raises:
-        ValueError: where parts contradict each other.
+        UserError: where parts contradict each other.
     """
     found = {}
     for name, part in model.named_modules():
@@ -53,23 +53,23 @@ def trained_grid(model: nn.Module) -> Grid | None:
             if isinstance(value, tuple | list) and len(value) == 2:
                 found[int(value[0]), int(value[1])] = f'{name}.{attribute}'
     if len(found) > 1:
-        said = ', '.join(f'{where} {grid}' for grid, where in found.items())
-        raise UserError(f'a model of several grids: {said}')
+        stated = ', '.join(f'{where} {grid}' for grid, where in found.items())
+        raise UserError(f'a model of several grids: {stated}')
     return next(iter(found), None)
 
 
 def settings_of(
     model: nn.Module, inspected: Inspected, sources: Mapping[str, str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the backbone's config must say of a model, and what could not be looked at.
+    """Return the settings that a model's config needs, and notes on what could not be inspected.
 
     Args:
         model: a published model.
-        inspected: what to look at.
+        inspected: what to inspect.
         sources: our name -> the model's name of every tensor.
 
     Raises:
-        ValueError: naming a part that computes what ours does not.
+        UserError: naming a part that computes something else than ours.
     """
     named = dict(model.named_modules())
     owners = {
@@ -81,8 +81,8 @@ def settings_of(
     for ours, path in owners.items():
         _check_layer(path, named[path])
         if isinstance(named[path], nn.LayerNorm):
-            _take_eps(path, named[path].eps, _known(inspected, ours), settings)
-    # Whole patches: what fills up the last ones is nothing there.
+            _add_eps(path, named[path].eps, _rule_of(inspected, ours), settings)
+    # Whole patches, so that the stem pads nothing.
     sides = [side * math.ceil(_PIXELS / side) for side in named[owners['stem.conv']].kernel_size]
     x = torch.linspace(-6, 6, math.prod(sides), dtype=torch.float64).reshape(1, 1, *sides)
     tops = {path.partition('.')[0] for path in owners.values()}
@@ -92,15 +92,17 @@ def settings_of(
         if path.partition('.')[0] in tops and _is_function(part)
     } - {'identity'}
     if len(kinds) > 1:
-        raise UserError(f'activations of several kinds: {", ".join(sorted(kinds))}; ours are alike')
+        raise UserError(
+            f'activations of several kinds: {", ".join(sorted(kinds))}; ours are all of one kind'
+        )
     if 'tanh GELU' in kinds:
         settings['act_cfg'] = dict(_TANH)
-    notes = () if kinds else ('found no activation to look at, took it for the exact GELU',)
+    notes = () if kinds else ('found no activation to inspect, assumed the exact GELU',)
     return settings, notes
 
 
 def _check_layer(path: str, part: nn.Module) -> None:
-    """Raise ``ValueError`` unless a part with a ``weight`` is the layer that it looks like."""
+    """Raise ``UserError`` unless a part is of the kind that its ``weight`` suggests."""
     weight = getattr(part, 'weight', None)
     if not isinstance(weight, Tensor):  # an affine layer of ResMLP's, a block with its scales
         return
@@ -112,45 +114,45 @@ def _check_layer(path: str, part: nn.Module) -> None:
 
 
 def _check_patches(path: str, part: nn.Conv2d) -> None:
-    alike = part.kernel_size == part.stride and part.dilation == (1, 1)
-    if not alike or part.padding not in ((0, 0), 'valid'):
+    adjacent = part.kernel_size == part.stride and part.dilation == (1, 1)
+    if not adjacent or part.padding not in ((0, 0), 'valid'):
         raise UserError(
             f'{path} is a convolution of kernel {part.kernel_size}, stride {part.stride}, padding '
-            f'{part.padding} and dilation {part.dilation}: patches must lie side by side'
+            f'{part.padding} and dilation {part.dilation}: patches must not overlap nor leave gaps'
         )
 
 
-def _known(inspected: Inspected, ours: str) -> NormEps:
+def _rule_of(inspected: Inspected, ours: str) -> NormEps:
     rule = next((r for r in inspected.norm_eps if re.fullmatch(r.pattern, ours)), None)
     if rule is None:
-        raise UserError(f'a LayerNorm for {ours}, which has none')
+        raise UserError(f'a LayerNorm for {ours}, which is none in our model')
     return rule
 
 
-def _take_eps(path: str, eps: float, known: NormEps, settings: dict[str, Any]) -> None:
-    """Put another epsilon of a norm among the settings, where there is one for it."""
+def _add_eps(path: str, eps: float, known: NormEps, settings: dict[str, Any]) -> None:
+    """Add the epsilon of a norm to the settings, where there is one for it; else check it."""
     if known.setting:
         if settings.setdefault(known.setting, eps) != eps:
             raise UserError(
                 f'{path} has an epsilon of {eps}, others like it of {settings[known.setting]}: '
-                f'{known.setting} must be alike in all of them'
+                f'{known.setting} is one for all of them'
             )
     elif eps != known.value:
         raise UserError(f'{path} has an epsilon of {eps}: ours has {known.value}')
 
 
 def _is_function(part: nn.Module) -> bool:
-    """Whether a part has neither parts nor tensors of its own."""
+    """Return whether a part has neither children nor tensors of its own."""
     return not any(True for _ in part.children()) and not (
         any(True for _ in part.parameters()) or any(True for _ in part.buffers())
     )
 
 
 def _function(path: str, part: nn.Module, x: Tensor) -> str:
-    """What a part makes of ``x`` in eval mode.
+    """Return the name of the function that a part computes in eval mode.
 
     Raises:
-        ValueError: where it is none of identity and the two GELUs.
+        UserError: where it is none of identity and the two GELUs.
     """
     known = {
         'identity': x,
@@ -164,7 +166,7 @@ def _function(path: str, part: nn.Module, x: Tensor) -> str:
             if value.shape == x.shape and (value - wanted).abs().max() < _SAME:
                 return kind
     except Exception as error:  # a part may fail on this input in any way
-        raise UserError(f'{path}, a {type(part).__name__}, cannot be looked at: {error}') from error
+        raise UserError(f'{path}, a {type(part).__name__}, cannot be inspected: {error}') from error
     raise UserError(
         f'{path}, a {type(part).__name__}, is none of the activations known here: '
         f'{", ".join(known)}'

@@ -1,51 +1,24 @@
 """MLP-Mixer: google-research/vision_transformer, timm, mmpretrain and BR-IDL/PaddleViT.
 
-The GELU of Google's code is flax's, the tanh approximation, so the config of the backbone that its
-weights are for says so. timm's ports of the same weights use the exact one.
+The GELU of Google's code is flax's, the tanh approximation, so the converter writes ``act_cfg`` for
+its weights. timm's ports of the same weights use the exact one.
 
-mmpretrain's norms have an epsilon of 1e-5, all others' 1e-6, so the config of the backbone that its
-weights are for says so.
+mmpretrain's norms have an epsilon of 1e-5, so the converter writes ``norm_eps=1e-5`` for its
+weights; all others' have 1e-6.
 
-timm's gMixer has the names of MLP-Mixer: the halves of its hidden channels gate each other. Its
-shapes tell it, and it is refused.
+timm's gMixer has the names of MLP-Mixer, but the halves of its hidden channels gate each other. It
+is recognised by its shapes and refused.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from mmwave.errors import UserError
+from mmwave.models import MLPMixer
 
-from .family import Family, Grid, Inspected, NormEps, Release, Shapes, Target
-from .isotropic import (
-    NORM,
-    PADDLEVIT_NAMES,
-    TIMM,
-    Part,
-    depths_of,
-    grid_of,
-    matrix_of,
-    positions_of,
-    stages_of,
-    stem_of,
-    target_of,
-)
+from .family import Family, Inspected, NormEps, Recognised, Release, Shapes
+from .isotropic import NORM, PADDLEVIT_NAMES, TIMM, Part, recognised, stem_of
 from .rules import rename, transform
-from .shapes import Shape, layer_shapes
+from .sizes import shape_of
 
-DEFAULTS: dict[str, Any] = {'patch_size': 16, 'grid': 14}
-
-
-def _arch(depth: int, dim: int) -> dict[str, Any]:
-    sizes = {'token_mlp_dim': dim // 2, 'channel_mlp_dim': 4 * dim}
-    return {'depths': stages_of(depth), 'dim': dim, **sizes, **DEFAULTS}
-
-
-ARCHS: Mapping[str, dict[str, Any]] = {
-    's16': _arch(8, 512),
-    'b16': _arch(12, 768),
-    'l16': _arch(24, 1024),
-}
-"""The named archs by what a file's names and shapes tell."""
+_NAME = 'MLP-Mixer'
 
 _BLOCK: tuple[Part, ...] = (
     (r'(norm[12]\.\w+)', r'\1'),
@@ -53,7 +26,7 @@ _BLOCK: tuple[Part, ...] = (
     (r'mlp_channels\.(fc[12]\.\w+)', r'channel_mlp.\1'),
 )
 
-# flax numbers the layers of a kind from 0, and keeps kernels as (in, out) and (kh, kw, in, out).
+# flax numbers the layers of a kind from 0, and stores kernels as (in, out) and (kh, kw, in, out).
 _FLAX_PARTS = (
     *((rf'LayerNorm_{k}', f'norm{k + 1}') for k in (0, 1)),
     *(
@@ -97,63 +70,33 @@ _MMPRETRAIN_NAMES = (
 )
 
 
-def recognise(shapes: Shapes, grid: Grid | None = None) -> Target:
-    """Tell the arch from timm's names and shapes; ``grid``: the trained one, where it is known.
-
-    Raises:
-        ValueError: where the shapes are of no MLP-Mixer that we build.
-    """
-    stem = stem_of(shapes, 'MLP-Mixer')
-    sizes = {}
-    for part in ('token', 'channel'):
-        lead = f'blocks.0.mlp_{part}s'
-        hidden, positions = matrix_of(shapes, f'{lead}.fc1.weight', 'MLP-Mixer')
-        if part == 'token':
-            sizes['grid'] = positions
-        _, taken = matrix_of(shapes, f'{lead}.fc2.weight', 'MLP-Mixer')
-        if hidden == 2 * taken:
-            raise UserError(
-                f'of no known family: {lead}.fc2 takes half of the {hidden} channels of fc1, so '
-                'the other half gates it, as in the gMixer of timm; an MLP-Mixer has no gates'
-            )
-        sizes[f'{part}_mlp_dim'] = hidden
+def recognise(shapes: Shapes) -> Recognised:
+    """Return the MLP-Mixer that timm's names and shapes describe."""
+    stem = stem_of(shapes, _NAME)
+    _, positions = shape_of(shapes, 'blocks.0.mlp_tokens.fc1.weight', 2, _NAME)
     arch = {
-        'depths': depths_of(shapes, 'MLP-Mixer'),
-        'dim': stem.dim,
-        'token_mlp_dim': sizes['token_mlp_dim'],
-        'channel_mlp_dim': sizes['channel_mlp_dim'],
-        'patch_size': stem.patch_size,
-        'grid': grid_of(sizes['grid'], grid),
+        f'{part}_mlp_dim': _hidden(shapes, f'blocks.0.mlp_{part}s') for part in ('token', 'channel')
     }
-    return target_of(
-        'mmwave.MLPMixer',
-        ARCHS,
-        arch,
-        defaults=DEFAULTS,
-        stem=stem,
-        block=_block(arch),
-        parts=_BLOCK,
-        norm=NORM,
-        head=shapes.get('head.weight'),
-    )
+    return recognised(shapes, _NAME, arch, stem=stem, positions=positions, parts=_BLOCK, norm=NORM)
 
 
-def _block(arch: Mapping[str, Any]) -> dict[str, Shape]:
-    dim, positions = arch['dim'], positions_of(arch)
-    return {
-        **layer_shapes('norm1', dim),
-        **layer_shapes('token_mlp.fc1', arch['token_mlp_dim'], positions),
-        **layer_shapes('token_mlp.fc2', positions, arch['token_mlp_dim']),
-        **layer_shapes('norm2', dim),
-        **layer_shapes('channel_mlp.fc1', arch['channel_mlp_dim'], dim),
-        **layer_shapes('channel_mlp.fc2', dim, arch['channel_mlp_dim']),
-    }
+def _hidden(shapes: Shapes, mlp: str) -> int:
+    """Return the hidden size of an MLP without gates."""
+    hidden, _ = shape_of(shapes, f'{mlp}.fc1.weight', 2, _NAME)
+    _, inputs = shape_of(shapes, f'{mlp}.fc2.weight', 2, _NAME)
+    if hidden == 2 * inputs:
+        raise UserError(
+            f'of no known family: {mlp}.fc2 reads half of the {hidden} channels of fc1, so the '
+            'other half gates it, as in the gMixer of timm; an MLP-Mixer has no gates'
+        )
+    return hidden
 
 
 FAMILY = Family(
     name='mlp_mixer',
+    backbone=MLPMixer,
     recognise=recognise,
-    inspected=Inspected(norm_eps=(NormEps(r'.*', 1e-6, setting='norm_eps'),), recognise=recognise),
+    inspected=Inspected(norm_eps=(NormEps(r'.*', 1e-6, setting='norm_eps'),), grid=True),
     releases=(
         Release(
             framework='jax',

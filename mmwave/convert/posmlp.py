@@ -1,38 +1,17 @@
 """PosMLP: Zhicaiwww/PosMLP.
 
 Files are those of timm's saver. They hold a table of offsets per block, more than a tenth of all
-numbers, which our kernels compute.
+numbers, which is dropped: our kernels are computed.
 """
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from mmwave.models import PosMLP
 
-from mmwave.errors import UserError
-
-from .family import Family, Release, Shapes, Target
+from .family import Family, Recognised, Release, Shapes
 from .rules import Rule, drop, rename, transform
-from .shapes import Shape, batch_norm_shapes, custom_arch, layer_shapes
+from .sizes import blocks_of, classes_of, ratio_of, shape_of, side_of
 
+_NAME = 'PosMLP'
 _STAGES = range(4)
-_DEFAULTS: dict[str, Any] = {
-    'mlp_ratios': (4, 4, 4, 2),
-    'windows': (14, 14, 14, 7),
-    'groups': (8, 16, 32, 64),
-}
-
-
-def _arch(dims: tuple[int, ...]) -> dict[str, Any]:
-    """Sizes as a file tells them; ``windows`` are the sides of squares."""
-    return {'depths': (2, 2, 18, 2), 'dims': dims, **_DEFAULTS}
-
-
-ARCHS: Mapping[str, dict[str, Any]] = {
-    't': _arch((96, 192, 384, 768)),
-    's': _arch((128, 256, 512, 1024)),
-    'b': _arch((192, 384, 768, 1536)),
-}
-"""The named archs by what a file's names and shapes tell."""
 
 _BLOCK = r'levels\.([0-3])\.encoder\.(\d+)\.'
 _OURS = r'backbone.stages.\1.\2.'
@@ -58,91 +37,36 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def recognise(shapes: Shapes) -> Target:
-    """Tell the arch from the published names and shapes.
-
-    Raises:
-        ValueError: where a stage is missing, or its shapes are of no PosMLP that we build.
-    """
+def recognise(shapes: Shapes) -> Recognised:
+    """Return the PosMLP that the published names and shapes describe."""
     stages = [_stage(shapes, i) for i in _STAGES]
-    arch: dict[str, Any] = {key: tuple(stage[key] for stage in stages) for key in stages[0]}
-    named = next((name for name, known in ARCHS.items() if known == arch), None)
-    backbone: dict[str, Any] = {
-        'type': 'mmwave.PosMLP',
-        'arch': named or custom_arch(arch, _DEFAULTS),
-    }
-    _, channels, *_ = _shape(shapes, 'patch_embed.projs.0.weight', 4)
-    if channels != 3:
-        backbone['in_channels'] = channels
-    expected = _expected(arch, channels, shapes.get('head.weight'))
-    return Target(named or 'custom', backbone, expected)
+    _, channels, *_ = shape_of(shapes, 'patch_embed.projs.0.weight', 4, _NAME)
+    return Recognised(
+        arch={key: tuple(stage[key] for stage in stages) for key in stages[0]},
+        in_channels=channels,
+        classes=classes_of(shapes),
+    )
 
 
 def _stage(shapes: Shapes, stage: int) -> dict[str, int]:
-    """The sizes of a stage, by its first block."""
+    """Return the sizes of a stage, read from its first block."""
     lead = f'levels.{stage}.encoder.'
     gate = f'{lead}0.gate_unit.pos'
-    hidden, dim = _shape(shapes, f'{lead}0.proj_c_e.weight', 2)
-    groups, _ = _shape(shapes, f'{gate}.attention_centers', 2)
-    _, positions, _ = _shape(shapes, f'{gate}.token_proj_n_bias', 3)
-    if hidden % dim:
-        raise UserError(f'stage {stage} widens {dim} channels to {hidden}, which is no multiple')
-    side = math.isqrt(positions)
-    if side * side != positions:
-        raise UserError(
-            f'stage {stage} has windows of {positions} positions, which are no square; their '
-            'height and width cannot be told from a file'
-        )
+    hidden, dim = shape_of(shapes, f'{lead}0.proj_c_e.weight', 2, _NAME)
+    groups, _ = shape_of(shapes, f'{gate}.attention_centers', 2, _NAME)
+    _, positions, _ = shape_of(shapes, f'{gate}.token_proj_n_bias', 3, _NAME)
     return {
-        'depths': len({name.split('.')[3] for name in shapes if name.startswith(lead)}),
+        'depths': blocks_of(shapes, lead),
         'dims': dim,
-        'mlp_ratios': hidden // dim,
-        'windows': side,
+        'mlp_ratios': ratio_of(hidden, dim, f'hidden channels of stage {stage}'),
+        'windows': side_of(positions, f'windows of stage {stage}'),
         'groups': groups,
-    }
-
-
-def _shape(shapes: Shapes, name: str, axes: int) -> tuple[int, ...]:
-    shape = shapes.get(name, ())
-    if len(shape) != axes or 0 in shape:
-        raise UserError(f'no PosMLP of {len(_STAGES)} stages: {name} has no {axes} axes')
-    return shape
-
-
-def _expected(arch: Mapping[str, Any], channels: int, head: Shape | None) -> dict[str, Shape]:
-    found: dict[str, Shape] = {}
-    dims = arch['dims']
-    widths = (channels, dims[0] // 2, dims[0], dims[0])
-    for i, side in enumerate((3, 3, 1)):
-        name = f'backbone.stem.{i}'
-        found |= layer_shapes(f'{name}.conv', widths[i + 1], widths[i], side, side)
-        found |= batch_norm_shapes(f'{name}.norm', widths[i + 1])
-    for stage, dim in enumerate(dims):
-        if stage:
-            name = f'backbone.downsamples.{stage - 1}'
-            found |= layer_shapes(f'{name}.conv', dim, 1, 3, 3)
-            found |= layer_shapes(f'{name}.norm', dim)
-        for block in range(arch['depths'][stage]):
-            found |= _block(f'backbone.stages.{stage}.{block}', arch, stage)
-    found |= layer_shapes('backbone.out_norms.3', dims[-1])
-    return found | (layer_shapes('head.fc', head[0], dims[-1]) if head else {})
-
-
-def _block(name: str, arch: Mapping[str, Any], stage: int) -> dict[str, Shape]:
-    dim, groups, side = arch['dims'][stage], arch['groups'][stage], arch['windows'][stage]
-    hidden = dim * arch['mlp_ratios'][stage]
-    return {
-        **layer_shapes(f'{name}.norm', dim),
-        **layer_shapes(f'{name}.fc1', hidden, dim),
-        **layer_shapes(f'{name}.fc2', dim, hidden // 2),
-        f'{name}.gate.centers': (groups, 2),
-        f'{name}.gate.spreads': (groups, 2, 2),
-        f'{name}.gate.bias': (1, side * side),
     }
 
 
 FAMILY = Family(
     name='posmlp',
+    backbone=PosMLP,
     rules=RULES,
     recognise=recognise,
     releases=(

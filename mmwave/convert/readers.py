@@ -1,4 +1,4 @@
-"""Published weight files -> ``{name: tensor}``; the content tells the format, no code is run."""
+"""Read published weight files; the format is detected by the content, and no code is run."""
 
 import math
 import zipfile
@@ -23,7 +23,7 @@ from mmwave.checkpoint import (
     read_into,
     state_dict_of,
 )
-from mmwave.errors import printable
+from mmwave.errors import UserError, printable
 
 Framework = Literal['pytorch', 'mindspore', 'paddle', 'jax']
 EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
@@ -37,7 +37,7 @@ _NPZ_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NPY = '.npy'
 _MAX_DIMENSIONS = 64
 
-# checkpoint.proto of MindSpore: field numbers, and what its TensorProto.tensor_type may be.
+# checkpoint.proto of MindSpore: field numbers, and the values of TensorProto.tensor_type.
 _CHECKPOINT_VALUE = 1
 _VALUE_TAG, _VALUE_TENSOR = 1, 2
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_CONTENT = 1, 2, 3
@@ -69,8 +69,8 @@ class Source:
     Attributes:
         tensors: name -> tensor, in the file's order.
         framework: what wrote the file.
-        weights: ``'ema'`` where the tensors are averaged over the training, else ``'model'``.
-        notes: what was chosen or skipped in the file, one sentence each.
+        weights: ``'ema'`` for tensors averaged over the training, else ``'model'``.
+        notes: what was chosen or skipped in the file, a sentence each.
     """
 
     tensors: dict[str, Tensor]
@@ -84,13 +84,13 @@ def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) ->
 
     Args:
         path: a local file.
-        ema: take the averaged weights of a training checkpoint where it has them.
+        ema: use the averaged weights of a training checkpoint where it has them.
         trust: see :func:`mmwave.checkpoint.read_checkpoint`.
 
     Raises:
         FileNotFoundError: where there is no such file.
         UserError: where it is damaged, of another format, holds no state dict or tensors that
-            cannot be weights, or asks to run code.
+            cannot be weights, or would run code.
     """
     kind = container_of(path)
     path = Path(path).expanduser()
@@ -109,24 +109,24 @@ def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) ->
 
 
 def _chosen(content: Any, notes: tuple[str, ...], framework: Framework, ema: bool) -> Source:
-    """The raw or the averaged weights in a checkpoint."""
+    """Return the raw or the averaged weights of a checkpoint."""
     entries = content if isinstance(content, Mapping) else {}
     found = (k for k in EMA_KEYS if isinstance(entries.get(k), Mapping) and entries[k])
     averaged = next(found, None)
     if averaged and ema:
-        note = f'took the averaged weights (EMA), entry {averaged!r}'
+        note = f'used the averaged weights (EMA), entry {averaged!r}'
         tensors = state_dict_of({'state_dict': content[averaged]})
         return Source(tensors, framework, 'ema', (*notes, note))
     if averaged:
-        notes = (*notes, f'left the averaged weights (EMA), entry {averaged!r}, aside')
+        notes = (*notes, f'skipped the averaged weights (EMA), entry {averaged!r}')
     return Source(state_dict_of(content), framework, 'model', notes)
 
 
 def _paddle_as_torch(content: Any) -> tuple[Any, tuple[str, ...]]:
-    """What a Paddle file holds with torch's tensors, and what was left out of it.
+    """Return a Paddle file's content with torch tensors for arrays, and notes on what was dropped.
 
-    A file of weights holds arrays by name. In a checkpoint of a training, one level deeper, an
-    array stands behind the name that Paddle itself has for it.
+    A file of weights maps names to arrays. A training checkpoint does so one level deeper, to pairs
+    of Paddle's own name and the array.
     """
     if not isinstance(content, Mapping):
         return content, ()
@@ -142,14 +142,14 @@ def _paddle_as_torch(content: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def _paddle_tensor(entry: Any) -> Any:
-    """The tensor in an entry of a Paddle file; what is none, as it is."""
+    """Return the tensor in an entry of a Paddle file, and any other entry unchanged."""
     array = entry[1] if isinstance(entry, tuple) and len(entry) == 2 else entry
     tensor = _of_numbers(array)
     return entry if tensor is None else tensor
 
 
 def _of_numbers(array: Any) -> Tensor | None:
-    """An array as a tensor; None for anything but an array of numbers."""
+    """Return an array as a tensor; None for anything but an array of numbers."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biufc':
         return None
     if array.dtype.newbyteorder('=') in _WITHOUT_TENSORS:
@@ -160,7 +160,7 @@ def _of_numbers(array: Any) -> Tensor | None:
 def read_npz(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Read an archive of NumPy arrays, as JAX models are saved: names are paths with slashes.
 
-    JAX's bfloat16 is no type of NumPy's; there it is two bytes without a meaning.
+    NumPy has no bfloat16: JAX's is stored as a raw type of two bytes.
 
     Raises:
         UserError: where the file is damaged, or holds an array that is not of numbers.
@@ -172,19 +172,19 @@ def read_npz(path: str | PathLike[str]) -> dict[str, Tensor]:
                 name.removesuffix(_NPY): _npz_tensor(name, archive, entry)
                 for name, entry in entries.items()
             }
-    except Exception as error:  # a damaged archive, or header of an array, can fail in any way
+    except Exception as error:  # NumPy and zipfile raise anything on damaged files
         raise damaged(path, f'no archive of numbers: {error or type(error).__name__}') from error
 
 
 def _npz_tensor(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
-    """The array in an entry, whose header is held against the entry's size first."""
+    """Return the array in an entry, after checking its header against the entry's size."""
     shown = printable(name.removesuffix(_NPY))
     if not name.endswith(_NPY):
-        raise ValueError(f"'{shown}' is no array, expected numbers")
+        raise UserError(f"'{shown}' is no array, expected numbers")
     with archive.open(entry) as file:
         shape, fortran, dtype = _npy_header(file)
         if dtype.kind not in 'biufc' and dtype != _NUMPY_BFLOAT16:
-            raise ValueError(f"'{shown}' is of the type {printable(dtype)}, expected numbers")
+            raise UserError(f"'{shown}' is of the type {printable(dtype)}, expected numbers")
         flat = np.empty(_size(shown, shape, dtype.itemsize, entry.file_size - file.tell()), 'u1')
         read_into(file, flat)
     array = flat.view(dtype).reshape(shape, order='F' if fortran else 'C')
@@ -192,29 +192,33 @@ def _npz_tensor(name: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> 
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     tensor = _of_numbers(array)
     if tensor is None:
-        raise ValueError(f"'{shown}' is of the type {dtype}, which torch does not have")
+        raise UserError(f"'{shown}' is of the type {dtype}, which torch does not have")
     return tensor
 
 
 def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type of the array that a ``.npy`` file begins with."""
+    """Read the header of a ``.npy`` file: shape, Fortran order and type of its array."""
     version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     reads = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     if version not in reads:
-        raise ValueError(f'an array of the unknown version {version}')
+        raise UserError(f'an array of the unknown version {version}')
     return reads[version](file)  # type: ignore[no-untyped-call]
 
 
-def _size(name: str, shape: tuple[int, ...], itemsize: int, given: int) -> int:
-    """Return the size in bytes of an array, which must be that of what the file has of it."""
+def _size(name: str, shape: tuple[int, ...], itemsize: int, stored: int) -> int:
+    """Return the size of an array in bytes.
+
+    Raises:
+        UserError: where it is not the number of bytes that the file stores.
+    """
     if len(shape) > _MAX_DIMENSIONS or math.prod(max(n, 1) for n in shape) >= 1 << 63:
-        raise ValueError(f"'{name}' has a shape of {len(shape)} dimensions that no tensor has")
+        raise UserError(f"'{name}' has a shape of {len(shape)} dimensions that no tensor has")
     size = math.prod(shape) * itemsize
-    if min(shape, default=0) < 0 or size != given:
-        raise ValueError(f"'{name}' has {given} bytes, its shape {shape} does not")
+    if min(shape, default=0) < 0 or size != stored:
+        raise UserError(f"'{name}' has {stored} bytes, its shape {shape} does not")
     return size
 
 
@@ -240,12 +244,12 @@ def read_mindspore(path: str | PathLike[str]) -> tuple[dict[str, Tensor], list[s
 
 
 def _without_crc(content: memoryview) -> memoryview:
-    """The message in front of the checksum that MindSpore writes where it was asked to."""
+    """Return the message without the checksum that MindSpore appends on request."""
     end = len(content) - len(_CRC_MARK) - _CRC_BYTES
     if end < 0 or content[end:-_CRC_BYTES] != _CRC_MARK:
         return content
     if zlib.crc32(content[:end]) != int.from_bytes(content[-_CRC_BYTES:], 'big'):
-        raise ValueError('its CRC-32 does not match its content')
+        raise UserError('its CRC-32 does not match its content')
     return content[:end]
 
 
@@ -255,13 +259,13 @@ def _tensors(content: memoryview) -> tuple[dict[str, Tensor], list[str]]:
     last = ''
     for number, value in _fields(content):
         if number != _CHECKPOINT_VALUE or isinstance(value, int):
-            raise ValueError(f'unknown field {number}')
+            raise UserError(f'unknown field {number}')
         tag, dtype, dims, data = _value(value)
         if len(kinds) > _MAX_TENSORS:
-            raise ValueError(f'it has more than {_MAX_TENSORS} tensors')
-        # A large tensor is cut by bytes into values that follow each other, each with all dims.
+            raise UserError(f'it has more than {_MAX_TENSORS} tensors')
+        # A large tensor is split by bytes into consecutive values, each with all dims.
         if tag in kinds and (tag != last or kinds[tag] != (dtype, dims)):
-            raise ValueError(f"the name '{printable(tag)}' occurs twice")
+            raise UserError(f"the name '{printable(tag)}' occurs twice")
         kinds[tag], last = (dtype, dims), tag
         parts.setdefault(tag, bytearray()).extend(data)
     texts = [tag for tag, (dtype, _) in kinds.items() if dtype == _TEXT]
@@ -273,14 +277,14 @@ def _tensors(content: memoryview) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
-    """(name, type, dims, content) of a tagged tensor."""
+    """Return name, type, dims and content of a tagged tensor."""
     fields: dict[int, int | memoryview] = {}
     for number, value in _fields(message):
-        if number in (_VALUE_TAG, _VALUE_TENSOR):  # others, however many, are not kept
+        if number in (_VALUE_TAG, _VALUE_TENSOR):  # others, however many, are dropped
             fields[number] = value
     tag, tensor = fields.get(_VALUE_TAG), fields.get(_VALUE_TENSOR)
     if not isinstance(tag, memoryview) or not isinstance(tensor, memoryview):
-        raise ValueError('an entry without a name or a tensor')
+        raise UserError('an entry without a name or a tensor')
     dims: list[int] = []
     parts: dict[int, memoryview] = {}
     for number, value in _fields(tensor):
@@ -290,7 +294,7 @@ def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
         elif number == _TENSOR_DIMS:
             dims.append(value)
             if len(dims) > _MAX_DIMENSIONS:
-                raise ValueError(f'a tensor of more than {_MAX_DIMENSIONS} dimensions')
+                raise UserError(f'a tensor of more than {_MAX_DIMENSIONS} dimensions')
     dtype = str(parts[_TENSOR_TYPE], 'utf-8')
     return str(tag, 'utf-8'), dtype, tuple(dims), parts[_TENSOR_CONTENT]
 
@@ -298,9 +302,9 @@ def _value(message: memoryview) -> tuple[str, str, tuple[int, ...], memoryview]:
 def _tensor(tag: str, dtype: str, dims: tuple[int, ...], data: bytearray) -> Tensor:
     shown = printable(tag)
     if dtype not in _DTYPES:
-        raise ValueError(f"'{shown}' is of the unknown type '{printable(dtype)}'")
+        raise UserError(f"'{shown}' is of the unknown type '{printable(dtype)}'")
     size = _DTYPES[dtype].itemsize
-    if dims == (0,) and len(data) == size:  # MindSpore's other way to write a scalar
+    if dims == (0,) and len(data) == size:  # how MindSpore writes some scalars
         dims = ()
     _size(shown, dims, size, len(data))
     if not data:
@@ -312,7 +316,7 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types of protocol buff
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """(field number, integer or bytes) of a protocol-buffer message."""
+    """Yield field number and integer or bytes of a protocol-buffer message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -326,15 +330,15 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif kind in (_FIXED64, _FIXED32):
             size = 8 if kind == _FIXED64 else 4
         else:
-            raise ValueError(f'byte {at} of a message has the wire type {kind}')
+            raise UserError(f'byte {at} of a message has the wire type {kind}')
         if at + size > len(message):
-            raise ValueError(f'{at + size - len(message)} bytes are missing at its end')
+            raise UserError(f'{at + size - len(message)} bytes are missing at its end')
         yield number, message[at : at + size]
         at += size
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The integer at ``at``, seven bits a byte, lowest first, and where the next thing begins."""
+    """Return the integer at ``at``, seven bits a byte, lowest first, and the index after it."""
     value = shift = 0
     while True:
         byte = message[at]
@@ -344,4 +348,4 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
         if shift > 63:
-            raise ValueError(f'byte {at} of a message ends no integer')
+            raise UserError(f'byte {at} of a message ends no integer')

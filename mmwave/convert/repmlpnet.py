@@ -1,25 +1,24 @@
 """RepMLPNet: DingXiaoH/RepMLP, mmpretrain, mindspore-lab/mindcv and BR-IDL/PaddleViT.
 
-The authors' files, mmpretrain's and PaddleViT's come in two forms. That for training becomes our
-train form. In that for inference, the release's deploy form, the local perceptrons and their norms
-are folded into the matrices and all other norms are still there; ours folds these too.
+The authors' files, mmpretrain's and PaddleViT's come in two forms. The training form becomes our
+train form. The release's deploy form has the local perceptrons and their norms folded into the
+matrices and keeps all other norms; ours folds these too.
 
 Every batch norm of every release has an epsilon of 1e-5. The GELU of mindcv is the tanh
-approximation, so the config of the backbone that its weights are for says so.
+approximation, so the converter writes ``act_cfg`` for its weights.
 """
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before, norm_affine
 from mmwave.errors import UserError
+from mmwave.models import RepMLPNet
 
-from .family import Family, Release, Shapes, Target
+from .family import Family, Fold, Recognised, Release, Shapes
 from .rules import (
     MINDSPORE_FILLS,
     MINDSPORE_NAMES,
@@ -30,36 +29,12 @@ from .rules import (
     rename,
     transform,
 )
-from .shapes import Shape, batch_norm_shapes, custom_arch, layer_shapes
+from .sizes import blocks_of, classes_of, ratio_of, shape_of, side_of
 
+_NAME = 'RepMLPNet'
 _STAGES = range(4)
 _EPS = 1e-5
-_DEFAULTS: dict[str, Any] = {'kernels': (1, 3), 'reduction': 4, 'mlp_ratio': 4}
-
-
-def _arch(
-    depths: tuple[int, ...],
-    dims: tuple[int, ...],
-    windows: tuple[int, ...],
-    share_sets: tuple[int, ...],
-) -> dict[str, Any]:
-    """Sizes as a file tells them; ``windows`` are the sides of squares."""
-    sizes = {'depths': depths, 'dims': dims, 'windows': windows, 'share_sets': share_sets}
-    return _DEFAULTS | sizes
-
-
-_224, _256 = (56, 28, 14, 7), (64, 32, 16, 8)
-_T, _B = (64, 128, 256, 512), (96, 192, 384, 768)
-
-ARCHS: Mapping[str, dict[str, Any]] = {
-    't224': _arch((2, 2, 6, 2), _T, _224, (1, 4, 16, 128)),
-    't256': _arch((2, 2, 6, 2), _T, _256, (1, 4, 16, 128)),
-    'b224': _arch((2, 2, 12, 2), _B, _224, (1, 4, 32, 128)),
-    'b256': _arch((2, 2, 12, 2), _B, _256, (1, 4, 32, 128)),
-    'd256': _arch((2, 2, 18, 2), (80, 160, 320, 640), _256, (1, 4, 16, 128)),
-    'l256': _arch((2, 2, 18, 2), _B, _256, (1, 4, 32, 256)),
-}
-"""The named archs by what a file's names and shapes tell."""
+_MAX_KERNELS = 8  # each is a convolution in every block of the model that is built
 
 _BLOCK = (
     (rename, r'prebn([12])\.(\w+)', r'norm\3.\4'),
@@ -115,142 +90,77 @@ _PADDLEVIT_NAMES = (
 )
 
 
-def recognise(shapes: Shapes) -> Target:
-    """Tell the arch and the form from the published (torch) names and shapes.
-
-    Raises:
-        ValueError: where a stage is missing, or its shapes are of no RepMLPNet that we build.
-    """
+def recognise(shapes: Shapes) -> Recognised:
+    """Return the RepMLPNet that the published (torch) names and shapes describe."""
     stages = [_stage(shapes, i) for i in _STAGES]
-    sizes: dict[str, Any] = {key: tuple(stage[key] for stage in stages) for key in stages[0]}
+    arch: dict[str, Any] = {key: tuple(stage[key] for stage in stages) for key in stages[0]}
     for key in ('reduction', 'mlp_ratio'):
-        if len(set(sizes[key])) > 1:
-            raise UserError(f'stages with {key} {sizes[key]}: it must be alike in all of them')
-        sizes[key] = sizes[key][0]
+        if len(set(arch[key])) > 1:
+            raise UserError(f'stages with {key} {arch[key]}: expected one for all of them')
+        arch[key] = arch[key][0]
     deploy = 'stages.0.0.repmlp_block.fc3.bias' in shapes
-    if not deploy:  # of the kernels a deploy file keeps no trace
-        sizes['kernels'] = _kernels(shapes)
-    arch = _DEFAULTS | sizes
-    named = next((name for name, known in ARCHS.items() if known == arch), None)
-    backbone: dict[str, Any] = {
-        'type': 'mmwave.RepMLPNet',
-        'arch': named or custom_arch(arch, _DEFAULTS),
-    }
-    channels = _convolution(shapes, 'conv_embedding.conv.weight')[1]
-    if channels != 3:
-        backbone['in_channels'] = channels
-    expected = _expected(arch, channels, deploy, shapes.get('head.weight'))
-    if not deploy:
-        return Target(named or 'custom', backbone, expected)
-    return Target(
-        named or 'custom',
-        {**backbone, 'deploy': True},
-        expected,
-        fold=partial(_folded, arch['depths']),
+    if not deploy:  # a deploy file holds no kernels
+        arch['kernels'] = _kernels(shapes)
+    _, channels, *_ = shape_of(shapes, 'conv_embedding.conv.weight', 4, _NAME)
+    return Recognised(
+        arch=arch,
+        in_channels=channels,
+        classes=classes_of(shapes),
+        fold=Fold(_deploy_shapes, _folded) if deploy else None,
     )
 
 
 def _stage(shapes: Shapes, stage: int) -> dict[str, int]:
-    """The sizes of a stage, by its first block."""
+    """Return the sizes of a stage, read from its first block."""
     lead = f'stages.{stage}.'
     block = f'{lead}0.repmlp_block'
-    rows, positions = _convolution(shapes, f'{block}.fc3.weight')
-    squeezed, dim = _convolution(shapes, f'{block}.gp.fc1.weight')
-    hidden, _ = _convolution(shapes, f'{lead}0.ffn_block.ffn_fc1.conv.weight')
-    for whole, part, what in (
-        (rows, positions, 'rows in fc3, which are no multiple of its columns,'),
-        (dim, squeezed, 'channels, which are no multiple of what gp.fc1 squeezes them to,'),
-        (hidden, dim, 'hidden channels, which are no multiple of its channels,'),
-    ):
-        if whole % part:
-            raise UserError(f'stage {stage} has {whole} {what} {part}')
-    side = math.isqrt(positions)
-    if side * side != positions:
-        raise UserError(
-            f'stage {stage} has windows of {positions} positions, which are no square; their '
-            'height and width cannot be told from a file'
-        )
+    rows, positions, *_ = shape_of(shapes, f'{block}.fc3.weight', 4, _NAME)
+    squeezed, dim, *_ = shape_of(shapes, f'{block}.gp.fc1.weight', 4, _NAME)
+    hidden, *_ = shape_of(shapes, f'{lead}0.ffn_block.ffn_fc1.conv.weight', 4, _NAME)
     return {
-        'depths': len({name.split('.')[2] for name in shapes if name.startswith(lead)}),
+        'depths': blocks_of(shapes, lead),
         'dims': dim,
-        'windows': side,
-        'share_sets': rows // positions,
-        'reduction': dim // squeezed,
-        'mlp_ratio': hidden // dim,
+        'windows': side_of(positions, f'windows of stage {stage}'),
+        'share_sets': ratio_of(rows, positions, f'rows and columns of fc3 of stage {stage}'),
+        'reduction': ratio_of(dim, squeezed, f'channels and outputs of gp.fc1 of stage {stage}'),
+        'mlp_ratio': ratio_of(hidden, dim, f'hidden channels of stage {stage}'),
     }
-
-
-def _convolution(shapes: Shapes, name: str) -> tuple[int, int]:
-    """Outputs and inputs of a convolution's kernel."""
-    shape = shapes.get(name, ())
-    if len(shape) != 4 or 0 in shape:
-        raise UserError(f'no RepMLPNet of {len(_STAGES)} stages: {name} is not a convolution')
-    return shape[0], shape[1]
 
 
 def _kernels(shapes: Shapes) -> tuple[int, ...]:
-    pattern = re.compile(r'stages\.0\.0\.repmlp_block\.repconv(\d+)\.conv\.weight')
-    return tuple(sorted(int(found[1]) for found in map(pattern.fullmatch, shapes) if found))
+    """Return the sides of the local perceptron's kernels."""
+    pattern = re.compile(r'stages\.0\.0\.repmlp_block\.repconv(\d{1,9})\.conv\.weight')
+    found = {int(match[1]) for match in map(pattern.fullmatch, shapes) if match}
+    if len(found) > _MAX_KERNELS:
+        raise UserError(f'{len(found)} kernels in a block: expected {_MAX_KERNELS} at most')
+    return tuple(sorted(found))
 
 
-def _expected(
-    arch: Mapping[str, Any], channels: int, deploy: bool, head: Shape | None
-) -> dict[str, Shape]:
-    """Our train form's names and shapes; of a deploy file, with what it has in place of norms."""
-    found: dict[str, Shape] = {}
-    widths = (channels, *arch['dims'])
-    for stage, dim in enumerate(arch['dims']):
-        part, side = (f'downsamples.{stage - 1}', 2) if stage else ('stem', 4)
-        conv = (dim, widths[stage], side, side)
-        found |= layer_shapes(f'backbone.{part}.conv', *conv, bias=False)
-        found |= batch_norm_shapes(f'backbone.{part}.norm', dim)
-        for block in range(arch['depths'][stage]):
-            found |= _block(f'backbone.stages.{stage}.{block}', arch, stage, deploy)
-    found |= batch_norm_shapes('backbone.out_norms.3', widths[-1])
-    return found | (layer_shapes('head.fc', head[0], widths[-1]) if head else {})
+# -- The release's deploy form --------------------------------------------------------------------
 
-
-def _block(name: str, arch: Mapping[str, Any], stage: int, deploy: bool) -> dict[str, Shape]:
-    dim, sets, positions = (
-        arch['dims'][stage],
-        arch['share_sets'][stage],
-        arch['windows'][stage] ** 2,
-    )
-    squeezed, hidden = dim // arch['reduction'], dim * arch['mlp_ratio']
-    channel = f'{name}.channel_perceptron'
-    found = {
-        **batch_norm_shapes(f'{name}.norm1', dim),
-        **batch_norm_shapes(f'{name}.norm2', dim),
-        **layer_shapes(f'{name}.global_perceptron.fc1', squeezed, dim),
-        **layer_shapes(f'{name}.global_perceptron.fc2', dim, squeezed),
-        f'{channel}.weight': (sets, positions, positions),
-    }
-    if deploy:
-        found[f'{channel}.bias'] = (sets * positions,)
-    else:
-        found |= batch_norm_shapes(f'{channel}.norm', sets)
-        for k in arch['kernels']:
-            local = f'{name}.local_perceptron.{k}'
-            found |= layer_shapes(f'{local}.conv', sets, 1, k, k, bias=False)
-            found |= batch_norm_shapes(f'{local}.norm', sets)
-    for part, rows, columns in (('1', hidden, dim), ('2', dim, hidden)):
-        found |= layer_shapes(f'{name}.ffn.fc{part}', rows, columns, 1, 1, bias=False)
-        found |= batch_norm_shapes(f'{name}.ffn.norm{part}', rows)
-    return found
-
-
+_FOLDED = re.compile(r'.*\.(?:local_perceptron|channel_perceptron\.norm)\..*')
 _KEPT = re.compile(
     r'head\..*|.*\.(?:(?:global_perceptron|out_norms)\..*|channel_perceptron\.weight)'
 )
+_EMBEDDING = re.compile(r'(backbone\.(?:stem|downsamples\.\d+))\.conv\.weight')
+_CHANNELS = re.compile(r'(backbone\.stages\.\d+\.\d+)\.channel_perceptron\.weight')
 
 
-def _folded(depths: Sequence[int], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our deploy form of a release's, whose names and shapes are those of :func:`_expected`."""
+def _deploy_shapes(train: Shapes) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of the release's deploy form, under our names."""
+    found = {name: shape for name, shape in train.items() if not _FOLDED.fullmatch(name)}
+    for block in _matches(_CHANNELS, train):
+        sets, positions, _ = train[f'{block}.channel_perceptron.weight']
+        found[f'{block}.channel_perceptron.bias'] = (sets * positions,)
+    return found
+
+
+def _folded(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fold the release's deploy form, under our names, into ours."""
     done = {name: tensor for name, tensor in tensors.items() if _KEPT.fullmatch(name)}
-    for part in ('stem', *(f'downsamples.{stage}' for stage in _STAGES[:-1])):
-        done |= _fused(tensors, f'backbone.{part}.conv', f'backbone.{part}.norm')
-    blocks = [f'backbone.stages.{i}.{j}' for i, depth in enumerate(depths) for j in range(depth)]
-    for block in blocks:
+    for part in _matches(_EMBEDDING, tensors):
+        done |= _fused(tensors, f'{part}.conv', f'{part}.norm')
+    for block in _matches(_CHANNELS, tensors):
         first = f'{block}.norm1'
         for leaf, tensor in zip(('weight', 'bias'), _affine(tensors, first), strict=True):
             done[f'{first}.{leaf}'] = tensor.to(tensors[f'{first}.weight'])
@@ -263,8 +173,13 @@ def _folded(depths: Sequence[int], tensors: Mapping[str, Tensor]) -> dict[str, T
     return done
 
 
+def _matches(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
+    """Return the first group of every name that matches."""
+    return [match[1] for match in map(pattern.fullmatch, names) if match]
+
+
 def _affine(tensors: Mapping[str, Tensor], norm: str) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a norm, in float64: what they are folded into is then rounded once."""
+    """Return scale and shift of a norm, in float64: folded weights are then rounded once."""
     weight, bias, mean, var = (
         tensors[f'{norm}.{leaf}'].double()
         for leaf in ('weight', 'bias', 'running_mean', 'running_var')
@@ -275,7 +190,7 @@ def _affine(tensors: Mapping[str, Tensor], norm: str) -> tuple[Tensor, Tensor]:
 def _fused(
     tensors: Mapping[str, Tensor], layer: str, norm: str, before: str = ''
 ) -> dict[str, Tensor]:
-    """Weight and bias of a layer with the norms behind and, where named, in front of it."""
+    """Fold into a layer the norm after it and, where named, the norm before it."""
     published = tensors[f'{layer}.weight']
     weight, bias = fuse_norm_after(published.double(), None, *_affine(tensors, norm))
     if before:
@@ -291,6 +206,7 @@ _MARKS = (
 
 FAMILY = Family(
     name='repmlpnet',
+    backbone=RepMLPNet,
     rules=RULES,
     recognise=recognise,
     releases=(

@@ -1,43 +1,16 @@
 """ResMLP: timm, facebookresearch/deit and BR-IDL/PaddleViT.
 
-The three compute alike. Distilled and fine-tuned weights have the names and shapes of the others.
+All three compute the same. Distilled and fine-tuned weights have the same names and shapes.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from mmwave.models import ResMLP
 
-from .family import Family, Grid, Inspected, Release, Shapes, Target
-from .isotropic import (
-    AFFINE,
-    PADDLEVIT_NAMES,
-    TIMM,
-    Part,
-    depths_of,
-    grid_of,
-    matrix_of,
-    positions_of,
-    ratio_of,
-    stages_of,
-    stem_of,
-    target_of,
-)
+from .family import Family, Inspected, Recognised, Release, Shapes
+from .isotropic import AFFINE, PADDLEVIT_NAMES, TIMM, Part, recognised, stem_of
 from .rules import rename
-from .shapes import Shape, layer_shapes
+from .sizes import ratio_of, shape_of
 
-DEFAULTS: dict[str, Any] = {'mlp_ratio': 4, 'patch_size': 16, 'grid': 14}
-
-
-def _arch(depth: int, dim: int = 384, **sizes: int) -> dict[str, Any]:
-    return {'depths': stages_of(depth), 'dim': dim, **DEFAULTS, **sizes}
-
-
-ARCHS: Mapping[str, dict[str, Any]] = {
-    's12': _arch(12),
-    's24': _arch(24),
-    's36': _arch(36),
-    'b24': _arch(24, dim=768, patch_size=8, grid=28),
-}
-"""The named archs by what a file's names and shapes tell."""
+_NAME = 'ResMLP'
 
 _BLOCK: tuple[Part, ...] = (
     *((rf'norm([12])\.{leaf}', rf'norm\1.{ours}', name) for leaf, ours, name in AFFINE),
@@ -55,53 +28,27 @@ _DEIT_NAMES = (
 )
 
 
-def recognise(shapes: Shapes, grid: Grid | None = None) -> Target:
-    """Tell the arch from timm's names and shapes; ``grid``: the trained one, where it is known.
-
-    Raises:
-        ValueError: where the shapes are of no ResMLP that we build.
-    """
-    stem = stem_of(shapes, 'ResMLP')
-    hidden, _ = matrix_of(shapes, 'blocks.0.mlp_channels.fc1.weight', 'ResMLP')
-    positions, _ = matrix_of(shapes, 'blocks.0.linear_tokens.weight', 'ResMLP')
-    arch = {
-        'depths': depths_of(shapes, 'ResMLP'),
-        'dim': stem.dim,
-        'mlp_ratio': ratio_of(hidden, stem.dim),
-        'patch_size': stem.patch_size,
-        'grid': grid_of(positions, grid),
-    }
-    return target_of(
-        'mmwave.ResMLP',
-        ARCHS,
-        arch,
-        defaults=DEFAULTS,
+def recognise(shapes: Shapes) -> Recognised:
+    """Return the ResMLP that timm's names and shapes describe."""
+    stem = stem_of(shapes, _NAME)
+    hidden, _ = shape_of(shapes, 'blocks.0.mlp_channels.fc1.weight', 2, _NAME)
+    positions, _ = shape_of(shapes, 'blocks.0.linear_tokens.weight', 2, _NAME)
+    return recognised(
+        shapes,
+        _NAME,
+        {'mlp_ratio': ratio_of(hidden, stem.dim, 'hidden channels of a ResMLP')},
         stem=stem,
-        block=_block(arch),
+        positions=positions,
         parts=_BLOCK,
         norm=AFFINE,
-        head=shapes.get('head.weight'),
     )
-
-
-def _block(arch: Mapping[str, Any]) -> dict[str, Shape]:
-    dim, positions = arch['dim'], positions_of(arch)
-    hidden = dim * arch['mlp_ratio']
-    return {
-        **layer_shapes('norm1', dim),
-        **layer_shapes('tokens', positions, positions),
-        'scale1': (dim,),
-        **layer_shapes('norm2', dim),
-        **layer_shapes('mlp.fc1', hidden, dim),
-        **layer_shapes('mlp.fc2', dim, hidden),
-        'scale2': (dim,),
-    }
 
 
 FAMILY = Family(
     name='resmlp',
+    backbone=ResMLP,
     recognise=recognise,
-    inspected=Inspected(recognise=recognise),
+    inspected=Inspected(grid=True),
     releases=(
         Release(
             framework='pytorch',

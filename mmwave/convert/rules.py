@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     'flatten': lambda tensor: tensor.flatten(1),
     # A 1 x 1 convolution of S groups as the matrices of its groups: (S * P, P, 1, 1) -> (S, P, P).
     'group matrices': lambda tensor: tensor.reshape(-1, tensor.shape[1], tensor.shape[1]),
-    # One number per channel, with or without axes of one in front: (1, 1, C) or (C) -> (C).
+    # One number per channel, with or without leading axes of one: (1, 1, C) or (C) -> (C).
     'vector': lambda tensor: tensor.reshape(tensor.shape[-1]),
-    # A convolution's kernel as flax keeps it: (kh, kw, I, O) -> (O, I, kh, kw).
+    # A convolution's kernel as flax stores it: (kh, kw, I, O) -> (O, I, kh, kw).
     'hwio': lambda tensor: tensor.permute(3, 2, 0, 1),
 }
-"""Tensor transforms by the name that rules give them."""
+"""Name of a transform in rules -> what it does to a tensor."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Rule:
 
 
 def rename(pattern: str, target: str) -> Rule:
-    """A tensor of another name; ``target`` may use the pattern's groups, as ``\\1``."""
+    """Return a rule that renames; ``target`` may use the pattern's groups, as ``\\1``."""
     return Rule(re.compile(pattern), target=target)
 
 
 def transform(pattern: str, target: str, name: str) -> Rule:
-    """A tensor of another name whose values are changed by ``TRANSFORMS[name]``.
+    """Return a rule that renames and applies ``TRANSFORMS[name]``.
 
     Raises:
         ValueError: where there is no transform of that name.
@@ -51,10 +51,10 @@ def transform(pattern: str, target: str, name: str) -> Rule:
 
 
 def drop(pattern: str, reason: str) -> Rule:
-    """A tensor that is left out, and why.
+    """Return a rule that leaves tensors out.
 
     Raises:
-        ValueError: where no reason is given.
+        ValueError: where the reason is empty.
     """
     if not reason:
         raise ValueError(f'the rule that drops {pattern!r} must give a reason')
@@ -63,24 +63,24 @@ def drop(pattern: str, reason: str) -> Rule:
 
 @dataclass(frozen=True)
 class Zeros:
-    """Tensors of the target that are int64 zeros where the file has none."""
+    """Tensors of the target that become int64 zeros where the file lacks them."""
 
     pattern: re.Pattern[str]
     reason: str
 
 
 def zeros(pattern: str, reason: str) -> Zeros:
-    """Fill tensors of the target that the file has not with int64 zeros, and say why."""
+    """Return what fills tensors of the target that the file lacks with int64 zeros."""
     return Zeros(re.compile(pattern), reason)
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What :func:`apply` made.
+    """The result of :func:`apply`.
 
     Attributes:
         tensors: target name -> tensor, in the file's order, then filled ones.
-        sources: target name -> name of the tensor that it was made of.
+        sources: target name -> name of its source tensor; filled ones have none.
         transformed: target name -> name of its transform.
         dropped: reason -> source names.
         filled: reason -> target names.
@@ -91,6 +91,18 @@ class Applied:
     transformed: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     filled: dict[str, list[str]] = field(default_factory=dict)
+
+    def after(self, first: 'Applied') -> 'Applied':
+        """Return the result of both steps, where these rules were applied to ``first.tensors``."""
+        dropped = dict(first.dropped)
+        for reason, names in self.dropped.items():
+            before = [first.sources[name] for name in names]
+            dropped[reason] = [*dropped.get(reason, ()), *before]
+        return replace(
+            self,
+            sources={target: first.sources[name] for target, name in self.sources.items()},
+            dropped=dropped,
+        )
 
 
 def apply(
@@ -104,14 +116,13 @@ def apply(
     Args:
         rules: tried in order.
         tensors: source name -> tensor.
-        expected: target name -> shape, all that the target must have and no more; None: not
-            checked.
+        expected: name -> shape of every tensor that the target must have; None: not checked.
         fills: for expected names that no rule produced; needs ``expected``.
 
     Raises:
-        UserError: listing every source name without a rule or of a shape its rule cannot take,
-            every target name written twice, and of ``expected`` every name not filled, every name
-            too many, every shape that differs and every tensor of integers or bool.
+        UserError: listing every source name without a rule, every shape that its transform does not
+            accept, every target name written twice; and against ``expected`` every missing name,
+            every unexpected name, every shape that differs and every tensor of integers or bool.
     """
     done = Applied()
     writers: dict[str, list[str]] = {}
@@ -148,7 +159,7 @@ def apply(
 
 
 _COUNTERS = re.compile(r'(?:.*\.)?num_batches_tracked')
-"""Tensors of a target that are of integers, beside those that are filled with zeros."""
+"""Tensors of a target that are integers, besides those that are filled with zeros."""
 
 
 def _fill(done: Applied, expected: Mapping[str, tuple[int, ...]], fills: Sequence[Zeros]) -> None:
@@ -164,7 +175,7 @@ def _differences(
     expected: Mapping[str, tuple[int, ...]],
     fills: Sequence[Zeros],
 ) -> list[str]:
-    whole = (_COUNTERS, *(fill.pattern for fill in fills))
+    integers = (_COUNTERS, *(fill.pattern for fill in fills))
     found = [f'{name} is not filled' for name in expected if name not in tensors]
     for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
@@ -172,7 +183,7 @@ def _differences(
             found.append(f'{printable(name)} is not in the target')
         elif shape != expected[name]:
             found.append(f'{printable(name)} has shape {shape}, the target {expected[name]}')
-        elif not tensor.is_floating_point() and not any(p.fullmatch(name) for p in whole):
+        elif not tensor.is_floating_point() and not any(p.fullmatch(name) for p in integers):
             dtype = str(tensor.dtype).removeprefix('torch.')
             found.append(f'{printable(name)} is of {dtype}, the target floating-point')
     return found
@@ -192,7 +203,7 @@ MINDSPORE_NAMES = (
 """MindSpore's names of norm tensors to torch's, for every family."""
 
 MINDSPORE_FILLS = (zeros(r'.*\.num_batches_tracked', 'MindSpore counts no batches'),)
-"""What torch's batch norms have and MindSpore's have not."""
+"""Tensors of torch's batch norms that MindSpore's lack."""
 
 PADDLE_NAMES = (
     rename(r'(.*)\._mean', r'\1.running_mean'),
@@ -201,9 +212,9 @@ PADDLE_NAMES = (
 )
 """Paddle's names of norm tensors to torch's, for every family.
 
-Paddle keeps the weights of linear layers as (in, out). Which ones are linear is for the family's
-rules to say: by their shape square ones cannot be told, nor 1 x 1 convolutions in 2-D.
+Paddle stores the weights of linear layers as (in, out). The family's rules state which ones are
+linear: shapes do not, where a weight is square or of a 1 x 1 convolution in 2-D.
 """
 
 PADDLE_FILLS = (zeros(r'.*\.num_batches_tracked', 'Paddle counts no batches'),)
-"""What torch's batch norms have and Paddle's have not."""
+"""Tensors of torch's batch norms that Paddle's lack."""

@@ -1,4 +1,4 @@
-"""Published files written by the tests: names and shapes, other frameworks' containers."""
+"""Write published files: their names and shapes, and the containers of other frameworks."""
 
 import math
 import pickle
@@ -25,7 +25,7 @@ def wavemlp(
     stem_norm: bool = True,
     classes: int | None = 16,
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the PyTorch release; ``classes=None`` gives its dense form."""
+    """Return names and shapes of the PyTorch release, of its dense form for ``classes=None``."""
     return dict(_wavemlp(tuple(depths), tuple(dims), mlp_ratios, phase, norm, stem_norm, classes))
 
 
@@ -97,7 +97,7 @@ def repmlpnet(
     deploy: bool = False,
     classes: int | None = 16,
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the authors' release of RepMLPNet, in its training or its deploy form."""
+    """Return names and shapes of the authors' RepMLPNet, in training or deploy form."""
     found: dict[str, tuple[int, ...]] = {}
 
     def conv(name: str, *shape: int, bias: bool = False) -> None:
@@ -140,12 +140,12 @@ def repmlpnet(
 
 
 def mindcv_name(name: str) -> str:
-    """mindcv's name of a part of RepMLPNet: the embeddings are one level deeper."""
+    """Return mindcv's name of a part of RepMLPNet: the embeddings are one level deeper."""
     return re.sub(r'^(conv_embedding|embeds\.\d+)\.', r'\1.conv.', name)
 
 
 def mmpretrain_name(name: str) -> str:
-    """mmpretrain's name of a part of RepMLPNet."""
+    """Return mmpretrain's name of a part of RepMLPNet."""
     for pattern, theirs in (
         (r'^conv_embedding\.conv', 'backbone.patch_embed.projection'),
         (r'^conv_embedding\.bn', 'backbone.patch_embed.norm'),
@@ -169,7 +169,7 @@ MINDSPORE_LEAVES = {
 
 
 def mindspore_names(names: Iterable[str]) -> dict[str, str]:
-    """PyTorch name -> MindSpore's, without the batch counters it does not keep."""
+    """Return PyTorch name -> MindSpore's, without batch counters, which it lacks."""
     names = list(names)
     norms = {n.rpartition('.')[0] for n in names if 'norm' in n or '_conv.1.' in n}
     norms |= {n.rpartition('.')[0] for n in names if n.endswith('.running_mean')}
@@ -205,14 +205,14 @@ def _varint(value: int) -> bytes:
 
 
 def mindspore_entry(tag: str, tensor: Any) -> tuple[str, str, tuple[int, ...], bytes]:
-    """A float32 tensor as an entry of :func:`write_mindspore`."""
+    """Return a float32 tensor as an entry of :func:`write_mindspore`."""
     content = tensor.numpy().tobytes()
     assert len(content) == 4 * math.prod(tensor.shape)
     return tag, 'Float32', tuple(tensor.shape), content
 
 
 class _Pair:
-    """A tensor in a checkpoint of Paddle: its own name of it, and the array."""
+    """A tensor in a checkpoint of Paddle: Paddle's own name, and the array."""
 
     def __init__(self, name: str, array: Any) -> None:
         self.entry = (name, array)
@@ -225,7 +225,7 @@ PADDLE_TABLE = 'StructuredToParameterName@@'
 
 
 def paddle_names(names: Iterable[str]) -> dict[str, str]:
-    """PyTorch name -> Paddle's, without the batch counters it does not keep."""
+    """Return PyTorch name -> Paddle's, without batch counters, which it lacks."""
     leaves = {'running_mean': '_mean', 'running_var': '_variance'}
     found = {}
     for name in names:
@@ -236,14 +236,14 @@ def paddle_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def write_paddle(path: Path, tensors: Mapping[str, Any], protocol: int = 4) -> None:
-    """Write tensors by name as Paddle saves a network."""
+    """Write named tensors as Paddle saves a network."""
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     table = {name: f'param_{i}' for i, name in enumerate(arrays)}
     path.write_bytes(pickle.dumps({**arrays, PADDLE_TABLE: table}, protocol=protocol))
 
 
 def write_paddle_training(path: Path, **entries: Any) -> None:
-    """Write a checkpoint of a training of Paddle's; of a dict's tensors Paddle's names go along."""
+    """Write a training checkpoint of Paddle's, whose tensors have Paddle's own names as well."""
     content = {
         key: OrderedDict((k, _Pair(f'linear_{i}.w_0', t.numpy())) for i, (k, t) in enumerate(e))
         for key, e in ((key, entry.items()) for key, entry in entries.items())
@@ -272,7 +272,7 @@ def _affine(name: str, dim: int) -> Shapes:
 def _plain(
     depth: int, dim: int, patch_size: int, channels: int, classes: int | None, norm: Any, block: Any
 ) -> Shapes:
-    """Names and shapes of timm's models of one stride; ``block``: number -> those of a block."""
+    """Return names and shapes of timm's models of one stride; ``block``: number -> a block's."""
     found = {'stem.proj.weight': (dim, channels, patch_size, patch_size), 'stem.proj.bias': (dim,)}
     for k in range(depth):
         found |= block(f'blocks.{k}')
@@ -290,7 +290,7 @@ def gmlp(
     channels: int = 3,
     classes: int | None = 16,
 ) -> Shapes:
-    """Names and shapes of timm's gMLP."""
+    """Return names and shapes of timm's gMLP."""
     hidden, positions = mlp_ratio * dim, grid**2
 
     def block(name: str) -> Shapes:
@@ -316,7 +316,7 @@ def resmlp(
     channels: int = 3,
     classes: int | None = 16,
 ) -> Shapes:
-    """Names and shapes of timm's ResMLP."""
+    """Return names and shapes of timm's ResMLP."""
 
     def block(name: str) -> Shapes:
         return {
@@ -343,7 +343,7 @@ def mlp_mixer(
     channels: int = 3,
     classes: int | None = 16,
 ) -> Shapes:
-    """Names and shapes of timm's MLP-Mixer."""
+    """Return names and shapes of timm's MLP-Mixer."""
 
     def block(name: str) -> Shapes:
         return {
@@ -368,7 +368,7 @@ def vip(
     channels: int = 3,
     classes: int | None = 16,
 ) -> Shapes:
-    """Names and shapes of the authors' Vision Permutator; a transition is where grids shrink."""
+    """Return names and shapes of the authors' Vision Permutator, with transitions between grids."""
     found: Shapes = {}
     number, width, side = 0, 0, 0
     for depth, dim, grid in zip(depths, dims, grids, strict=True):
@@ -404,7 +404,7 @@ def _renamed(shapes: Shapes, *patterns: tuple[str, str]) -> Shapes:
 
 
 def paddlevit(shapes: Shapes) -> Shapes:
-    """timm's names and shapes as PaddleViT has them: matrices are the other way round."""
+    """Return timm's names and shapes as PaddleViT's: matrices are transposed."""
     turned = {k: s[::-1] if len(s) == 2 else s for k, s in shapes.items()}
     return _renamed(
         turned, (r'^stem\.proj', 'patch_embed.patch_embed'), (r'^blocks', 'mixer_layers')
@@ -412,7 +412,7 @@ def paddlevit(shapes: Shapes) -> Shapes:
 
 
 def deit(shapes: Shapes) -> Shapes:
-    """timm's names and shapes of ResMLP as facebookresearch/deit has them."""
+    """Return timm's names and shapes of ResMLP as those of facebookresearch/deit."""
     flat = {k: s[-1:] if k.endswith(('.alpha', '.beta')) else s for k, s in shapes.items()}
     return _renamed(
         flat,
@@ -424,7 +424,7 @@ def deit(shapes: Shapes) -> Shapes:
 
 
 def flax(shapes: Shapes) -> Shapes:
-    """timm's names and shapes of MLP-Mixer as Google's code saves them."""
+    """Return timm's names and shapes of MLP-Mixer as Google's code saves them."""
     turned = {k: s[::-1] if len(s) == 2 else s for k, s in shapes.items()}
     dim, channels, *kernel = turned['stem.proj.weight']
     turned['stem.proj.weight'] = (*kernel, channels, dim)
@@ -445,7 +445,7 @@ def flax(shapes: Shapes) -> Shapes:
 
 
 def mmpretrain_mixer(shapes: Shapes) -> Shapes:
-    """timm's names of MLP-Mixer as mmpretrain's classifier has them."""
+    """Return timm's names of MLP-Mixer as those of mmpretrain's classifier."""
     return _renamed(
         shapes,
         (r'^stem\.proj', 'backbone.patch_embed.projection'),
@@ -459,6 +459,6 @@ def mmpretrain_mixer(shapes: Shapes) -> Shapes:
 
 
 def write_npz(path: Path, tensors: Mapping[str, Any]) -> None:
-    """Write tensors by name as models of JAX are saved."""
+    """Write named tensors as models of JAX are saved."""
     with path.open('wb') as file:
         np.savez(file, **{name: tensor.numpy() for name, tensor in tensors.items()})

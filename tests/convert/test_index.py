@@ -1,10 +1,14 @@
-"""The family of a file and its release are told by its tensor names."""
+"""A file's family and release are identified by its tensor names."""
 
+import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mmwave.convert import FAMILIES, identify
+from mmwave import convert
+from mmwave.convert import families, identify
 
 from .published import (
     REPMLPNET_TINY,
@@ -96,33 +100,33 @@ def test_family_and_release(names, framework, family, origin):
         assert release in found.releases
 
 
-def test_names_alike_in_another_family_are_not_enough():
+def test_similar_names_are_not_enough():
     vip = [name.replace('fc_h', 'mlp_h').replace('tfc', 'x') for name in WAVE]
     with pytest.raises(ValueError, match='of no known family'):
         identify(vip, 'pytorch')
 
 
-def test_unknown_names_say_what_was_looked_for():
+def test_the_error_for_unknown_names_lists_all_marks():
     with pytest.raises(ValueError, match=r'1 tensors \(conv1\.weight \.\.\.\)') as caught:
         identify(['conv1.weight'], 'pytorch')
-    for family in FAMILIES:
+    for family in families():
         assert family.name in str(caught.value)
         for release in family.releases:
             assert ', '.join(release.marks) in str(caught.value)
     assert 'converted already' not in str(caught.value)
 
 
-def test_no_names_are_of_two_releases():
+def test_names_of_several_releases_are_an_error():
     of_timm = {**GMLP, **RESMLP, **MIXER}
-    with pytest.raises(ValueError, match=r'could be of gmlp .* or resmlp .* or mlp_mixer'):
+    with pytest.raises(ValueError, match=r'could be of gmlp .* or mlp_mixer .* or resmlp'):
         identify(of_timm, 'pytorch')
-    for family in FAMILIES:
+    for family in families():
         for release in family.releases:
             found = identify(release.marks, release.framework)
             assert found == (family, release)
 
 
-def test_other_models_of_timm_are_not_taken_for_converted_files():
+def test_other_models_of_timm_are_not_mistaken_for_converted_files():
     with pytest.raises(ValueError, match='of no known family') as caught:
         identify(['stem.proj.weight', 'blocks.0.conv.weight'], 'pytorch')
     assert 'converted already' not in str(caught.value)
@@ -134,7 +138,7 @@ def test_converted_files_are_pointed_out(name):
         identify([name, 'head.fc.weight'], 'pytorch')
 
 
-def test_backbones_of_others_are_not_taken_for_converted_files():
+def test_other_backbones_are_not_mistaken_for_converted_files():
     with pytest.raises(ValueError, match='of no known family') as caught:
         identify(['backbone.conv1.weight'], 'pytorch')
     assert 'converted already' not in str(caught.value)
@@ -147,8 +151,31 @@ def test_a_framework_without_a_release():
 
 
 def test_clashing_families_are_an_error():
-    wave = FAMILIES[0]
+    (wave,) = (family for family in families() if family.name == 'wavemlp')
     release = replace(wave.releases[0], marks=('norm.weight',), origin='elsewhere')
     clash = replace(wave, name='other', releases=(release,))
     with pytest.raises(ValueError, match=r'could be of wavemlp \(.*\) or other \(elsewhere\)'):
-        identify(WAVE, 'pytorch', (*FAMILIES, clash))
+        identify(WAVE, 'pytorch', (*families(), clash))
+
+
+def test_every_family_is_found_by_its_file(monkeypatch, tmp_path):
+    folder = Path(convert.__file__).parent
+    files = {p.stem for p in folder.glob('*.py') if re.search('^FAMILY = ', p.read_text(), re.M)}
+    assert [family.name for family in families()] == sorted(files)
+
+    source = (folder / 'gmlp.py').read_text()
+    names = {"name='gmlp'": "name='newmlp'", 'mlp_channels.gate.proj': 'mixer.proj'}
+    for old, new in names.items():
+        assert old in source
+        source = source.replace(old, new)
+    (tmp_path / 'newmlp.py').write_text(source)
+    monkeypatch.setattr(convert, '__path__', [*convert.__path__, str(tmp_path)])
+    families.cache_clear()
+    try:
+        found, _ = identify(['stem.proj.weight', 'blocks.0.mixer.proj.weight'], 'pytorch')
+    finally:
+        monkeypatch.undo()
+        families.cache_clear()
+        sys.modules.pop('mmwave.convert.newmlp', None)
+    assert found.name == 'newmlp'
+    assert 'newmlp' not in [family.name for family in families()]

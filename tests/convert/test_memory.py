@@ -1,4 +1,4 @@
-"""Published models in memory become ours: timm's own are what ours are held against."""
+"""Published models in memory become ours; outputs are compared with timm's."""
 
 import copy
 from functools import partial
@@ -9,7 +9,8 @@ from timm.layers import GatedMlp, GELUTanh, GluMlp
 from timm.models.mlp_mixer import Affine, MlpMixer, ResBlock, SpatialGatingBlock
 from torch import nn
 
-from mmwave.convert import convert_model
+from mmwave.convert import convert_model, published_names
+from mmwave.errors import UserError
 from mmwave.registry import MODELS
 from tests import parity
 from tests.contracts import images, relative_error
@@ -77,12 +78,12 @@ def test_outputs_and_gradients_are_those_of_timm(family, act_layer):
     expected = convert_model(gradients).weights
     largest = max(gradient.abs().max() for gradient in expected.values())
     for name, parameter in ours.named_parameters():
-        # A bias that is the same for all channels goes unseen behind norms: its gradient is zero.
+        # A bias equal in all channels has no effect before a norm: its gradient is zero.
         scale = max(expected[name].abs().max(), 1e-3 * largest)
         assert (parameter.grad - expected[name]).abs().max() <= 1e-13 * scale, name
 
 
-def test_every_tap_is_timms_map_behind_the_same_blocks():
+def test_every_output_is_timms_map_after_the_same_blocks():
     theirs = timm_model('MLPMixer')
     ours = ours_of(convert_model(theirs))
     ours.out_norms = nn.ModuleDict({str(i): nn.Identity() for i in range(4)})
@@ -95,7 +96,7 @@ def test_every_tap_is_timms_map_behind_the_same_blocks():
         assert relative_error(one, two) <= 1e-14
 
 
-# 2 x 8 positions are as many as 4 x 4: by their number they would be taken for a square.
+# 2 x 8 positions are as many as 4 x 4: by their number they would be a square.
 @pytest.mark.parametrize('size', [(64, 96), (32, 128)])
 @pytest.mark.parametrize('family', MODELS_OF_TIMM)
 def test_grids_that_are_no_square(family, size):
@@ -156,7 +157,20 @@ def test_nothing_of_the_model_changes():
     assert all(torch.equal(before[k], v) for k, v in theirs.state_dict().items())
 
 
-# -- What no tensor tells ------------------------------------------------------------------------
+@pytest.mark.parametrize('family', MODELS_OF_TIMM)
+def test_published_names_are_those_that_the_weights_came_from(family):
+    theirs = timm_model(family, img_size=(64, 32), num_blocks=3)  # 8 positions, no square
+    state, weights = theirs.state_dict(), convert_model(theirs).weights
+    names = published_names(state)
+    assert sorted(names.values()) == sorted(state)
+    for ours, published in names.items():
+        if ours.startswith('backbone.'):
+            assert torch.equal(weights[ours.removeprefix('backbone.')], state[published].squeeze())
+    with pytest.raises(UserError, match=r'no rule for stem\.norm\.weight'):
+        published_names({**state, 'stem.norm.weight': torch.ones(1)})
+
+
+# -- What no tensor shows -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('eps', [1e-6, 1e-5, 1e-3])
@@ -183,7 +197,7 @@ def test_the_epsilon_of_the_gate_is_one_for_all_blocks():
 def test_the_epsilon_of_the_mixer_is_one_for_all_norms(part):
     theirs = timm_model('MLPMixer')
     theirs.get_submodule(part).eps = 1e-5
-    message = f'{part} has an epsilon of 1e-05, others like it of 1e-06: norm_eps must be alike'
+    message = f'{part} has an epsilon of 1e-05, others like it of 1e-06: norm_eps is one for all'
     with pytest.raises(ValueError, match=message):
         convert_model(theirs)
 
@@ -205,14 +219,14 @@ def test_other_activations_are_refused_by_name(family, act):
         convert_model(theirs)
 
 
-def test_activations_must_be_alike():
+def test_activations_must_be_of_one_kind():
     theirs = timm_model('MLPMixer')
     theirs.blocks[0].mlp_tokens.act = nn.GELU('tanh')
-    with pytest.raises(ValueError, match='exact GELU, tanh GELU; ours are alike'):
+    with pytest.raises(ValueError, match='exact GELU, tanh GELU; ours are all of one kind'):
         convert_model(theirs)
 
 
-def test_activations_are_told_by_what_they_compute():
+def test_activations_are_recognised_by_their_outputs():
     class Act(nn.Module):
         def forward(self, x):
             return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
@@ -220,15 +234,15 @@ def test_activations_are_told_by_what_they_compute():
     assert convert_model(timm_model('ResMLP', act_layer=Act)).backbone['act_cfg'] == TANH
 
 
-def test_activations_are_told_where_patches_are_pixels():
+def test_activations_are_recognised_where_patches_are_pixels():
     theirs = timm_model('MLPMixer', img_size=4, patch_size=1, act_layer=GELUTanh)
     assert convert_model(theirs).backbone['act_cfg'] == TANH
 
 
-def test_activations_that_are_no_part_are_said_to_be_unseen():
+def test_missing_activations_are_noted():
     theirs = timm_model('ResMLP', act_layer=nn.Identity)
     assert convert_model(theirs).report.notes == (
-        'found no activation to look at, took it for the exact GELU',
+        'found no activation to inspect, assumed the exact GELU',
     )
 
 
@@ -248,7 +262,7 @@ def test_other_layers_are_refused():
 def test_patches_that_overlap_are_refused(options):
     theirs = timm_model('ResMLP')
     theirs.stem.proj = nn.Conv2d(3, 24, 16, **{'stride': 16, **options})
-    with pytest.raises(ValueError, match=r'stem\.proj is a convolution of .* side by side'):
+    with pytest.raises(ValueError, match=r'stem\.proj is a convolution of .* must not overlap'):
         convert_model(theirs)
 
 
@@ -355,7 +369,7 @@ def test_classifiers_of_mmpretrain(eps):
     assert relative_error(got.flatten(2), wanted) <= 1e-14
 
 
-def test_models_that_are_not_looked_at_say_so():
+def test_models_that_are_not_inspected_are_noted():
     theirs = published_module(wavemlp(**WAVE_TINY))
     converted = convert_model(theirs)
     assert converted.backbone['out_indices'] == [3]
@@ -367,7 +381,7 @@ def test_models_that_are_not_looked_at_say_so():
 
 
 def vip_module(segments):
-    """The authors' structure, as far as it is looked at; every block says its segments."""
+    """The authors' structure, as far as it is inspected; every block states its segments."""
     sizes = dict(depths=(1, 1, 1, 1), dims=(8, 16, 16, 16), patch_size=28, grids=(8, 4, 4, 4))
     root = published_module(vip(**sizes))
     for name, part in list(root.named_modules()):
@@ -388,7 +402,7 @@ def vip_module(segments):
     return root
 
 
-def test_the_vision_permutator_says_what_images_it_is_for():
+def test_the_vision_permutator_states_its_image_size():
     theirs = vip_module((8, 4))
     converted = convert_model(theirs)
     assert converted.report.notes == ()

@@ -1,4 +1,4 @@
-"""Every format of a published file gives its tensors."""
+"""Every format of a published file is read."""
 
 import argparse
 import io
@@ -47,7 +47,7 @@ def same(tensors, wanted):
 @pytest.mark.parametrize('zipped', [True, False])
 def test_torch(tmp_path, prefix, key, zipped):
     state = {f'{prefix}a': A, f'{prefix}b': B}
-    # The suffix says nothing: timm's is .pth.tar, and MindSpore's .ckpt is common for torch too.
+    # The suffix does not matter: timm's is .pth.tar, and torch files are called .ckpt too.
     path = tmp_path / 'x.ckpt'
     content = {key: state, 'epoch': 3} if key else state
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
@@ -64,7 +64,7 @@ def test_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize('key', ['state_dict_ema', 'model_ema', 'ema'])
-def test_averaged_weights_are_taken_and_said(tmp_path, key):
+def test_averaged_weights_are_used_and_noted(tmp_path, key):
     path = tmp_path / 'x.pth.tar'
     checkpoint = {
         'epoch': 3,
@@ -79,10 +79,10 @@ def test_averaged_weights_are_taken_and_said(tmp_path, key):
     averaged, raw = read(path), read(path, ema=False)
     same(averaged.tensors, {'a': A + 1})
     assert averaged.weights == 'ema'
-    assert f'took the averaged weights (EMA), entry {key!r}' in averaged.notes
+    assert f'used the averaged weights (EMA), entry {key!r}' in averaged.notes
     same(raw.tensors, {'a': A})
     assert raw.weights == 'model'
-    assert f'left the averaged weights (EMA), entry {key!r}, aside' in raw.notes
+    assert f'skipped the averaged weights (EMA), entry {key!r}' in raw.notes
     for nothing in (None, {}, 0.9999):
         torch.save(checkpoint | {key: nothing}, path)
         assert read(path).weights == 'model'
@@ -189,7 +189,7 @@ def test_mindspore_damage(tmp_path):
         read(path)
 
 
-def test_settings_of_yacs_do_not_keep_a_file_from_being_read(tmp_path, monkeypatch):
+def test_files_with_settings_of_yacs_are_read(tmp_path, monkeypatch):
     """Training scripts made after Swin's, RepMLP's for one, save their settings as a CfgNode."""
 
     class CfgNode(dict):
@@ -225,7 +225,7 @@ def test_paddle(tmp_path, protocol):
     assert note.startswith(f'dropped {PADDLE_TABLE!r}: ')
 
 
-def test_torch_without_zip_is_not_taken_for_paddle(tmp_path):
+def test_torch_without_zip_is_not_mistaken_for_paddle(tmp_path):
     path = tmp_path / 'x.pdparams'
     for protocol in (2, 3, 4):
         torch.save({'a': A}, path, _use_new_zipfile_serialization=False, pickle_protocol=protocol)
@@ -254,10 +254,10 @@ def test_averaged_weights_of_paddle(tmp_path):
     averaged, raw = read(tmp_path / 'x'), read(tmp_path / 'x', ema=False)
     same(averaged.tensors, {'a': A + 1})
     assert (averaged.framework, averaged.weights) == ('paddle', 'ema')
-    assert averaged.notes == ("took the averaged weights (EMA), entry 'model_ema'",)
+    assert averaged.notes == ("used the averaged weights (EMA), entry 'model_ema'",)
     same(raw.tensors, {'a': A})
     assert (raw.framework, raw.weights) == ('paddle', 'model')
-    assert raw.notes == ("left the averaged weights (EMA), entry 'model_ema', aside",)
+    assert raw.notes == ("skipped the averaged weights (EMA), entry 'model_ema'",)
 
 
 class Calls:
@@ -373,7 +373,7 @@ def test_ordered_dicts_are_dicts(tmp_path):
 
 @pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
 def test_npz(tmp_path, save):
-    path = tmp_path / 'x.pth'  # the content tells, not the suffix
+    path = tmp_path / 'x.pth'  # the content decides, not the suffix
     arrays = {
         'stem/kernel': A.numpy(),
         'fortran': np.asfortranarray(A.numpy()),
@@ -398,7 +398,7 @@ def test_npz(tmp_path, save):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_torch_is_not_taken_for_npz(tmp_path, zipped):
+def test_torch_is_not_mistaken_for_npz(tmp_path, zipped):
     path = tmp_path / 'x.npz'
     torch.save({'a': A}, path, _use_new_zipfile_serialization=zipped)
     assert container_of(path) == 'torch'

@@ -74,7 +74,18 @@ def test_every_tensor_has_a_source():
     assert done.sources == {'b1': 'a1', 'b2': 'a2'}
 
 
-def test_a_shape_that_a_transform_cannot_take_is_listed():
+def test_two_steps_in_turn():
+    drops = drop('.*x', 'none needed')
+    first = apply((drops, rename(r'a(\d)', r'b\1')), {'a1': A, 'a2': B, 'ax': B})
+    second = apply((drop('b2', 'none needed'), rename(r'b(\d)', r'c\1')), first.tensors)
+    done = second.after(first)
+    assert list(done.tensors) == ['c1']
+    assert done.sources == {'c1': 'a1'}
+    assert done.dropped == {'none needed': ['ax', 'a2']}
+    assert first.dropped == {'none needed': ['ax']}
+
+
+def test_a_shape_that_a_transform_does_not_accept_is_listed():
     rules = (
         transform('a', 'a', 'transpose'),
         transform('b', 'b', 'group matrices'),
