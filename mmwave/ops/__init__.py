@@ -1,15 +1,19 @@
-"""Tensor functions that more than one implementation may compute; see :mod:`mmwave.ops.backend`."""
+"""Tensor functions with more than one implementation; see :mod:`mmwave.ops.backend`.
 
+The public functions are those exported here. An op's implementations live in a private package of
+its name (``_phase_mix/``), so that no name is a function and a module at once.
+"""
+
+from ._blend import blend_
+from ._conv2d import conv2d
+from ._gelu import gelu_
+from ._linear import linear
+from ._linear_phase_mix import linear_phase_mix
+from ._mlp_add import mlp_add_
+from ._patches import patches
+from ._phase_mix import phase_mix
+from ._spatial_fc import spatial_fc
 from .backend import current_backend, use_backend
-from .blend import blend_
-from .conv2d import conv2d
-from .gelu import gelu_
-from .linear import linear
-from .linear_phase_mix import linear_phase_mix
-from .mlp_add import mlp_add_
-from .patches import patches
-from .phase_mix import phase_mix
-from .spatial_fc import spatial_fc
 
 __all__ = [
     'blend_',

@@ -1,18 +1,17 @@
 """Which implementation of an op runs: chosen in the code, not by an environment variable.
 
-Every op has a ``reference`` implementation, which defines it. ``auto``, the default, takes the
-fastest one that supports the tensors at hand and otherwise the reference.
+Every op has a ``reference`` implementation, which defines it. ``auto``, the default, selects the
+fastest one that supports the tensors at hand and otherwise the reference. The choice is made once,
+in :func:`select`: no implementation falls back to another one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from .graphs import is_exporting
 
-from .graphs import is_recording
-
-BACKENDS = ('auto', 'reference', 'torch', 'onednn', 'cpp', 'cpp_bf16', 'triton')
+BACKENDS = ('auto', 'reference', 'torch', 'onednn', 'cpp', 'triton')
 """Accepted names, in no order."""
 
 # A plain global rather than a ContextVar: torch.compile guards on it and traces through.
@@ -20,7 +19,7 @@ _current = 'auto'
 
 
 def current_backend() -> str:
-    """The backend asked for: one of :data:`BACKENDS`."""
+    """Return the requested backend: one of :data:`BACKENDS`."""
     return _current
 
 
@@ -29,8 +28,9 @@ def use_backend(name: str) -> Iterator[None]:
     """Run the ops inside the ``with`` block with backend ``name``.
 
     Args:
-        name: one of :data:`BACKENDS`. An op whose backend of this name cannot run on the tensors
-            given raises ``RuntimeError`` with the reason; one that has none chooses as in ``auto``.
+        name: one of :data:`BACKENDS`. An op whose backend of this name cannot run on the given
+            tensors raises ``RuntimeError`` with the reason; one that has no such backend chooses as
+            in ``auto``.
 
     Raises:
         ValueError: for an unknown name.
@@ -46,27 +46,31 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def select(
-    op: str, implementations: Mapping[str, Callable[..., Any]], *tensors: Tensor
+    op: str, implementations: Mapping[str, Callable[..., Any]], *arguments: Any
 ) -> Callable[..., Any]:
-    """The implementation of ``op`` to run on ``tensors``.
+    """Return the implementation of ``op`` to run on ``arguments``.
 
     Args:
         op: name of the op, for messages.
         implementations: backend name -> function, the preferred first and ``reference`` among them.
-            A function may carry an attribute ``unsupported(*tensors) -> str``: why it cannot run on
-            the tensors, or an empty string.
+            A function may carry an attribute ``unsupported(*arguments) -> str``: the reason it
+            cannot run on them, or an empty string.
+        arguments: the tensors, and those settings that an implementation may not support.
+
+    Raises:
+        RuntimeError: where the requested backend cannot run; the message gives the reason.
     """
     if _current in implementations:
         chosen = implementations[_current]
-        reason = _reason(chosen, tensors)
+        reason = _reason(chosen, arguments)
         if reason:
             raise RuntimeError(f'{op}: backend {_current!r} cannot run here: {reason}')
         return chosen
-    if is_recording():
-        return implementations['reference']  # a graph for others is of plain operations
-    return next(f for f in implementations.values() if not _reason(f, tensors))
+    if is_exporting():
+        return implementations['reference']  # an exported graph consists of torch's own operators
+    return next(f for f in implementations.values() if not _reason(f, arguments))
 
 
-def _reason(implementation: Callable[..., Any], tensors: tuple[Tensor, ...]) -> str:
+def _reason(implementation: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     unsupported = getattr(implementation, 'unsupported', None)
-    return unsupported(*tensors) if unsupported else ''
+    return unsupported(*arguments) if unsupported else ''

@@ -1,7 +1,7 @@
-"""The ops' kernels in C++ for the CPU: one library, built once, where it is asked for.
+"""The ops' C++ kernels for the CPU: one library, built once, on request.
 
 Every ``*.cpp`` of this package is part of it and defines operators of the namespace ``mmwave_cpp``.
-What else torch must know of an operator its module says, see :func:`once_loaded`.
+Fake kernels and gradients of an operator are registered by its Python module, see :func:`on_load`.
 """
 
 import functools
@@ -18,52 +18,53 @@ import torch
 from torch import Tensor
 
 from .backend import current_backend
-from .graphs import is_recorded, is_watched
+from .graphs import is_watched, needs_grad
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(sorted(FOLDER.glob('**/*.cpp')))
 HEADERS = tuple(sorted(FOLDER.glob('**/*.h')))
-# Not -ffast-math: infinities and what is no number must come out as such. OpenMP's runtime is not
-# linked but found in torch's own: the threads of a second one would wait for work beside those.
+# Not -ffast-math: infinities and NaN must propagate. OpenMP's runtime is not linked but resolved
+# from torch's own: the idle threads of a second one would spin beside those.
 FLAGS = (
     *('-O3', '-march=native', '-fopenmp'),
     *(('-mprefer-vector-width=512',) if platform.machine() == 'x86_64' else ()),
     *('-fno-math-errno', '-fno-trapping-math', '-fno-signed-zeros'),
 )
-BACKENDS = ('cpp', 'cpp_bf16')
-"""Names of backends that are kernels of this library."""
+BACKEND = 'cpp'
+"""Name of the backend that the kernels of this library are."""
 DTYPES = (torch.float32, torch.bfloat16)
-"""Types that the kernels take."""
+"""Dtypes that the kernels support."""
 
 _ready: bool | None = None
-"""Whether the kernels may be used; None before they were looked for."""
-_to_tell: list[Callable[[], None]] = []
-"""What torch must be told of the operators and was not yet."""
+"""Whether the kernels may be used; None before the first check."""
+_pending: list[Callable[[], None]] = []
+"""Functions to run when the library is loaded."""
 
 
-def once_loaded(tell: Callable[[], None]) -> Callable[[], None]:
-    """Run ``tell``, which registers fake functions and gradients of operators, once they exist."""
-    _to_tell.append(tell)
-    return tell
+def on_load(register: Callable[[], None]) -> Callable[[], None]:
+    """Run ``register``, which registers fake kernels and gradients, when the library is loaded."""
+    _pending.append(register)
+    return register
 
 
 def build() -> Path:
-    """Compile the kernels, unless they stand compiled already, and load them into this process.
+    """Compile the kernels, unless they are compiled already, and load them into this process.
 
-    It takes half a minute, a C++ compiler and ninja, and is kept in torch's folder of extensions
-    (``TORCH_EXTENSIONS_DIR``) under a name of their sources, torch's version and the processor.
+    Compiling takes half a minute, a C++ compiler and ninja. The library is stored in torch's folder
+    of extensions (``TORCH_EXTENSIONS_DIR``) under a hash of its sources, torch's version and the
+    processor.
 
     Returns:
-        The library.
+        The path of the library.
 
     Raises:
         RuntimeError: where they cannot be compiled; the message is the compiler's, or that there is
-            none.
+            no compiler.
     """
     global _ready
     library = _library()
     if not library.exists() and not _is_registered():
-        compiler = os.environ.get('CXX') or 'c++'  # as torch asks for it
+        compiler = os.environ.get('CXX') or 'c++'  # as torch does
         if shutil.which(compiler.split()[0]) is None:
             raise RuntimeError(
                 f'no C++ kernels could be built: there is no compiler {compiler!r} on the PATH. '
@@ -85,25 +86,25 @@ def build() -> Path:
                 )
             except Exception as error:
                 raise RuntimeError(f'no C++ kernels could be built: {error}') from error
-        # In one step, so that no other process finds half of it.
-        whole = folder / f'{os.getpid()}.so'
-        shutil.copyfile(folder / library.name, whole)
-        whole.replace(library)
-    # One that was just compiled is loaded already.
+        # Atomically, so that no other process finds a partial file.
+        copy = folder / f'{os.getpid()}.so'
+        shutil.copyfile(folder / library.name, copy)
+        copy.replace(library)
+    # A library that was just compiled is loaded already.
     if not _is_registered():
         torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
-    while _to_tell:
-        _to_tell.pop()()
+    while _pending:
+        _pending.pop()()
     _ready = True
     return library
 
 
 @contextmanager
 def _ninja_on_path() -> Iterator[None]:
-    """Inside, torch finds ninja where it is a Python package of an environment not entered."""
+    """Let torch find ninja as a Python package of an environment that is not activated."""
     before = os.environ.get('PATH', os.defpath)
-    beside = Path(sys.executable).parent
-    os.environ['PATH'] = f'{before}{os.pathsep}{beside}'
+    scripts = Path(sys.executable).parent
+    os.environ['PATH'] = f'{before}{os.pathsep}{scripts}'
     try:
         yield
     finally:
@@ -111,13 +112,13 @@ def _ninja_on_path() -> Iterator[None]:
 
 
 def is_built() -> bool:
-    """Whether the kernels stand compiled for this torch and this processor."""
+    """Return whether the kernels are compiled for this torch and this processor."""
     return _library().exists()
 
 
 @functools.cache
 def _library() -> Path:
-    # As torch's own extensions, whose module would look for a CUDA toolkit and say so.
+    # As in torch.utils.cpp_extension, whose import looks for a CUDA toolkit and logs a warning.
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     root = os.environ.get('TORCH_EXTENSIONS_DIR') or Path(cache) / 'torch_extensions'
     cpu = Path('/proc/cpuinfo')
@@ -130,18 +131,18 @@ def _library() -> Path:
 
 
 def _is_registered() -> bool:
-    """Whether this process has the operators; they cannot be registered twice."""
+    """Return whether this process has the operators; they cannot be registered twice."""
     return hasattr(torch.ops.mmwave_cpp, 'phase_mix')
 
 
 def unavailable() -> str:
-    """Why the kernels cannot be used in this process; empty where they can.
+    """Return the reason the kernels cannot be used in this process; '' if they can.
 
-    They are looked for once, so that a process computes alike all along.
+    Check once whether they are built, so that a process computes the same throughout.
     """
     global _ready
     if not torch.compiler.is_compiling():
-        if current_backend() in BACKENDS or (_ready is None and is_built()):
+        if current_backend() == BACKEND or (_ready is None and is_built()):
             build()
         elif _ready is None:
             _ready = False
@@ -150,7 +151,7 @@ def unavailable() -> str:
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Inside, ops run as where no kernels were built."""
+    """Run the ops inside the ``with`` block as if no kernels were built."""
     global _ready
     before, _ready = _ready, False
     try:
@@ -160,20 +161,22 @@ def without_kernels() -> Iterator[None]:
 
 
 def cannot_run(*tensors: Tensor) -> str:
-    """Why kernels of bfloat16, which know no gradient, do not take these; empty where they do."""
-    for tensor in tensors:  # no generator: this is asked some times in every block
+    """Return the reason the inference-only bfloat16 kernels cannot run; '' if they can."""
+    for tensor in tensors:  # no generator: this runs several times in every block
         if not tensor.is_cpu or tensor.dtype is not torch.bfloat16:
-            return 'it takes bfloat16 on the CPU'
-    if torch.compiler.is_compiling() or is_recorded(*tensors) or is_watched():
-        return 'operations are being recorded'
+            return 'it supports bfloat16 on the CPU'
+    if torch.compiler.is_compiling() or needs_grad(*tensors) or is_watched():
+        return 'it is inference only: autograd, compile, a dispatch mode or a transform is active'
     return unavailable()
 
 
 def cannot_multiply(*tensors: Tensor) -> str:
-    """Why kernels cannot multiply these in bfloat16, without a gradient; empty where they can."""
+    """Return the reason the inference-only bfloat16 kernels cannot multiply; '' if they can."""
     if reason := cannot_run(*tensors):
         return reason
-    return '' if _multiplies() else 'oneDNN multiplies bfloat16 faster on this processor, if at all'
+    if _multiplies():
+        return ''
+    return 'this CPU lacks AVX512-BF16, or has AMX, where oneDNN is faster'
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-// GELU, as exact as bfloat16 is.
+// GELU to the precision of bfloat16.
 
 #pragma once
 
@@ -6,9 +6,9 @@
 
 namespace mmwave {
 
-// x Phi(x), with Phi the distribution function of a normal variable, to 2e-5. Phi(x) - 1/2 is odd: x times a
-// polynomial of x^2, the nearest one for |x| below 4.5 that is 1/2 there, so that below nothing is left. Its
-// variable runs from -1 to 1, for otherwise large terms would cancel each other.
+// x Phi(x), with Phi the normal distribution function, to 2e-5. Phi(x) - 1/2 is odd: x times a polynomial of x^2,
+// the minimax polynomial for |x| below 4.5, constrained to 1/2 there, so that the result is 0 below -4.5. Its
+// variable is scaled to [-1, 1], since otherwise large terms would cancel.
 inline Lanes gelu(Lanes x) {
   const Lanes lowest = every(-4.5f), highest = every(1.41421356f);
   x = x < lowest ? lowest : x;

@@ -1,4 +1,4 @@
-"""What kind of graph is being recorded, if any, for which sizes, and who else looks on."""
+"""Whether a graph is being traced, for which sizes, and whether autograd or others intercept."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,27 +7,27 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def is_recording() -> bool:
-    """Whether a graph of plain operations is being recorded, to be run by others."""
+def is_exporting() -> bool:
+    """Return whether a graph of torch's own operators is being traced, to be run elsewhere."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore
 
 
 def is_watched() -> bool:
-    """Whether a dispatch mode, a transform of ``torch.func`` or forward-mode autograd is on.
+    """Return whether a dispatch mode, a transform of ``torch.func`` or forward-mode AD is active.
 
-    They know torch's own operations: of ours they would miss a derivative, or what is in memory.
+    These handle torch's own operators: of ours they would miss a derivative or an allocation.
     """
     modes = torch._C._len_torch_dispatch_stack()
     return bool(modes) or forward_ad._current_level >= 0 or is_transformed()
 
 
 def is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` is on."""
+    """Return whether a transform of ``torch.func`` is active."""
     return torch._C._functorch.maybe_current_level() is not None
 
 
-def is_recorded(*tensors: Tensor | None) -> bool:
-    """Whether autograd records what is computed of these."""
+def needs_grad(*tensors: Tensor | None) -> bool:
+    """Return whether autograd tracks what is computed from these tensors."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
@@ -36,14 +36,14 @@ def differentiable_gradients(
     tensors: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Gradients of ``tensors`` that have gradients themselves, as ``create_graph=True`` asks for.
+    """Return gradients of ``tensors`` that are differentiable, as ``create_graph=True`` requires.
 
-    For backward passes of kernels that compute gradients but none of these.
+    For backward passes of kernels whose gradients are not differentiable.
 
     Args:
-        reference: computes what the kernel does, of operations of torch.
-        tensors: what it was computed of, attached to the graph that they came from.
-        gradients: of the results, attached likewise.
+        reference: computes the kernel's function with torch's operators.
+        tensors: its inputs, attached to their autograd graph.
+        gradients: gradients of its outputs, attached likewise.
     """
     wanted = [tensor for tensor in tensors if tensor.requires_grad]
     pairs = zip(reference(*tensors), gradients, strict=True)
@@ -52,40 +52,54 @@ def differentiable_gradients(
     return [next(found) if tensor.requires_grad else None for tensor in tensors]
 
 
-def any_size(*sides: int) -> bool:
-    """Whether a graph is being recorded that is to hold for other lengths of ``sides`` too.
+def is_tracing() -> bool:
+    """Return whether a graph is being traced, by ``torch.compile``, export or ``torch.jit``."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore
 
-    Without any: whether a graph is being recorded. Questions about a length that is left open make
-    ``torch.compile`` record one more graph for the other answer, so none is asked where this holds.
+
+def is_dynamic(*sizes: int) -> bool:
+    """Return whether any of ``sizes`` is dynamic in the graph being traced.
+
+    Branching on a dynamic size specialises the graph, which ``torch.compile`` then traces again for
+    the other case: check this first.
     """
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return True
-    if not torch.compiler.is_compiling():  # that is so in torch.export as well
+    if not torch.compiler.is_compiling():  # True in torch.export as well
         return False
     from torch.fx.experimental.symbolic_shapes import has_static_value
 
-    return len(sides) == 0 or any(not has_static_value(side) for side in sides)
+    return any(not has_static_value(size) for size in sizes)
 
 
-def one_size(side: int) -> int:
-    """``side`` as the number that a graph of ``torch.compile`` holds for: others need their own."""
+def static_size(size: int) -> int:
+    """Return ``size`` as a plain number, to which a graph of ``torch.compile`` is specialised."""
     if not torch.compiler.is_compiling():
-        return side
+        return size
     from torch.fx.experimental.symbolic_shapes import guard_scalar
 
-    return int(guard_scalar(side))
+    return int(guard_scalar(size))
 
 
-def is_opaque(*sides: int) -> bool:
-    """Whether ``torch.compile`` records a graph for any of ``sides``.
+def needs_opaque_op(*sizes: int) -> bool:
+    """Return whether to wrap a computation on ``sizes`` as a custom op, opaque to the compiler.
 
-    There some of what is computed is one operation that its compiler does not look into:
-    inductor (torch 2.13) fails at, or takes minutes over, the sizes and strides in it.
+    That is so where ``torch.compile`` traces with any of them dynamic: inductor (torch 2.13) fails
+    on some computations with dynamic sizes and strides, or takes minutes.
     """
-    return any_size(*sides) and not is_recording()
+    return is_dynamic(*sizes) and not is_exporting()
 
 
-def own_memory(result: Tensor, given: Tensor) -> Tensor:
-    """``result`` contiguous, and never in the memory of ``given``, as an operation must give it."""
+def unaliased(result: Tensor, x: Tensor) -> Tensor:
+    """Return ``result`` contiguous and sharing no memory with ``x``, as a custom op must."""
     result = result.contiguous()
-    return result.clone() if result.data_ptr() == given.data_ptr() else result
+    return result.clone() if result.data_ptr() == x.data_ptr() else result
+
+
+def any_size(*sizes: int) -> bool:
+    """Return :func:`is_dynamic` of ``sizes``, or :func:`is_tracing` without any: the old name."""
+    return is_dynamic(*sizes) if sizes else is_tracing()
+
+
+one_size = static_size
+"""The old name."""

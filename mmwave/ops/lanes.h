@@ -1,4 +1,4 @@
-// Numbers of float32 and bfloat16, one by one and as many as a register holds.
+// Scalars and SIMD vectors of float32 and bfloat16.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 
 #if defined(__AVX512BF16__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 #include <immintrin.h>
-// The processor multiplies pairs of bfloat16.
+// The processor multiplies pairs of bfloat16 (VDPBF16PS).
 #define MMWAVE_PAIRS 1
 #endif
 
@@ -25,13 +25,13 @@ inline float widen(BFloat16 x) { return number(static_cast<uint32_t>(x.x) << 16)
 
 inline void narrow(float x, float& out) { out = x; }
 inline void narrow(float x, BFloat16& out) {
-  // To the nearest, ties to even; what is no number stays none.
+  // Round to nearest, ties to even; NaN stays NaN.
   const uint32_t given = bits(x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
-  const uint32_t none = 0u - static_cast<uint32_t>(x != x);
-  out.x = static_cast<uint16_t>((rounded & ~none) | (0x7FC0u & none));
+  const uint32_t nan = 0u - static_cast<uint32_t>(x != x);  // a mask
+  out.x = static_cast<uint16_t>((rounded & ~nan) | (0x7FC0u & nan));
 }
 
-// As many float32 values as a register holds.
+// The number of float32 values in a SIMD register.
 #if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
 #elif defined(__AVX__)
@@ -41,7 +41,7 @@ constexpr int64_t kLanes = 4;
 #endif
 typedef float Lanes __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kLanes)));
-typedef uint16_t Halves __attribute__((vector_size(2 * kLanes)));
+typedef uint16_t HalfWords __attribute__((vector_size(2 * kLanes)));
 
 inline Lanes widen_lanes(const float* from) {
   Lanes x;
@@ -49,25 +49,25 @@ inline Lanes widen_lanes(const float* from) {
   return x;
 }
 inline Lanes widen_lanes(const BFloat16* from) {
-  Halves halves;
-  __builtin_memcpy(&halves, from, sizeof halves);
-  const Bits x = __builtin_convertvector(halves, Bits) << 16;
+  HalfWords words;
+  __builtin_memcpy(&words, from, sizeof words);
+  const Bits x = __builtin_convertvector(words, Bits) << 16;
   return __builtin_bit_cast(Lanes, x);
 }
 
 inline void narrow(Lanes x, float* out) { __builtin_memcpy(out, &x, sizeof x); }
-inline void narrow(Lanes x, BFloat16* out) {  // as of one number
+inline void narrow(Lanes x, BFloat16* out) {  // as the scalar one
 #ifdef MMWAVE_PAIRS
-  const __m256i halves = (__m256i)_mm512_cvtneps_pbh(x);
+  const __m256i words = (__m256i)_mm512_cvtneps_pbh(x);
 #else
   const Bits given = __builtin_bit_cast(Bits, x);
-  const Bits none = static_cast<Bits>(x != x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
-  const Halves halves = __builtin_convertvector((rounded & ~none) | (0x7FC0u & none), Halves);
+  const Bits nan = static_cast<Bits>(x != x), rounded = (given + 0x7FFFu + ((given >> 16) & 1u)) >> 16;
+  const HalfWords words = __builtin_convertvector((rounded & ~nan) | (0x7FC0u & nan), HalfWords);
 #endif
-  __builtin_memcpy(out, &halves, sizeof halves);
+  __builtin_memcpy(out, &words, sizeof words);
 }
 
-// Zeros that begin where a register does: one that crosses two lines of the cache is read at half the speed.
+// Zero-initialised memory aligned to SIMD registers: loads that cross a cache line run at half the speed.
 template <typename T>
 class Zeros {
  public:
@@ -78,7 +78,7 @@ class Zeros {
   std::vector<Lanes> memory_;
 };
 
-// Sums that go on in float64 from nothing.
+// Add the sums to totals in float64 and reset them.
 inline void move_to(double* totals, Lanes& sums) {
   for (int64_t i = 0; i < kLanes; ++i) totals[i] += sums[i];
   sums = Lanes{};

@@ -1,4 +1,4 @@
-"""Maps with the channels of a position side by side in memory."""
+"""The memory format ``torch.channels_last``, also where tensors have no memory format."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,15 @@ from .graphs import is_transformed
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return (N, C, H, W) in the memory format ``torch.channels_last``.
+    """Return ``x`` (N, C, H, W) in the memory format ``torch.channels_last``.
 
-    Inside a transform of ``torch.func``, whose tensors have no such format, ``x`` as it is.
+    Inside a transform of ``torch.func``, whose tensors have no memory format, return ``x`` itself.
     """
     return x.contiguous(memory_format=torch.channels_last) if _has_formats() else x
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether ``x`` (N, C, H, W) is in that format."""
+    """Return whether ``x`` (N, C, H, W) is in that format."""
     return _has_formats() and x.is_contiguous(memory_format=torch.channels_last)
 
 

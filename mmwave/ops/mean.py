@@ -5,13 +5,13 @@ from torch import Tensor
 
 
 def mean_over(x: Tensor, *axes: int) -> Tensor:
-    """``x.mean(dim=axes)``.
+    """Return ``x.mean(dim=axes)``.
 
-    On a CPU torch copies bfloat16 to take a mean of it, but not to sum it up.
+    torch's CPU mean of bfloat16 makes a copy; its sum does not.
     """
     if x.device.type != 'cpu' or x.dtype != torch.bfloat16:
         return x.mean(dim=axes)
     count = 1
-    for axis in axes:  # not math.prod, which a graph for any size cannot hold
+    for axis in axes:  # not math.prod, which cannot be traced with dynamic sizes
         count *= x.shape[axis]
     return x.sum(dim=axes) / count

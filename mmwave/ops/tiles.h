@@ -1,4 +1,4 @@
-// Products of bfloat16 in tiles that stay in registers, so that what follows them needs no memory.
+// Matrix products of bfloat16 in tiles that stay in registers, for what follows to be fused with them.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace mmwave {
 
-// Where the processor has tiles of its own (AMX), oneDNN's products, which use them, are far faster than these.
+// With AMX, which oneDNN's products use, those are far faster than these.
 #if defined(MMWAVE_PAIRS) && !defined(__AMX_BF16__)
 constexpr bool kMultiplies = true;
 #else
@@ -19,16 +19,16 @@ constexpr bool kMultiplies = false;
 
 #ifdef MMWAVE_PAIRS
 
-// Columns that products take at a time where one matrix is all there is: COLUMNS of packed.py.
+// Columns that products with a single matrix compute at a time: COLUMNS of packed.py.
 constexpr int64_t kColumns = 2 * kLanes;
 
-// A matrix laid by `paired` of packed.py.
-inline const uint32_t* pairs_of(const at::Tensor& laid) {
-  return reinterpret_cast<const uint32_t*>(laid.const_data_ptr<int32_t>());
+// A matrix packed by `paired` of packed.py.
+inline const uint32_t* pairs_of(const at::Tensor& packed) {
+  return reinterpret_cast<const uint32_t*>(packed.const_data_ptr<int32_t>());
 }
 
-// M rows by N registers of columns: what `finish` is called with is float32, bias included. Rows of the first
-// factor begin `step` apart. The second one is laid [k / 2][N * kLanes] pairs of following k, see pairs_of.
+// M rows by N registers of columns: `finish` is called with sums in float32, bias included. Rows of the first factor
+// are `step` apart. The second one is packed as [k / 2][N * kLanes] pairs of consecutive k, see pairs_of.
 template <int M, int N, typename F>
 inline void tile(const BFloat16* rows, int64_t step, const uint32_t* columns, int64_t pairs, const BFloat16* bias,
                  F finish) {
@@ -55,8 +55,8 @@ inline void tile(const BFloat16* rows, int64_t step, const uint32_t* columns, in
   for (int i = 0; i < M; ++i) finish(i, sums[i]);
 }
 
-// The same of any number of rows, `finish` being told which. 24 registers of sums leave enough of the 32 for
-// both factors.
+// The same for any number of rows; `finish` receives the row's index. 24 registers of sums leave enough of the 32
+// for both factors.
 template <int N, int M = 24 / N, typename F>
 inline void tiles(int64_t count, const BFloat16* rows, int64_t step, const uint32_t* columns, int64_t pairs,
                   const BFloat16* bias, F finish) {
@@ -72,8 +72,8 @@ inline void tiles(int64_t count, const BFloat16* rows, int64_t step, const uint3
   }
 }
 
-// `run(first, rows, between)` for some rows at a time of `count`, of which every thread gets as many but for a
-// few; `between` is memory for `width` values a row that stays in the cache.
+// Call `run(first, rows, between)` for a few of `count` rows at a time, which are divided evenly among threads;
+// `between` is scratch memory for `width` values per row that stays in the cache.
 template <typename F>
 void by_rows(int64_t count, int64_t width, F run) {
   constexpr int64_t most = 48, unit = 4;

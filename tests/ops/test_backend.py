@@ -25,7 +25,7 @@ def test_auto_prefers_the_first_that_can_run():
     assert select('op', implementations, torch.zeros(1).double()) is reference
 
 
-def test_an_asked_for_backend_is_taken_and_the_old_one_restored():
+def test_the_requested_backend_is_selected_and_the_previous_one_restored():
     with use_backend('reference'):
         assert current_backend() == 'reference'
         assert select('op', {'fast': fast, 'reference': reference}, torch.zeros(1)) is reference
@@ -35,7 +35,7 @@ def test_an_asked_for_backend_is_taken_and_the_old_one_restored():
     assert current_backend() == 'auto'
 
 
-def test_graphs_for_others_are_of_the_reference():
+def test_exported_graphs_use_the_reference():
     seen = []
 
     class Model(torch.nn.Module):
@@ -50,13 +50,25 @@ def test_graphs_for_others_are_of_the_reference():
     assert set(seen) == {reference}
 
 
+def test_settings_are_checked_like_tensors():
+    def exact(x, approximate):
+        return x
+
+    exact.unsupported = lambda x, approximate: '' if approximate == 'none' else 'it is exact'
+    implementations = {'cpp': exact, 'reference': reference}
+    assert select('op', implementations, torch.zeros(1), 'none') is exact
+    assert select('op', implementations, torch.zeros(1), 'tanh') is reference
+    with use_backend('cpp'), pytest.raises(RuntimeError, match='it is exact'):
+        select('op', implementations, torch.zeros(1), 'tanh')
+
+
 def test_restored_after_an_error():
     with pytest.raises(KeyError), use_backend('reference'):
         raise KeyError
     assert current_backend() == 'auto'
 
 
-def test_refusals_give_the_reason():
+def test_errors_give_the_reason():
     with (
         pytest.raises(ValueError, match="unknown backend 'cuda': expected one of auto, reference"),
         use_backend('cuda'),
@@ -71,6 +83,6 @@ def test_refusals_give_the_reason():
         select('op', {'reference': fast}, torch.zeros(1).double())
 
 
-def test_ops_without_the_backend_choose_for_themselves():
+def test_ops_without_the_backend_choose_as_in_auto():
     with use_backend('triton'):
         assert select('op', {'fast': fast, 'reference': reference}, torch.zeros(1)) is fast

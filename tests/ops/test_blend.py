@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmwave.ops import blend_, use_backend
-from mmwave.ops.blend import blend_reference
+from mmwave.ops._blend import blend_reference
 from tests.contracts import images
 
 pytestmark = pytest.mark.usefixtures('two_threads')
@@ -31,21 +31,21 @@ def test_kernel(multiplying, shape, count):
     kept = [t.clone() for t in (*maps[1:], *rest[0], *rest[1:])]
     wanted = exact(maps, *rest)
     plain = blend_reference([maps[0].clone(), *maps[1:]], *rest)
-    with use_backend('cpp_bf16'):
+    with use_backend('cpp'):
         got = blend_(maps, *rest)
     others = (*maps[1:], *rest[0], *rest[1:])
     assert all(torch.equal(a, b) for a, b in zip(others, kept, strict=True))
     assert (got.double() - wanted).norm() <= 1.1 * (plain.double() - wanted).norm()
 
 
-def test_kernel_of_maps_that_lie_otherwise(multiplying):
+def test_kernel_with_other_strides(multiplying):
     maps, factors, *rest = draw(2, 3, 5, 64)
-    # As a third map and weights that are slices, and a shortcut with channels first.
+    # Slices as the third map and the factors, and a shortcut with channels first.
     maps[2] = torch.cat([maps[2], maps[2]], dim=3)[..., :64]
     factors = [torch.stack([f, f], dim=1)[:, 0] for f in factors]
     rest[2] = rest[2].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     wanted = exact(maps, factors, *rest)
-    with use_backend('cpp_bf16'):
+    with use_backend('cpp'):
         got = blend_(maps, factors, *rest)
     assert (got.double() - wanted).norm() <= 5e-3 * wanted.norm()
 
@@ -57,7 +57,7 @@ def test_reference():
     assert (got - wanted).norm() <= 1e-14 * wanted.norm()
 
 
-def test_the_shortcut_keeps_its_type_under_autocast():
+def test_the_shortcut_keeps_its_dtype_under_autocast():
     maps, *rest = draw(1, 2, 3, 4, dtype=torch.float32)
     wanted = exact(maps, *rest)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
@@ -66,17 +66,23 @@ def test_the_shortcut_keeps_its_type_under_autocast():
     assert (got - wanted).norm() <= 1e-2 * wanted.norm()
 
 
-def test_what_the_kernel_is_not_for(multiplying):
+def test_what_the_kernel_does_not_support(multiplying):
     maps, factors, weight, bias, shortcut = draw(1, 2, 3, 32)
     across = [maps[0].transpose(1, 2).contiguous().transpose(1, 2), *maps[1:]]
     cases = {
-        'takes bfloat16': ([m.float() for m in maps], factors, weight, bias, shortcut),
+        'supports bfloat16': (
+            [m.float() for m in maps],
+            factors,
+            weight,
+            bias,
+            shortcut,
+        ),
         'first map must be contiguous': (across, factors, weight, bias, shortcut),
         'multiple of 32, not 40': draw(1, 2, 3, 40),
-        'recorded': (maps, factors, weight.clone().requires_grad_(), bias, shortcut),
+        'inference only': (maps, factors, weight.clone().requires_grad_(), bias, shortcut),
     }
     for reason, arguments in cases.items():
-        with use_backend('cpp_bf16'), pytest.raises(RuntimeError, match=reason):
+        with use_backend('cpp'), pytest.raises(RuntimeError, match=reason):
             blend_(*arguments)
 
 
@@ -95,16 +101,16 @@ def test_shapes_that_do_not_fit():
             blend_(*arguments)
 
 
-def test_no_image(multiplying):
-    with use_backend('cpp_bf16'):
+def test_empty_batch(multiplying):
+    with use_backend('cpp'):
         assert blend_(*draw(0, 3, 5, 32)).shape == (0, 3, 5, 32)
 
 
-def test_autograd_learns_that_it_was_written_over(multiplying):
+def test_autograd_notices_the_in_place_change(multiplying):
     maps, *rest = draw(1, 2, 3, 32)
     leaf = torch.ones((), dtype=torch.bfloat16, requires_grad=True)
     product = leaf * maps[0]
-    with torch.no_grad(), use_backend('cpp_bf16'):
+    with torch.no_grad(), use_backend('cpp'):
         blend_(maps, *rest)
     with pytest.raises(RuntimeError, match='modified by an inplace operation'):
         product.sum().backward()

@@ -1,4 +1,4 @@
-"""``conv2d``: torch's own, and in graphs for any size one operation."""
+"""``conv2d``: torch's own, and a custom op in graphs with dynamic sizes."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ OPS = torch.ops.mmwave
 
 
 def draw(case, layout='NCHW', size=(13, 18), dtype=torch.float64):
-    """Inputs that need gradients, and the settings."""
+    """Return inputs that need gradients, and the settings."""
     inputs, outputs, kernel, *settings = CASES[case]
     x = images(2, inputs, *size).to(dtype).contiguous(memory_format=LAYOUTS[layout])
     weight = images(outputs, inputs // settings[-1], *kernel, seed=1).to(dtype)
@@ -55,15 +55,15 @@ def test_one_graph_for_all_sizes(case, layout):
             assert relative_error(a, b) < 1e-13
 
 
-def test_an_operation_of_its_own_for_any_size_alone():
+def test_a_custom_op_for_dynamic_sizes_only():
     (x, weight, bias), settings = draw('stem')
-    for open_axes, own in (((), False), ((2, 3), True), ((0,), True)):
+    for open_axes, custom in (((), False), ((2, 3), True), ((0,), True)):
         _, nodes = recorded(lambda *t: conv2d(*t, *settings), x, weight, bias, open_axes=open_axes)
-        assert ('mmwave.conv2d' in nodes) == own
+        assert ('mmwave.conv2d' in nodes) == custom
         x = x.detach().clone()
 
 
-def test_exported_as_a_plain_operation():
+def test_exported_as_torchs_operator():
     (x, weight, bias), settings = draw('stem')
 
     class Module(torch.nn.Module):
@@ -80,7 +80,7 @@ def test_exported_as_a_plain_operation():
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('with_bias', [False, True])
-def test_the_operations_are_whole(case, layout, with_bias):
+def test_custom_ops_are_registered_correctly(case, layout, with_bias):
     (x, weight, bias), (stride, padding, groups) = draw(case, layout, dtype=torch.float32)
     settings = (list(stride), list(padding), groups)
     check_op(OPS.conv2d.default, x, weight, bias if with_bias else None, *settings)
@@ -106,9 +106,9 @@ def test_cast_by_autocast(backend):
     assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_gradients_that_are_asked_for_alone():
+def test_only_the_gradients_that_are_needed():
     (x, weight, bias), settings = draw('downsample')
-    x = x.detach()  # an image needs none
+    x = x.detach()  # an image needs no gradient
     torch._dynamo.mark_dynamic(x, (2, 3))
     torch.compiler.reset()
     got = torch.compile(lambda *t: conv2d(*t, *settings), backend='aot_eager')(x, weight, bias)

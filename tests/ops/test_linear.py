@@ -1,15 +1,13 @@
 """``linear`` by oneDNN against torch's own."""
 
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.analysis.memory import saved_bytes
-from mmwave.ops import linear, use_backend
-from mmwave.ops.linear import linear_onednn, linear_reference
+from mmwave.inspect.memory import saved_bytes
+from mmwave.ops import _linear, linear, use_backend
+from mmwave.ops._linear import linear_onednn, linear_reference
 from tests.contracts import images
 from tests.graphs import check_op, recorded
 
@@ -19,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def draw(*rows, inputs=24, outputs=40, dtype=torch.float32):
-    """An input, a weight and a bias that need gradients."""
+    """Return an input, a weight and a bias that need gradients."""
     tensors = (
         images(*rows, inputs),
         images(outputs, inputs, seed=1) / inputs**0.5,
@@ -29,7 +27,7 @@ def draw(*rows, inputs=24, outputs=40, dtype=torch.float32):
 
 
 def results(tensors, dtype, gelu=None):
-    """The output and the gradients of all tensors, and gradients of those, in float64."""
+    """Return the output, the gradients of all tensors, and second derivatives, in float64."""
     tensors = [t.detach().to(dtype).requires_grad_() for t in tensors]
     y = linear(*tensors, gelu=gelu)
     first = torch.autograd.grad(y, tensors, images(*y.shape, seed=3).to(y), create_graph=True)
@@ -38,8 +36,8 @@ def results(tensors, dtype, gelu=None):
     return [t.detach().double() for t in (y, *first, *second)]
 
 
-def assert_as_near(got, plain, truth):
-    """No further off than torch's own is, but for a rounding."""
+def assert_as_accurate(got, plain, truth):
+    """Assert an error of at most twice torch's own, and a rounding."""
     for a, b, wanted in zip(got, plain, truth, strict=True):
         assert (a - wanted).norm() <= 2 * (b - wanted).norm() + 1e-7 * wanted.norm()
 
@@ -48,28 +46,28 @@ def assert_as_near(got, plain, truth):
 @pytest.mark.parametrize(
     ('rows', 'sizes'), [((), (3, 5)), ((7,), (24, 40)), ((2, 3, 5), (40, 24)), ((64,), (1, 1))]
 )
-def test_as_near_to_the_truth_as_torch(rows, sizes, gelu):
+def test_as_accurate_as_torch(rows, sizes, gelu):
     tensors = draw(*rows, inputs=sizes[0], outputs=sizes[1])
     truth = results(tensors, torch.float64, gelu)
     with use_backend('reference'):
         plain = results(tensors, torch.float32, gelu)
     with use_backend('onednn'):
-        assert_as_near(results(tensors, torch.float32, gelu), plain, truth)
+        assert_as_accurate(results(tensors, torch.float32, gelu), plain, truth)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('gelu', [None, 'none', 'tanh'])
 @pytest.mark.parametrize('with_bias', [False, True])
-def test_without_a_graph(dtype, gelu, with_bias):
+def test_without_autograd(dtype, gelu, with_bias):
     if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip('this processor has no bfloat16')
+        pytest.skip('this CPU does not support bfloat16')
     tensors = [t.detach().to(dtype) for t in draw(6, 9)][: 3 if with_bias else 2]
     truth = linear(*(t.double() for t in tensors), gelu=gelu)
     plain = linear_reference(*tensors, gelu=gelu).double()
     with use_backend('onednn'):
         got = linear(*tensors, gelu=gelu)
     assert got.dtype == dtype
-    assert_as_near([got.double()], [plain], [truth])
+    assert_as_accurate([got.double()], [plain], [truth])
 
 
 def layouts():
@@ -80,31 +78,31 @@ def layouts():
         'both transposed': (x.t().contiguous().t(), weight.t().contiguous().t(), bias),
         'every second row': (images(24, 16)[::2], weight, bias),
         'part of a row': (images(12, 40)[:, 3:19], images(16, 20)[:, 2:18], images(32)[::2]),
-        'one row again and again': (images(1, 16).expand(12, 16), weight, bias),
+        'one row expanded': (images(1, 16).expand(12, 16), weight, bias),
     }
 
 
 @pytest.mark.parametrize('layout', layouts())
-def test_whatever_the_layout(layout):
+def test_any_layout(layout):
     tensors = layouts()[layout]
     truth = results(tensors, torch.float64)
     plain = results([t.contiguous() for t in tensors], torch.float32)
     tensors = [t.requires_grad_() for t in tensors]
     with use_backend('onednn'):
         y = linear(*tensors)
-        # A gradient of a sum is one value for all, with strides of zero.
+        # The gradient of a sum is one expanded value, with strides of zero.
         summed = torch.autograd.grad(linear(*tensors).sum(), tensors)
         with torch.no_grad():
-            unrecorded = linear(*tensors)
-    assert_as_near([y.detach().double()], plain[:1], truth[:1])
-    assert_as_near([unrecorded.double()], plain[:1], truth[:1])
+            without_autograd = linear(*tensors)
+    assert_as_accurate([y.detach().double()], plain[:1], truth[:1])
+    assert_as_accurate([without_autograd.double()], plain[:1], truth[:1])
     x, weight, _ = tensors
     assert torch.allclose(summed[0], weight.sum(0).expand_as(x), atol=1e-5)
     assert torch.allclose(summed[1], x.sum(0).expand_as(weight), atol=1e-5)
 
 
 @pytest.mark.parametrize('needed', [(0,), (1,), (2,), (0, 2)])
-def test_gradients_that_are_asked_for_alone(needed):
+def test_only_the_gradients_that_are_needed(needed):
     tensors = [t.detach() for t in draw(5)]
     for i in needed:
         tensors[i].requires_grad_()
@@ -116,20 +114,20 @@ def test_gradients_that_are_asked_for_alone(needed):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_keeps_no_more_than_torch():
+def test_saves_no_more_than_torch():
     tensors = draw(50)
     assert saved_bytes(lambda: linear_onednn(*tensors)) == saved_bytes(lambda: F.linear(*tensors))
 
 
-def test_torch_computes_what_onednn_is_not_for():
+def test_torch_computes_what_onednn_does_not_support():
     x, weight, bias = (t.detach() for t in draw(5))
     assert linear_onednn.unsupported(x, weight, bias) == ''
     for tensors, reason in (
-        ((x.double(), weight.double()), 'it takes float32 or bfloat16, not torch.float64'),
+        ((x.double(), weight.double()), 'it supports float32 or bfloat16, not torch.float64'),
         ((x, weight.bfloat16()), 'not torch.float32, torch.bfloat16'),
-        ((x.to('meta'), weight), 'it is for the CPU, not meta'),
-        ((x[:0], weight), 'there is nothing to multiply'),
-        ((x.bfloat16(), weight.bfloat16().requires_grad_()), 'without a graph'),
+        ((x.to('meta'), weight), 'it runs on the CPU, not on meta'),
+        ((x[:0], weight), 'a tensor is empty'),
+        ((x.bfloat16(), weight.bfloat16().requires_grad_()), 'no autograd or compile'),
     ):
         assert reason in linear_onednn.unsupported(*tensors)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -162,16 +160,16 @@ def test_function_transforms():
 
 @pytest.mark.parametrize('gelu', [None, 'none'])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-def test_one_operation_in_a_graph(dtype, gelu):
+def test_one_custom_op_in_a_graph(dtype, gelu):
     tensors = [t.detach() for t in draw(5, dtype=dtype)]
     got, nodes = recorded(lambda *t: linear(*t, gelu=gelu), *tensors, open_axes=(0,))
     assert ('mmwave.linear' in nodes) == (dtype == torch.float32)
     if dtype == torch.float32:
-        assert not any('gelu' in node for node in nodes)  # it is in the product
+        assert not any('gelu' in node for node in nodes)  # it is fused with the product
         assert torch.equal(got, linear_onednn(*tensors, gelu=gelu))
 
 
-def test_exported_as_torchs_own():
+def test_exported_as_torchs_operator():
     tensors = [t.detach() for t in draw(5)]
 
     class Module(torch.nn.Module):
@@ -191,12 +189,12 @@ def test_gradients_in_a_graph(gelu):
     y, nodes = recorded(lambda *t: linear(*t, gelu=gelu), *tensors, open_axes=(0,))
     assert 'mmwave.linear' in nodes
     got = [y, *torch.autograd.grad(y, tensors, images(*y.shape, seed=3))]
-    assert_as_near([t.detach().double() for t in got], plain[:4], truth[:4])
+    assert_as_accurate([t.detach().double() for t in got], plain[:4], truth[:4])
 
 
 @pytest.mark.parametrize('rows', [(), (0,), (7,), (2, 3, 5)])
 @pytest.mark.parametrize('with_bias', [False, True])
-def test_the_operation_is_whole(rows, with_bias):
+def test_the_custom_op_is_registered_correctly(rows, with_bias):
     x, weight, bias = draw(*rows)
     check_op(torch.ops.mmwave.linear.default, x, weight, bias if with_bias else None, None, False)
     x, weight = x.detach(), weight.detach().t().contiguous().t()
@@ -215,19 +213,18 @@ def test_shapes_that_do_not_fit(x, weight, bias):
 
 @torch.no_grad()
 def test_small_products_are_torchs_own(monkeypatch):
-    module = sys.modules['mmwave.ops.linear']
     x, weight, bias = (t.detach() for t in draw(5))
     calls = []
     monkeypatch.setitem(
-        module._IMPLEMENTATIONS,
+        _linear._IMPLEMENTATIONS,
         'onednn',
         lambda *tensors, **settings: calls.append(tensors) or linear_reference(*tensors),
     )
-    monkeypatch.setattr(module, 'LEAST', x.numel() * len(weight) + 1)
+    monkeypatch.setattr(_linear, 'MIN_ONEDNN_MACS', x.numel() * len(weight) + 1)
     linear(x, weight, bias)
     assert not calls
     with use_backend('onednn'):
         linear(x, weight, bias)
-    monkeypatch.setattr(module, 'LEAST', x.numel() * len(weight))
+    monkeypatch.setattr(_linear, 'MIN_ONEDNN_MACS', x.numel() * len(weight))
     linear(x, weight, bias)
     assert len(calls) == 2

@@ -1,4 +1,4 @@
-"""``linear_phase_mix`` by its three implementations."""
+"""The three implementations of ``linear_phase_mix``."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures('two_threads')
 
 
 def draw(n, h, w, c, taps=7, dtype=torch.float32):
-    """A map, the merged layer, and both kernels."""
+    """Return a map, the merged layer, and both kernels."""
     tensors = (
         images(n, h, w, c),
         images(4 * c, c, seed=1) * 2 / c**0.5,
@@ -23,7 +23,7 @@ def draw(n, h, w, c, taps=7, dtype=torch.float32):
 
 
 def exact(x, weight, bias, kernel_h, kernel_w):
-    """Channel by channel in their ordinary order, and in float64."""
+    """Compute it in float64, with the channels in the ordinary order."""
     maps = torch.einsum('nhwi,oi->nohw', x.double(), weight.double()) + bias.double()[:, None, None]
     ordered = []
     for part in maps.chunk(4, dim=1):
@@ -36,7 +36,7 @@ def exact(x, weight, bias, kernel_h, kernel_w):
         )
 
 
-# Columns go by whole maps or by parts of them, rows by some at a time.
+# Columns are processed by whole maps or by parts of them, rows a few at a time.
 SHAPES = [(2, 7, 5, 32), (1, 1, 1, 32), (1, 20, 33, 64), (3, 14, 14, 96), (1, 300, 7, 128)]
 
 
@@ -52,7 +52,7 @@ SHAPES = [(2, 7, 5, 32), (1, 1, 1, 32), (1, 20, 33, 64), (3, 14, 14, 96), (1, 30
     ],
 )
 @torch.no_grad()
-def test_as_near_as_its_type(request, name, dtype, bound, shape):
+def test_accuracy_of_every_dtype(request, name, dtype, bound, shape):
     if name == 'cpp':
         request.getfixturevalue('multiplying' if dtype == torch.bfloat16 else 'kernels')
     tensors = draw(*shape, dtype=dtype)
@@ -67,7 +67,7 @@ def test_as_near_as_its_type(request, name, dtype, bound, shape):
 
 @pytest.mark.parametrize(('channels', 'taps'), [(6, 7), (32, 5)])
 @torch.no_grad()
-def test_what_one_kernel_alone_does_not_compute(kernels, channels, taps):
+def test_shapes_that_the_fused_kernel_does_not_support(kernels, channels, taps):
     tensors = draw(2, 5, 6, channels, taps, dtype=torch.bfloat16)
     with use_backend('cpp'):
         got = linear_phase_mix(*tensors)
@@ -76,21 +76,21 @@ def test_what_one_kernel_alone_does_not_compute(kernels, channels, taps):
 
 
 @torch.no_grad()
-def test_one_kernel_is_nearer_than_two(multiplying):
+def test_the_fused_kernel_is_more_accurate(multiplying):
     tensors = draw(2, 9, 10, 64, dtype=torch.bfloat16)
-    wanted, off = exact(*tensors), {}
+    wanted, errors = exact(*tensors), {}
     for name in ('cpp', 'torch'):
         with use_backend(name):
-            off[name] = [
+            errors[name] = [
                 (a.double() - b).norm()
                 for a, b in zip(linear_phase_mix(*tensors), wanted, strict=True)
             ]
     # Amplitudes and phases are not rounded to bfloat16.
-    assert all(a < b for a, b in zip(off['cpp'][:2], off['torch'][:2], strict=True))
+    assert all(a < b for a, b in zip(errors['cpp'][:2], errors['torch'][:2], strict=True))
 
 
 @torch.no_grad()
-def test_other_weights_are_seen(multiplying):
+def test_changed_weights_are_seen(multiplying):
     x, weight, bias, *kernels = draw(1, 4, 5, 32, dtype=torch.bfloat16)
     # Slices of one layer, as blocks have them.
     weight, bias = (nn.Parameter(torch.cat([t, t[:32]])) for t in (weight, bias))
@@ -105,7 +105,7 @@ def test_other_weights_are_seen(multiplying):
 
 
 @torch.no_grad()
-def test_no_number_and_infinity(multiplying):
+def test_nan_and_infinity(multiplying):
     x, weight, bias, *kernels = draw(1, 9, 9, 32, dtype=torch.bfloat16)
     for number in (float('nan'), float('inf')):
         x[0, 4, 4, 0] = number
@@ -118,7 +118,7 @@ def test_no_number_and_infinity(multiplying):
         assert not w[0, :, :, others].isnan().any()
 
 
-def test_gradients_are_the_references(kernels):
+def test_gradients_equal_the_references(kernels):
     tensors = draw(1, 5, 6, 32)
     found = []
     for name in ('auto', 'cpp', 'reference'):
@@ -135,27 +135,42 @@ def test_gradients_are_the_references(kernels):
 def test_reasons():
     tensors = draw(1, 5, 6, 32)
     with use_backend('torch'):
-        with pytest.raises(RuntimeError, match='autograd records'):
+        with pytest.raises(RuntimeError, match='autograd is on'):
             linear_phase_mix(tensors[0].clone().requires_grad_(), *tensors[1:])
-        with pytest.raises(RuntimeError, match='of one type'):
+        with pytest.raises(RuntimeError, match='of one dtype'):
             linear_phase_mix(tensors[0].double(), *tensors[1:])
-        with pytest.raises(RuntimeError, match='for the CPU'):
+        with pytest.raises(RuntimeError, match='on the CPU'):
             linear_phase_mix(*(t.to('meta') for t in tensors))
 
 
 def test_reasons_against_the_kernel(kernels):
     tensors = draw(1, 5, 6, 32)
     with use_backend('cpp'):
-        with pytest.raises(RuntimeError, match=r'one type of torch\.float32, torch\.bfloat16'):
+        with pytest.raises(RuntimeError, match=r'one dtype of torch\.float32, torch\.bfloat16'):
             linear_phase_mix(*(t.double() for t in tensors))
         with pytest.raises(RuntimeError, match='on the CPU'):
             linear_phase_mix(*(t.to('meta') for t in tensors))
+        with (
+            torch.autocast('cpu', torch.float16),
+            pytest.raises(RuntimeError, match=r'autocast casts to torch\.float16'),
+        ):
+            linear_phase_mix(*tensors)
+
+
+@torch.no_grad()
+def test_under_autocast(kernels):
+    tensors = draw(1, 5, 6, 32)
+    with torch.autocast('cpu', torch.bfloat16):
+        got = linear_phase_mix(*tensors)
+    for a, b in zip(got, exact(*tensors), strict=True):
+        assert a.dtype == torch.bfloat16
+        assert (a.double() - b).norm() <= 1e-2 * b.norm()
 
 
 @pytest.mark.parametrize('shape', [(0, 5, 6, 32), (1, 0, 6, 32), (1, 5, 0, 32)])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @torch.no_grad()
-def test_no_position(kernels, shape, dtype):
+def test_empty_maps(kernels, shape, dtype):
     h, w, mean = linear_phase_mix(*draw(*shape, dtype=dtype))
     n, height, width, c = shape
     assert h.shape == w.shape == (n, c, height, width)
@@ -163,7 +178,7 @@ def test_no_position(kernels, shape, dtype):
 
 
 @torch.no_grad()
-def test_means_that_sums_of_float16_do_not_hold():
+def test_means_whose_sums_overflow_float16():
     x, weight, bias, *kernels = (t.half() for t in draw(1, 90, 90, 2))
     with use_backend('torch'):
         _, _, mean = linear_phase_mix(x, weight, bias + 20, *kernels)

@@ -9,12 +9,12 @@ from tests.graphs import recorded
 
 
 @pytest.mark.parametrize('axes', [(1, 2), (2, 3), (0,)])
-def test_in_float32_it_is_torchs(axes):
+def test_equal_to_torchs_in_float32(axes):
     x = images(3, 5, 7, 9)
     assert torch.equal(mean_over(x, *axes), x.mean(dim=axes))
 
 
-def test_in_bfloat16_it_is_rounded_once_or_twice():
+def test_rounded_once_or_twice_in_bfloat16():
     x = (images(2, 64, 60, 60) + 1).bfloat16()
     wanted = x.double().mean(dim=(2, 3))
     got = mean_over(x, 2, 3)
@@ -24,7 +24,7 @@ def test_in_bfloat16_it_is_rounded_once_or_twice():
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_in_graphs_for_any_size(dtype):
+def test_in_graphs_with_dynamic_sizes(dtype):
     x = images(2, 3, 9, 14).to(dtype)
     got, _ = recorded(lambda x: mean_over(x, 2, 3), x.clone(), open_axes=(2, 3))
     assert torch.equal(got, mean_over(x, 2, 3))

@@ -1,4 +1,4 @@
-"""Constant matrices that oneDNN is given in a layout of its own."""
+"""Constant matrices, packed for oneDNN."""
 
 import copy
 import gc
@@ -10,8 +10,9 @@ from torch import nn
 from mmwave.deploy import to_deploy
 from mmwave.models import WaveMLP
 from mmwave.ops import linear, use_backend
-from mmwave.ops.kept import _states
-from mmwave.ops.linear import linear_reference, packed
+from mmwave.ops._linear import linear_reference
+from mmwave.ops.cache import _states
+from mmwave.ops.packed import packed
 from tests.contracts import images
 from tests.graphs import recorded
 
@@ -27,7 +28,7 @@ def weight():
 
 @torch.no_grad()
 def assert_as_torch(x, weight, **settings):
-    """The product of a constant is torch's, for the values that the weight has now."""
+    """Assert that the product with a constant weight is torch's, for its current values."""
     with use_backend('onednn'):
         got = linear(x, weight, constant=True, **settings)
     wanted = linear_reference(x.double(), weight.double(), **settings)
@@ -36,7 +37,7 @@ def assert_as_torch(x, weight, **settings):
     ] * wanted.norm()
 
 
-def test_made_once_for_any_number_of_rows(weight):
+def test_packed_once_for_any_number_of_rows(weight):
     first = packed(weight)
     assert first.is_mkldnn
     for rows in (1, 7, 300):
@@ -46,7 +47,7 @@ def test_made_once_for_any_number_of_rows(weight):
 
 def test_in_bfloat16_and_with_gelu(weight):
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip('this processor has no bfloat16')
+        pytest.skip('this CPU does not support bfloat16')
     half = nn.Parameter(weight.detach().bfloat16())
     assert_as_torch(images(5, 24).bfloat16(), half, gelu='none')
     assert packed(half).dtype == torch.bfloat16
@@ -56,14 +57,14 @@ def test_in_bfloat16_and_with_gelu(weight):
 def test_parts_of_a_parameter(weight, inference):
     x, kernel = images(5, 24), nn.Parameter(images(6, 24, 1, 1))
     with torch.inference_mode(inference):
-        # Of one shape: where they begin, or how they lie, tells them apart.
+        # Of one shape: they differ by offset or strides.
         for part in (weight[:20], weight[20:], weight[:24], weight[:24].t()):
             assert_as_torch(x, part)
         assert packed(weight[:20]) is packed(weight[:20])
         assert packed(kernel.flatten(1)) is packed(kernel.flatten(1))
 
 
-def test_what_belongs_to_no_parameter_stays_as_it_is(weight):
+def test_tensors_that_are_no_parameters_are_returned_unchanged(weight):
     plain = weight.detach()
     assert packed(plain) is plain
     with torch.inference_mode():
@@ -83,7 +84,7 @@ CHANGES = {
 
 @pytest.mark.parametrize('change', CHANGES)
 @torch.enable_grad()
-def test_made_anew_where_the_weight_changed(change):
+def test_packed_again_after_the_weight_changed(change):
     layer, x = nn.Linear(24, 40, bias=False), images(5, 24)
     layer.weight.grad = images(40, 24, seed=3)
     assert_as_torch(x, layer.weight)
@@ -94,7 +95,7 @@ def test_made_anew_where_the_weight_changed(change):
     assert_as_torch(x, layer.weight)
 
 
-def test_gone_with_its_parameter():
+def test_freed_with_its_parameter():
     gc.collect()
     count, weight = len(_states), nn.Parameter(images(40, 24))
     packed(weight)
@@ -103,7 +104,7 @@ def test_gone_with_its_parameter():
     assert len(_states) == count
 
 
-def test_gradients_do_not_go_through_it(weight):
+def test_not_used_with_autograd(weight):
     x = images(5, 24).requires_grad_()
     y = linear(x, weight, constant=True)
     wanted = torch.autograd.grad(linear_reference(x, weight).sum(), (x, weight))
@@ -121,7 +122,7 @@ def test_in_a_graph(weight):
 
 
 @torch.no_grad()
-def test_a_deploy_form_lays_its_matrices_once():
+def test_a_deploy_form_packs_its_matrices_once():
     arch = dict(depths=(1,) * 4, dims=(8, 8, 8, 8), mlp_ratios=(2,) * 4, norm='BN')
     train, x = WaveMLP(arch).eval(), images(1, 3, 32, 32)
     model = to_deploy(train)[0]

@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmwave.ops.patches import patches
+from mmwave.ops._patches import patches
 from tests.contracts import images, relative_error
 from tests.graphs import check_op, recorded
 
-# Side, stride, padding: those of EAMLP's stem and steps; one that overlaps nothing.
+# Side, stride, padding: those of EAMLP's stem and downsamples; one without overlap.
 CASES = [(7, 4, 2), (3, 2, 1), (2, 2, 0)]
 SIZES = [(13, 18), (16, 9), (7, 7)]
 OPS = torch.ops.mmwave
@@ -25,7 +25,7 @@ def by_unfold(x, side, stride, padding, channels_last):
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('size', SIZES)
-def test_the_same_as_unfold(size, case, channels_last):
+def test_equal_to_unfold(size, case, channels_last):
     x = images(2, *size, 3)
     assert torch.equal(
         patches(x, *case, channels_last=channels_last), by_unfold(x, *case, channels_last)
@@ -35,7 +35,7 @@ def test_the_same_as_unfold(size, case, channels_last):
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('size', SIZES)
-def test_one_operation_in_a_graph_for_any_size(size, case, channels_last):
+def test_one_custom_op_in_a_graph_with_dynamic_sizes(size, case, channels_last):
     x = images(2, *size, 3).double().requires_grad_()
 
     def run(x):
@@ -57,7 +57,7 @@ def test_one_operation_in_a_graph_for_any_size(size, case, channels_last):
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('size', SIZES)
-def test_the_operations_are_whole(size, case, channels_last):
+def test_custom_ops_are_registered_correctly(size, case, channels_last):
     x = images(2, *size, 3).requires_grad_()
     check_op(OPS.patches.default, x, *case, channels_last)
     gradient = OPS.patches(x, *case, channels_last).detach()

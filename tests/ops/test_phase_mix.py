@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmwave.ops import phase_mix, use_backend
-from mmwave.ops.phase_mix import phase_mix_reference
+from mmwave.ops._phase_mix import phase_mix_reference
 from tests.contracts import relative_error
 
 
@@ -47,8 +47,8 @@ def written_out(amplitude, phase, kernel, axis):
     return torch.stack(lines, dim=1)
 
 
-def halves_first(x):
-    """Channels 0, 2, 4, .. and then 1, 3, 5, .. of (N, C, H, W)."""
+def even_odd(x):
+    """Return (N, C, H, W) with its channels in the order 0, 2, 4, .., 1, 3, 5, .."""
     return torch.cat([x[:, 0::2], x[:, 1::2]], dim=1)
 
 
@@ -61,7 +61,7 @@ def test_values_and_all_gradients(shape, backend):
     wanted = h, w, (h + w).sum(dim=(2, 3)) / (shape[2] * shape[3])
     pull = [torch.randn_like(o) for o in wanted]
     forms = {False: inputs} | (
-        {} if shape[1] % 2 else {True: [halves_first(m) for m in inputs[:4]] + inputs[4:]}
+        {} if shape[1] % 2 else {True: [even_odd(m) for m in inputs[:4]] + inputs[4:]}
     )
     for split, given in forms.items():
         with use_backend(backend):
@@ -93,7 +93,7 @@ def test_not_contiguous_input():
     assert all(relative_error(a, b) < 1e-14 for a, b in zip(got, wanted, strict=True))
 
 
-# A rounded input and weight: about 2 * 14 products, each off by the type's half step.
+# A rounded input and weight: about 2 * 14 products, each off by half an ulp.
 @pytest.mark.parametrize(
     ('dtype', 'bound'), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float16, 2e-3)]
 )

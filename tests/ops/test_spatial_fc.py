@@ -1,12 +1,12 @@
-"""``spatial_fc`` against the release's way to compute it, a grouped 1 x 1 convolution."""
+"""``spatial_fc`` against the release's implementation, a grouped 1 x 1 convolution."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mmwave.analysis.memory import saved_bytes
+from mmwave.inspect.memory import saved_bytes
 from mmwave.ops import spatial_fc, use_backend
-from mmwave.ops.spatial_fc import onednn
+from mmwave.ops._spatial_fc import onednn
 from tests.contracts import images, relative_error
 from tests.graphs import check_op, recorded
 
@@ -50,20 +50,20 @@ def test_low_precision_and_strided_input(dtype):
     x = images(2, 5, 8).transpose(1, 2)  # not contiguous
     weight, bias = images(4, 3, 5, seed=1), images(4, 3, seed=2)
     got = spatial_fc(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
-    # Rounding of the inputs and of the output, each half a unit of the last place.
+    # Rounding of the inputs and of the output, each half an ulp.
     assert relative_error(got, spatial_fc(x, weight, bias)) < 3 * torch.finfo(dtype).eps
 
 
 ONEDNN = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason='torch is built without oneDNN'
 )
-SETS = {'one': 1, 'one, channels side by side': 1, 'some': 3, 'as many as channels': 6}
+SETS = {'one': 1, 'one, contiguous channels': 1, 'some': 3, 'as many as channels': 6}
 
 
-def laid(kind, n=2, channels=6, positions=5, outputs=7):
-    """Inputs of the layouts that products are made of in different ways."""
+def draw(kind, n=2, channels=6, positions=5, outputs=7):
+    """Return inputs in the layouts for which products are computed in different ways."""
     x = images(n, channels, positions)
-    if 'side by side' in kind:
+    if 'contiguous' in kind:
         x = images(n, positions, channels).transpose(1, 2)
     elif 'as many' in kind:
         x = images(channels, n, positions).transpose(0, 1)
@@ -83,22 +83,22 @@ def results(tensors, dtype):
 @pytest.mark.parametrize('with_bias', [False, True])
 @pytest.mark.parametrize('kind', SETS)
 def test_onednn_in_values_and_gradients(kind, with_bias, monkeypatch):
-    monkeypatch.setattr(onednn, 'LEAST', 0)
-    tensors = laid(kind)[: 3 if with_bias else 2]
+    monkeypatch.setattr(onednn, 'MIN_ONEDNN_MACS', 0)
+    tensors = draw(kind)[: 3 if with_bias else 2]
     wanted = results(tensors, torch.float64)
     with use_backend('onednn'):
         got = results(tensors, torch.float32)
         with torch.no_grad():
-            unrecorded = spatial_fc(*tensors)
-    for a, b in zip((*got, unrecorded), (*wanted, wanted[0]), strict=True):
+            without_autograd = spatial_fc(*tensors)
+    for a, b in zip((*got, without_autograd), (*wanted, wanted[0]), strict=True):
         assert relative_error(a.double(), b) < 1e-6
 
 
 @ONEDNN
 @pytest.mark.parametrize('kind', SETS)
-def test_onednn_keeps_nothing_but_its_input(kind, monkeypatch):
-    monkeypatch.setattr(onednn, 'LEAST', 0)
-    x, weight, bias = (t.requires_grad_() for t in laid(kind))
+def test_onednn_saves_only_its_input(kind, monkeypatch):
+    monkeypatch.setattr(onednn, 'MIN_ONEDNN_MACS', 0)
+    x, weight, bias = (t.requires_grad_() for t in draw(kind))
     with use_backend('onednn'):
         kept = saved_bytes(lambda: spatial_fc(x, weight, bias))
     with use_backend('reference'):
@@ -106,12 +106,12 @@ def test_onednn_keeps_nothing_but_its_input(kind, monkeypatch):
 
 
 @ONEDNN
-@pytest.mark.parametrize('least', [0, onednn.LEAST])
+@pytest.mark.parametrize('minimum', [0, onednn.MIN_ONEDNN_MACS])
 @pytest.mark.parametrize('with_bias', [False, True])
 @pytest.mark.parametrize('kind', SETS)
-def test_one_operation_in_a_graph(kind, with_bias, least, monkeypatch):
-    monkeypatch.setattr(onednn, 'LEAST', least)
-    tensors = [t.requires_grad_() for t in laid(kind)[: 3 if with_bias else 2]]
+def test_one_custom_op_in_a_graph(kind, with_bias, minimum, monkeypatch):
+    monkeypatch.setattr(onednn, 'MIN_ONEDNN_MACS', minimum)
+    tensors = [t.requires_grad_() for t in draw(kind)[: 3 if with_bias else 2]]
     wanted = results(tensors, torch.float64)[: len(tensors) + 1]
     y, nodes = recorded(spatial_fc, *tensors, open_axes=(0,))
     assert 'mmwave.spatial_fc' in nodes
@@ -121,11 +121,11 @@ def test_one_operation_in_a_graph(kind, with_bias, least, monkeypatch):
 
 
 @ONEDNN
-@pytest.mark.parametrize('least', [0, onednn.LEAST])
+@pytest.mark.parametrize('minimum', [0, onednn.MIN_ONEDNN_MACS])
 @pytest.mark.parametrize('kind', SETS)
-def test_the_operations_are_whole(kind, least, monkeypatch):
-    monkeypatch.setattr(onednn, 'LEAST', least)
-    x, weight, bias = (t.requires_grad_() for t in laid(kind))
+def test_custom_ops_are_registered_correctly(kind, minimum, monkeypatch):
+    monkeypatch.setattr(onednn, 'MIN_ONEDNN_MACS', minimum)
+    x, weight, bias = (t.requires_grad_() for t in draw(kind))
     ops = torch.ops.mmwave
     check_op(ops.spatial_fc.default, x, weight, bias)
     x, weight = x.detach(), weight.detach()
@@ -134,7 +134,7 @@ def test_the_operations_are_whole(kind, least, monkeypatch):
 
 
 @ONEDNN
-def test_onednn_takes_large_products_of_float32():
+def test_onednn_supports_large_products_of_float32():
     x, weight = torch.zeros(8, 64, 196), torch.zeros(1, 196, 196)
     assert onednn.unsupported(x, weight) == ''
     assert 'under' in onednn.unsupported(x[:1, :4], weight)

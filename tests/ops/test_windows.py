@@ -11,7 +11,7 @@ SIZES = [(6, 8), (3, 4), (5, 9), (1, 1), (7, 2)]
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_windows_lie_row_by_row_and_join_to_the_map(size):
+def test_windows_are_row_major_and_join_to_the_map(size):
     x, (h, w) = images(2, 3, *size), (3, 4)
     windows = cut(x, (h, w))
     rows, columns = -(-size[0] // h), -(-size[1] // w)
@@ -54,13 +54,13 @@ def test_sizes_that_fit_are_not_copied():
 
 
 def both(x):
-    """Cut into windows of 3 x 4, changed, joined."""
+    """Return windows of 3 x 4, and the map joined from changed ones."""
     windows = cut(x, (3, 4))
     return windows, join(windows * windows.detach().cos(), (x.shape[2], x.shape[3]))
 
 
 @pytest.mark.parametrize('size', [(6, 8), (5, 9), (7, 2)])
-def test_operations_of_their_own_in_graphs_for_any_size(size):
+def test_custom_ops_in_graphs_with_dynamic_sizes(size):
     x = images(2, 3, *size).double().requires_grad_()
     wanted = both(x)
     got, nodes = recorded(both, x.detach().requires_grad_(), open_axes=(2, 3))
@@ -73,7 +73,7 @@ def test_operations_of_their_own_in_graphs_for_any_size(size):
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('size', SIZES)
-def test_the_operations_are_whole(size, layout):
+def test_custom_ops_are_registered_correctly(size, layout):
     x = images(2, 3, *size).contiguous(memory_format=layout).requires_grad_()
     check_op(torch.ops.mmwave.cut.default, x, 3, 4)
     windows = cut(x, (3, 4)).detach().contiguous(memory_format=layout).requires_grad_()
@@ -81,7 +81,7 @@ def test_the_operations_are_whole(size, layout):
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_gradients_of_the_operations(size):
+def test_gradients_of_the_custom_ops(size):
     x = images(2, 3, *size).double().requires_grad_()
     found = []
     for cutting, joining in ((cut, join), (torch.ops.mmwave.cut, torch.ops.mmwave.join)):
