@@ -24,7 +24,7 @@ DOORS = {
     'registry': set(),
     'checkpoint': {'errors'},
     'deploy': {'errors'},
-    'convert': {'errors', 'checkpoint', 'deploy'},
+    'convert': {'errors', 'checkpoint', 'deploy', 'models'},
     'ops': {'structures'},
     'models': {'errors', 'structures', 'registry', 'checkpoint', 'ops', 'deploy'},
     'mmcv_ops': {'errors'},
@@ -33,8 +33,8 @@ DOORS = {
         *('errors', 'structures', 'registry', 'checkpoint', 'models', 'engine', 'deploy'),
         'mmcv_ops',
     },
-    'analysis': {'errors', 'structures', 'ops', 'models', 'engine', 'deploy', 'apis', 'mmcv_ops'},
-    'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis'},
+    'inspect': {'errors', 'structures', 'ops', 'models', 'engine', 'deploy', 'apis', 'mmcv_ops'},
+    'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis', 'inspect'},
 }
 # Version only: the converter writes it into its files.
 FREE = {'__version__'}

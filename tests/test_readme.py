@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import mmwave
-from mmwave.analysis.plot import read
 from mmwave.models import ResMLP
+from speed.plot import read
 from tests.contracts import ROOT
 
 DOCUMENTS = [

@@ -2,7 +2,6 @@
 
 import os
 import re
-import runpy
 import subprocess
 import sys
 import time
@@ -98,14 +97,11 @@ LIGHT_CALLS = [
     ('test.py', CONFIG),
     ('to_deploy.py', CONFIG, 'a.pth'),
     ('convert_checkpoint.py',),
-    ('benchmark_models.py',),
-    ('plot_speed.py',),
     ('train.py', 'nothing.py'),
     ('test.py', 'README.md', 'a.pth'),
     ('to_deploy.py', 'nothing.py', 'a.pth', 'b.pth'),
     ('train.py', CONFIG, '--cfg-options', 'no-assignment'),
     ('train.py', CONFIG, '--launcher', 'nobody'),
-    ('benchmark.py', 'wavemlp-t', '--dtype', 'half'),
 ]
 
 
@@ -136,15 +132,6 @@ def test_help_is_there_at_once(name):
     # Beside what Python itself needs, which on a loaded machine is anything.
     bare = best('-c', 'import argparse')
     assert best(f'tools/{name}', '--help') < max(0.5, 4 * bare)
-
-
-def test_the_benchmarks_offer_what_can_be_measured():
-    from mmwave.analysis.cases import MODES, WIDER
-
-    for name in ('benchmark', 'benchmark_models'):
-        tool = runpy.run_path(str(ROOT / f'tools/{name}.py'))
-        assert tool['DTYPES'] == tuple(WIDER)
-    assert runpy.run_path(str(ROOT / 'tools/benchmark.py'))['MODES'] == tuple(MODES)
 
 
 def test_more_processes_than_gpus_is_refused(monkeypatch):
@@ -502,8 +489,6 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 @pytest.mark.parametrize(
     ('library', 'command', 'extra'),
     [
-        ('timm', ['benchmark.py', 'gmlp-ti16', '--repeats', '2'], 'bench'),
-        ('matplotlib', ['plot_speed.py', 'docs/speed/inference_224.csv', 'OUT.png'], 'bench'),
         ('mmpretrain', ['to_deploy.py', CONFIG, 'IN.pth', 'OUT.pth'], 'cls'),
     ],
 )

@@ -1,13 +1,17 @@
 #!/usr/bin/env python
-"""Compile the ops' kernels in C++ for this machine's CPU; needed by nothing.
+"""Compile the ops' C++ kernels for the CPU of this machine; optional.
 
-Once they stand, every process here takes them where it can.
+Once they are built, every process here uses them where it can.
 """
 
 import argparse
 
 from mmwave.apis.cli import run_tool
 from mmwave.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(description=__doc__)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -20,4 +24,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main, argparse.ArgumentParser(description=__doc__))
+    run_tool(main, parser())

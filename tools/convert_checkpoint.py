@@ -17,13 +17,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'src',
         help='weights of PyTorch (.pth, .pt, .pth.tar, .safetensors), MindSpore (.ckpt), Paddle '
-        '(.pdparams) or JAX (.npz); the content tells which, not the suffix',
+        '(.pdparams) or JAX (.npz); the content decides, not the suffix',
     )
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
     parser.add_argument(
         '--no-ema',
         action='store_true',
-        help='take the raw weights of a training checkpoint, not the averaged ones',
+        help='use the raw weights of a training checkpoint, not the averaged ones',
     )
     parser.add_argument(
         '--trust-checkpoint',

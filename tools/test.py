@@ -1,10 +1,24 @@
 #!/usr/bin/env python
-"""Evaluate a classifier, detector or segmentor on its test data: the config knows which."""
+"""Evaluate a classifier, detector or segmentor on its test data: the config states which."""
 
 import argparse
 
 from mmwave import apis
 from mmwave.apis.cli import add_run_options, run_tool
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='weights, written by train.py or convert_checkpoint.py')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
+    parser.add_argument(
+        '--show-dir',
+        metavar='FOLDER',
+        help='draw the predictions into this folder',
+    )
+    add_run_options(parser)
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -28,14 +42,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights, written by train.py or convert_checkpoint.py')
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument(
-        '--show-dir',
-        metavar='FOLDER',
-        help='draw the predictions into this folder',
-    )
-    add_run_options(parser)
-    run_tool(main, parser)
+    run_tool(main, parser())

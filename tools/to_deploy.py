@@ -7,6 +7,21 @@ from mmwave import apis
 from mmwave.apis.cli import add_settings, add_verbose, run_tool
 
 
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file of the classifier, detector or segmentor')
+    parser.add_argument('checkpoint', help='its weights in train form')
+    parser.add_argument('dst', help='file to write, .pth or .safetensors')
+    add_settings(parser)
+    add_verbose(parser)
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read a checkpoint that runs code when it is read: only your own',
+    )
+    return parser
+
+
 def main(args: argparse.Namespace) -> None:
     done = apis.deploy_checkpoint(
         args.config,
@@ -24,15 +39,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file of the classifier, detector or segmentor')
-    parser.add_argument('checkpoint', help='its weights in train form')
-    parser.add_argument('dst', help='file to write, .pth or .safetensors')
-    add_settings(parser)
-    add_verbose(parser)
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='read a checkpoint that runs code when it is read: only your own',
-    )
-    run_tool(main, parser)
+    run_tool(main, parser())

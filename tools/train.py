@@ -1,10 +1,31 @@
 #!/usr/bin/env python
-"""Train a classifier, detector or segmentor: the config knows which."""
+"""Train a classifier, detector or segmentor: the config states which."""
 
 import argparse
 
 from mmwave import apis
 from mmwave.apis.cli import add_run_options, run_tool
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from this checkpoint, or with no path from the last one in the work folder',
+    )
+    parser.add_argument(
+        '--load-from', metavar='PATH', help='start from these weights, those of a whole model'
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
+    add_run_options(parser)
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -29,21 +50,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='PATH',
-        help='go on from this checkpoint, or with no path from the last one in the work folder',
-    )
-    parser.add_argument(
-        '--load-from', metavar='PATH', help='start from these weights, those of a whole model'
-    )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument(
-        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
-    )
-    add_run_options(parser)
-    run_tool(main, parser)
+    run_tool(main, parser())

@@ -2,19 +2,17 @@
 """Render the tables of configs in the READMEs: what can be computed, and the metafiles' figures."""
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from mmwave.errors import UserError
+from mmwave.apis.cli import run_tool
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--check',
         action='store_true',
-        help='change nothing; exit 1 naming the tables to render anew',
+        help='change nothing; exit 1 naming the tables to render again',
     )
     parser.add_argument(
         '--root',
@@ -22,15 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=Path(__file__).resolve().parents[1],
         help='the folder that holds README.md and configs (default: this repository)',
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(args: argparse.Namespace) -> int:
     from mmwave.zoo import Zoo, stale_tables, update_readmes
 
-    try:
-        zoo = Zoo(args.root)
-        tables = stale_tables(zoo) if args.check else update_readmes(zoo)
-    except (UserError, FileNotFoundError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    zoo = Zoo(args.root)
+    tables = stale_tables(zoo) if args.check else update_readmes(zoo)
     for table in tables:
         print(f'stale: {table}' if args.check else f'rendered {table}')
     if not tables:
@@ -39,4 +36,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main, parser())

@@ -1,4 +1,4 @@
-"""Functions behind the tools; the only room that knows mmpretrain, mmdet and mmseg.
+"""Functions behind the tools; the only room that imports mmpretrain, mmdet and mmseg.
 
 What needs torch and mmengine is imported when it is first asked for.
 """
@@ -6,7 +6,7 @@ What needs torch and mmengine is imported when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Not lazily: its module has the same name, and would take this one's place when it is imported.
+# Not lazily: its module has the same name, and would replace this one when it is imported.
 from .preflight import PreflightError, preflight
 from .usage import UsageError
 

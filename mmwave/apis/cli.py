@@ -75,11 +75,17 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+def run_tool(
+    main: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser
+) -> None:
     """Parse the command line and call ``main``; a user's error ends in one line and exit code 2.
 
     Such are :class:`UserError`, files that are not there or must not be opened, and libraries that
     are not installed. All others are mistakes of ours and keep their traceback.
+
+    Args:
+        main: returns the exit code, or None for 0.
+        parser: of the tool; an argument ``config`` is checked to be the path of one.
     """
     try:
         with libraries_named():
@@ -88,13 +94,15 @@ def run_tool(main: Callable[[argparse.Namespace], None], parser: argparse.Argume
             config = getattr(args, 'config', None)
             if isinstance(config, str):
                 check_config_path(config)
-            main(args)
+            status = main(args)
     except (UserError, *_NO_FILE) as error:
         _fail(str(error))
     if 'torch' in sys.modules:
         from mmwave.engine.process_group import leave_process_group
 
         leave_process_group()
+    if status:
+        sys.exit(status)
 
 
 def _set_local_rank(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Trained checkpoints to their deploy form."""
+"""Convert trained checkpoints to their deploy form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class DeployedFile:
         exact: largest difference of any output between the two forms in float64, in units of the
             output's largest value.
         stored: the same after the deploy form was rounded to the checkpoint's precision.
-        options: what the config needs to build the deploy form, as ``--cfg-options`` takes it.
+        options: what the config needs to build the deploy form, as ``--cfg-options`` accepts it.
         damage: how many NaN and infinite values the weights hold, empty where there are none.
     """
 
@@ -65,7 +65,7 @@ def deploy_checkpoint(
 
     The file loads strictly into the model that the config builds with ``deploy=True`` in its
     backbone, and names in its ``meta``: source, sha256 (of the source), mmwave_version, backbone
-    (the deployed backbone's config), and what the source told of its data set.
+    (the deployed backbone's config), and the source's description of its data set.
 
     Args:
         config: of the classifier, detector or segmentor.
@@ -76,7 +76,7 @@ def deploy_checkpoint(
         verbose: show what the libraries print.
 
     Raises:
-        FileNotFoundError: where the checkpoint or the folder of ``dst`` are missing.
+        MissingFileError: where the checkpoint or the folder of ``dst`` are missing.
         UserError: where the weights do not fit the config, one to one, are in deploy form already
             or were noted to need other settings, the model has no deploy form, ``dst`` is
             ``checkpoint`` or cannot be written, or the two forms differ by more than 1e-9.
@@ -130,7 +130,7 @@ def _deploy(
         )
     stored = _difference(model, new.to(precision), report)
     parts = _switch(cfg, report)
-    _hold_against(new, _build(cfg))
+    _check_against(new, _build(cfg))
     published = new.get_submodule(next(iter(report.fused))).published
     settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
     write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
@@ -145,7 +145,7 @@ def _build(cfg: Config) -> nn.Module:
 
 @torch.no_grad()
 def _difference(model: nn.Module, new: nn.Module, report: DeployReport) -> float:
-    """The largest relative difference between the outputs of any part and its deploy form."""
+    """Return the largest relative difference between outputs of a part and its deploy form."""
     worst = 0.0
     generator = torch.Generator().manual_seed(0)
     for name in report.fused:
@@ -172,12 +172,13 @@ def _switch(cfg: Config, report: DeployReport) -> list[dict[str, Any]]:
                 raise UserError(f'{name} was folded, but the config has no model.{name} to deploy')
             node = node[part]
         node.deploy = True
-        nodes.append(node.to_dict())  # plain data: a ConfigDict makes a file that asks for code
+        # Plain data: a file with a ConfigDict asks for code when it is read.
+        nodes.append(node.to_dict())
     return nodes
 
 
-def _hold_against(new: nn.Module, wanted: nn.Module) -> None:
-    """The file is for what the config builds: the same names and shapes."""
+def _check_against(new: nn.Module, wanted: nn.Module) -> None:
+    """Raise unless the file has the names and shapes of what the config builds."""
     ours, theirs = ({k: v.shape for k, v in m.state_dict().items()} for m in (new, wanted))
     if ours != theirs:
         raise UserError(

@@ -1,6 +1,6 @@
 """Mistakes in a config that can be seen before anything heavy is built.
 
-`preflight` looks only at the config, the file system and the annotation files' headers, and builds
+``preflight`` reads only the config, the file system and the annotation files' headers, and builds
 the backbone without memory, so that a wrong folder, class name or setting ends the run in seconds
 and in one line. What needs the built data sets (missing single images, bad label maps) is the work
 of ``DataCheckHook``.
@@ -14,10 +14,13 @@ import os.path as osp
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from mmwave.engine.coco_file import AnnotationFileError, CocoSummary, summarize
+from mmwave.engine.data_checks.coco_file import AnnotationFileError, CocoSummary, summarize
+from mmwave.engine.data_checks.datasets import Place, is_local_backend, loads_labels, unwrap
 from mmwave.errors import UserError
+
+from .usage import UsageError
 
 # torch and mmengine are imported inside functions: mmwave.apis imports this module at once.
 if TYPE_CHECKING:
@@ -32,33 +35,25 @@ class PreflightError(UserError):
     """A config that cannot run here; the message is one line and says what to change."""
 
 
-class _Place(NamedTuple):
-    """One data set of the config: its dotted key, its settings, the scope of its type."""
-
-    key: str
-    dataset: Mapping[str, Any]
-    scope: str | None
-
-
 def preflight(
     cfg: Config, *, splits: Sequence[str] = ('train',), num_procs: int | None = None
 ) -> None:
-    """Checks a config against the machine and the files before anything is built.
+    """Check a config against the machine and the files before anything is built.
 
     Args:
         cfg: a config of mmpretrain, mmdet or mmseg form.
-        splits: what the run will do: ``'train'`` looks at the train and the validation data,
-            ``'val'`` and ``'test'`` at their own.
+        splits: what the run will do: ``'train'`` checks the train and the validation data,
+            ``'val'`` and ``'test'`` their own.
         num_procs: processes to start on this machine; None when somebody else starts them.
 
     Raises:
-        PreflightError: a folder, an annotation file, class names, the settings of a backbone of
-            ours or options of ``compile`` do not fit, or there are more processes than GPUs.
-        ValueError: a split has another name.
+        PreflightError: where a folder, an annotation file, class names, the settings of a backbone
+            of ours or options of ``compile`` do not fit, or there are more processes than GPUs.
+        UsageError: where a split has another name.
     """
     unknown = sorted(set(splits) - set(LOADERS))
     if unknown:
-        raise ValueError(f'splits: unknown {unknown}, accepted are {list(LOADERS)}')
+        raise UsageError(f'splits: unknown {unknown}, accepted are {list(LOADERS)}')
     if num_procs is not None:
         _check_num_procs(num_procs)
     _check_backbone(cfg)
@@ -71,8 +66,8 @@ def preflight(
         _check_ann_file(place)
     for name in loaders:
         _check_evaluators(cfg, name, places)
-    # Last, because what the config leaves out has to be asked of the library, whose import takes
-    # seconds.
+    # Last, because the defaults for what the config leaves out are the library's, whose import
+    # takes seconds.
     for place in places:
         _check_coco(place)
         _check_not_empty(place)
@@ -109,7 +104,7 @@ def _check_backbone(cfg: Config) -> None:
 
 
 def _check_compile(cfg: Config) -> None:
-    """Have torch look at the options of ``compile``, which it does before it compiles anything."""
+    """Have torch check the options of ``compile``, which it does before it compiles anything."""
     settings = cfg.get('compile')
     if settings is None or isinstance(settings, bool):
         return
@@ -126,30 +121,18 @@ def _check_compile(cfg: Config) -> None:
         raise PreflightError(f'compile: {reason}') from error
 
 
-def _places(cfg: Config, name: str, *, needed: bool) -> Iterator[_Place]:
+def _places(cfg: Config, name: str, *, needed: bool) -> Iterator[Place]:
     loader = cfg.get(f'{name}_dataloader')
     if loader is None:
         if needed:
             raise PreflightError(f'the config has no {name}_dataloader')
         return
     if isinstance(loader, Mapping):
-        yield from _unwrap(
-            f'{name}_dataloader.dataset', loader.get('dataset'), cfg.get('default_scope')
-        )
-
-
-def _unwrap(key: str, dataset: Any, scope: str | None) -> Iterator[_Place]:
-    """Goes through wrappers (RepeatDataset, ConcatDataset, …) down to the data sets inside."""
-    if not isinstance(dataset, Mapping):
-        return
-    scope = dataset.get('_scope_', scope)
-    if 'datasets' in dataset:
-        for index, inner in enumerate(dataset['datasets']):
-            yield from _unwrap(f'{key}.datasets.{index}', inner, scope)
-    elif 'dataset' in dataset:
-        yield from _unwrap(f'{key}.dataset', dataset['dataset'], scope)
-    elif _bare_type(dataset) not in _FETCHING:
-        yield _Place(key, dataset, scope)
+        dataset = loader.get('dataset')
+        for place in unwrap(dataset, f'{name}_dataloader.dataset', cfg.get('default_scope')):
+            settings = place.dataset
+            if isinstance(settings, Mapping) and _bare_type(settings) not in _FETCHING:
+                yield place
 
 
 def _bare_type(dataset: Mapping[str, Any]) -> str:
@@ -157,8 +140,8 @@ def _bare_type(dataset: Mapping[str, Any]) -> str:
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
-def _dataset_class(place: _Place) -> type | None:
-    """The class of a data set, None when the registries do not know it (building it says so)."""
+def _dataset_class(place: Place) -> type | None:
+    """Return the class of a data set, None for one not registered (building it says so)."""
     kind = place.dataset.get('type')
     if not isinstance(kind, str):
         return kind
@@ -169,7 +152,7 @@ def _dataset_class(place: _Place) -> type | None:
 
 
 def _default(cls: type | None, name: str) -> Any:
-    """The default of a constructor argument, looked up along the class hierarchy."""
+    """Return the default of a constructor argument, looked up along the class hierarchy."""
     for base in cls.__mro__ if cls is not None else ():
         if '__init__' in vars(base):
             parameter = inspect.signature(base.__init__).parameters.get(name)
@@ -179,8 +162,7 @@ def _default(cls: type | None, name: str) -> Any:
 
 
 def _is_local(path: Any, backend_args: Mapping[str, Any] | None = None) -> bool:
-    backend = (backend_args or {}).get('backend', 'local')
-    return isinstance(path, str) and '://' not in path and backend in ('local', 'LocalBackend')
+    return isinstance(path, str) and '://' not in path and is_local_backend(backend_args)
 
 
 def _join(dataset: Mapping[str, Any], path: str) -> str:
@@ -191,7 +173,7 @@ def _join(dataset: Mapping[str, Any], path: str) -> str:
 
 
 def _prefixes(dataset: Mapping[str, Any]) -> dict[str, str]:
-    """The folders of a data set, by the config key that sets each."""
+    """Return the folders of a data set, by the config key that sets each."""
     prefix = dataset.get('data_prefix')
     if isinstance(prefix, Mapping):
         return {f'data_prefix.{key}': _join(dataset, value) for key, value in prefix.items()}
@@ -213,8 +195,8 @@ def _ann_file(dataset: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _check_roots(places: Sequence[_Place]) -> None:
-    def missing(place: _Place) -> str | None:
+def _check_roots(places: Sequence[Place]) -> None:
+    def missing(place: Place) -> str | None:
         root = place.dataset.get('data_root')
         local = _is_local(root, place.dataset.get('backend_args'))
         return root if local and root and not osp.isdir(root) else None
@@ -229,9 +211,9 @@ def _check_roots(places: Sequence[_Place]) -> None:
         )
 
 
-def _check_folders(place: _Place) -> None:
+def _check_folders(place: Place) -> None:
     for setting, folder in _prefixes(place.dataset).items():
-        if setting == 'data_prefix.seg_map_path' and not _loads_labels(place.dataset):
+        if setting == 'data_prefix.seg_map_path' and not loads_labels(place.dataset):
             continue
         if not _is_local(folder, place.dataset.get('backend_args')) or not folder:
             continue
@@ -243,17 +225,11 @@ def _check_folders(place: _Place) -> None:
             )
 
 
-def _loads_labels(dataset: Mapping[str, Any]) -> bool:
-    """Whether labels are read at all: a test set may have none, and its pipeline says so."""
-    pipeline = dataset.get('pipeline') or ()
-    return not pipeline or any('Annotations' in str(step.get('type')) for step in pipeline)
-
-
 def _why_no_folder(path: str) -> str:
     return 'is a file, not a folder' if osp.exists(path) else 'does not exist'
 
 
-def _check_ann_file(place: _Place) -> None:
+def _check_ann_file(place: Place) -> None:
     path = _ann_file(place.dataset)
     if path is None or not _is_local(path, place.dataset.get('backend_args')):
         return
@@ -270,7 +246,7 @@ def _check_ann_file(place: _Place) -> None:
                 raise PreflightError(f'{place.key}: 0 images listed in {path!r}; {fix}')
 
 
-def _check_evaluators(cfg: Config, name: str, places: Sequence[_Place]) -> None:
+def _check_evaluators(cfg: Config, name: str, places: Sequence[Place]) -> None:
     evaluators = cfg.get(f'{name}_evaluator') or ()
     listed = isinstance(evaluators, Sequence)
     used = {
@@ -286,7 +262,7 @@ def _check_evaluators(cfg: Config, name: str, places: Sequence[_Place]) -> None:
         fix = f'set --cfg-options {key}.ann_file=FILE to the file of {name}_dataloader'
         if not osp.isfile(path):
             raise PreflightError(f'{key}: annotation file {path!r} does not exist; {fix}')
-        # The metric would stumble over image ids it does not know, but only after an epoch.
+        # The metric would fail on unknown image ids, but only after an epoch.
         if len(used) == 1 and osp.realpath(path) not in used:
             raise PreflightError(
                 f'{key}: ann_file {path!r} is not the file that {name}_dataloader reads '
@@ -294,7 +270,7 @@ def _check_evaluators(cfg: Config, name: str, places: Sequence[_Place]) -> None:
             )
 
 
-def _check_coco(place: _Place) -> None:
+def _check_coco(place: Place) -> None:
     dataset = place.dataset
     path = _ann_file(dataset)
     if path is None or not path.endswith('.json'):
@@ -316,12 +292,12 @@ def _check_coco(place: _Place) -> None:
         _check_images_kept(place, path, classes, summary)
 
 
-def _classes(place: _Place) -> tuple[str, ...] | None:
+def _classes(place: Place) -> tuple[str, ...] | None:
     classes = (place.dataset.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = getattr(_dataset_class(place), 'METAINFO', {}).get('classes')
     if isinstance(classes, str):
-        # mmengine takes a string for a file with one name a line.
+        # mmengine reads a string as the path of a file with one name a line.
         if not osp.isfile(classes):
             raise PreflightError(
                 f'{place.key}: metainfo.classes is {classes!r}, which is no file; a single class '
@@ -333,7 +309,7 @@ def _classes(place: _Place) -> tuple[str, ...] | None:
 
 
 def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[str, ...]) -> None:
-    """mmdet numbers the labels in the file's order and drops what it does not find, silently."""
+    """Compare names: mmdet numbers labels in the file's order, and drops unknown ones silently."""
     missing = [name for name in classes if name not in names]
     both = f'expected classes: {_brief(classes)}; categories of the file: {_brief(names)}'
     fix = f'set {key}.metainfo.classes to the names of the file'
@@ -354,7 +330,7 @@ def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[s
 
 
 def _check_images_kept(
-    place: _Place, path: str, classes: tuple[str, ...], summary: CocoSummary
+    place: Place, path: str, classes: tuple[str, ...], summary: CocoSummary
 ) -> None:
     dataset = place.dataset
     chosen = {} if dataset.get('test_mode') else dict(dataset.get('filter_cfg') or {})
@@ -371,7 +347,7 @@ def _brief(names: Sequence[str], most: int = 20) -> str:
     return ', '.join(map(repr, names[:most])) + rest
 
 
-def _check_not_empty(place: _Place) -> None:
+def _check_not_empty(place: Place) -> None:
     dataset = place.dataset
     path = _ann_file(dataset)
     if path is not None and not osp.isdir(path):
@@ -406,7 +382,7 @@ def _check_not_empty(place: _Place) -> None:
 def _first_stranger(
     folder: str, suffixes: tuple[str, ...], in_subfolders: bool, *, any_case: bool
 ) -> str | None:
-    """None when an image is found, else the path of some other file, or '' without any."""
+    """Return None when an image is found, else the path of another file, or '' without any."""
     stranger = ''
     for parent, _, names in os.walk(folder, followlinks=True):
         for name in names:

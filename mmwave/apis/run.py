@@ -1,4 +1,4 @@
-"""Train and test from a config, one way for every task, since the config knows which it is."""
+"""Train and test from a config, one way for every task, since the config states which it is."""
 
 import os
 import os.path as osp
@@ -9,7 +9,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
@@ -17,6 +16,7 @@ from mmwave.engine.console import Console, console
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.hooks.start_summary import StartSummaryHook
+from mmwave.engine.model_wrapper import unwrapped
 from mmwave.errors import printable, printable_path
 from mmwave.mmcv_ops import check_environment, check_ops
 from mmwave.mmcv_ops.environment import DISTRIBUTIONS
@@ -236,20 +236,20 @@ def _compile_backbone(runner: Runner) -> list[str]:
     heads break the graph at every image's annotations; a backbone is one graph.
 
     Returns:
-        What the user should know of it.
+        Remarks for the user.
     """
     settings = runner.cfg.pop('compile', None)  # the copy in the work directory keeps it
     if settings is None or settings is False:
         return []
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     if not hasattr(model, 'backbone'):
         raise UsageError(f'compile: a {type(model).__name__} has no backbone to compile')
     model.backbone.compile(**({} if settings is True else settings))
-    return ['the backbone is compiled when it meets images, which takes a while']
+    return ['torch.compile is lazy: the first step, which compiles the backbone, may take minutes']
 
 
 def check_libraries(cfg: Config) -> None:
-    """Have one line say what is missing, or half installed, before it is imported."""
+    """Raise one line on a library that is missing, or half installed, before it is imported."""
     library = cfg.get('default_scope')
     if library not in ('mmdet', 'mmpretrain', 'mmseg'):
         check_environment()
@@ -260,12 +260,12 @@ def check_libraries(cfg: Config) -> None:
 
 
 def _is_missing(library: str) -> bool:
-    """Whether nothing of it is here: neither its files nor an entry among what is installed."""
+    """Return whether nothing of it is here, neither its files nor an entry of its installation."""
     try:
         if find_spec(library) is not None:
             return False
         metadata.version(DISTRIBUTIONS[library][0])
-    except ValueError:  # how find_spec says that an import is blocked
+    except ValueError:  # how find_spec reports that an import is blocked
         return True
     except metadata.PackageNotFoundError:
         return True
@@ -285,7 +285,7 @@ def _check_checkpoint(cfg: Config) -> None:
 
 
 def _check_last_checkpoint(work_dir: str) -> None:
-    """The file in which mmengine notes the last checkpoint may be damaged, or outlive it."""
+    """Check mmengine's note of the last checkpoint, which may be damaged, or outlive it."""
     note = osp.join(work_dir, 'last_checkpoint')
     if not osp.exists(note):
         return
@@ -309,7 +309,7 @@ def _check_pretrained(cfg: Config) -> None:
 
 
 def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Where a model's config names files of weights: (dotted key, path)."""
+    """Yield where a model's config names files of weights: (dotted key, path)."""
     if isinstance(node, Mapping):
         if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
             yield f'{key}.checkpoint', node['checkpoint']

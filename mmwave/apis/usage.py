@@ -1,4 +1,4 @@
-"""What can be said of a call before torch and mmengine are imported."""
+"""What can be checked of a call before torch and mmengine are imported."""
 
 import os.path as osp
 from collections.abc import Iterator

@@ -1,10 +1,10 @@
 """Weight files: read without running code, loaded into modules loudly.
 
 A torch checkpoint is a pickle, and a pickle is a program. Here it is read by an unpickler that
-knows a short list of names and looks up no other; a pickle of NumPy arrays, as Paddle writes them,
-by the same with a shorter list. It makes descriptions only, which are held against the file's size
-before tensors are made of them. A file that asks for more is refused with the names of what it
-asked for, and is read in full only where the caller says ``trust=True``.
+accepts a short list of names and looks up no other; a pickle of NumPy arrays, as Paddle writes
+them, by the same with a shorter list. It makes descriptions only, which are checked against the
+file's size before tensors are made of them. A file that asks for more is refused with the names of
+what it asked for, and is read in full only where the caller says ``trust=True``.
 """
 
 from .archives import opened_archive, read_into
@@ -17,6 +17,7 @@ from .loading import (
     not_finite_line,
     state_dict_of,
 )
+from .missing import MissingFileError
 from .mmengine_loader import register_safe_loader
 from .nodes import not_a_weight
 from .notes import brief, equals
@@ -28,6 +29,7 @@ __all__ = [
     'SUFFIXES',
     'TRUST_FLAG',
     'LoadReport',
+    'MissingFileError',
     'UntrustedCheckpointError',
     'brief',
     'check_settings',

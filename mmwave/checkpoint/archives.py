@@ -1,4 +1,4 @@
-"""Zip archives whose declared sizes are held against their own before anything is read."""
+"""Zip archives whose declared sizes are checked against the file's before anything is read."""
 
 import io
 import os
@@ -60,7 +60,7 @@ def read_into(file: IO[bytes], memory: Any) -> None:
 
 
 class _Reader(io.BufferedReader):
-    """A file that is asked for no more than ``most`` bytes at a time."""
+    """A file of which no more than ``most`` bytes are read at a time."""
 
     most = _MAX_DIRECTORY
 

@@ -73,7 +73,7 @@ def check_weights(state: Mapping[Any, Any], *, meta: bool = False) -> None:
 
 
 def _unfit(tensor: Tensor) -> str:
-    """What keeps a tensor from being weights, empty where nothing does."""
+    """Return what keeps a tensor from being weights, empty where nothing does."""
     if tensor.is_nested:
         return 'a nested tensor'
     if tensor.is_quantized:
@@ -119,7 +119,8 @@ class LoadReport:
         loaded: names of the module's tensors that were loaded.
         missing: names of the module's tensors that the state dict has not.
         unexpected: names in the state dict that the module has not.
-        mismatched: names that both have in different shapes, with the shape given and the module's.
+        mismatched: names that both have in different shapes, with the shape in the state dict and
+            in the module.
         source: where the state dict came from.
         not_finite: names of loaded tensors with NaN or infinite values, and how many each has.
 
@@ -136,7 +137,7 @@ class LoadReport:
     def summary(self) -> str:
         """Return a line with the counts, and a line per kind of name that did not match.
 
-        Another tells of NaN and infinite values.
+        Another counts NaN and infinite values.
         """
         wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
         lines = [
@@ -178,12 +179,12 @@ def load_matching(
 
     Raises:
         UserError: where fewer matched (the module is then unchanged), a part with a train form and
-            a deploy form is given the weights of the other, or a tensor is of a kind that
-            :func:`check_weights` refuses, or of integers where the module's is floating-point.
-        ValueError: where ``min_fraction`` is not in 0 .. 1.
+            a deploy form receives the weights of the other, or a tensor is of a kind that
+            :func:`check_weights` refuses, or of integers where the module's is floating-point; or
+            where ``min_fraction`` is not in 0 .. 1.
     """
     if not 0.0 <= min_fraction <= 1.0:
-        raise ValueError(f'min_fraction={min_fraction} must be between 0 and 1')
+        raise UserError(f'min_fraction={min_fraction} must be between 0 and 1')
     if state:
         check_weights(state)
     given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -214,7 +215,7 @@ def load_matching(
 
 
 def check_settings(module: nn.Module, checkpoint: Any, source: str) -> None:
-    """Have every part that knows what its weights were trained with look at the file's notes.
+    """Have every part that states what its weights were trained with check the file's notes.
 
     Args:
         module: a model, whose backbones are such parts.
@@ -251,7 +252,7 @@ def _some(names: Any, limit: int = 4) -> str:
 def _prefix_hint(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], prefix: str, matched: int
 ) -> str:
-    """A sentence naming the prefix that would let more tensors match, empty where there is none."""
+    """Return a hint at the prefix that would let more tensors match, empty where there is none."""
     theirs: Counter[str] = Counter()
     for name in state:
         for lead, rest in _splits(name):
@@ -272,7 +273,7 @@ def _prefix_hint(
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Every way to cut a name behind one of its first dots, and the uncut name."""
+    """Yield every way to cut a name behind one of its first dots, and the uncut name."""
     at = 0
     for _ in range(_MAX_PREFIX_PARTS):
         yield name[:at], name[at:]

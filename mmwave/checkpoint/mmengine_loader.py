@@ -52,9 +52,9 @@ def register_safe_loader(trust: bool = False) -> None:
 
     Covers local files and what mmengine downloads over http(s), its model zoos included:
     ``load_from``, resuming and ``init_cfg``. Object stores (``s3://``, ``petrel://``, ``pavi://``)
-    are refused. Whatever cannot be loaded raises :class:`UserError`, or ``FileNotFoundError`` where
-    there is no file. Of a checkpoint's ``meta`` only :data:`META_KEYS` are kept, and of its
-    training state not the text of the config: mmengine would run such texts as Python.
+    are refused. Whatever cannot be loaded raises :class:`UserError`. Of a checkpoint's ``meta``
+    only :data:`META_KEYS` are kept, and of its training state not the text of the config: mmengine
+    would run such texts as Python.
 
     Args:
         trust: read whatever the files ask for, see :func:`read_checkpoint`, and keep all entries.
@@ -91,7 +91,7 @@ def register_safe_loader(trust: bool = False) -> None:
     register(['http://', 'https://'], load_from_http, force=True)
     register([r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://'], load_from_store, force=True)
     register([f'{scheme}://' for scheme in _ZOOS], load_from_zoo, force=True)
-    mm.load_from_http = load_from_http  # who calls it past its scheme calls it by this name
+    mm.load_from_http = load_from_http  # callers that bypass its scheme use this name
 
 
 _CURE = 'download it and name the local file'
@@ -110,12 +110,12 @@ def _zoo_address(mm: Any, scheme: str, name: str) -> str:
         name = mm.get_deprecated_model_names().get(name, name)
     addresses = _ZOOS[scheme](mm)
     if name not in addresses:
-        raise UserError(f'mmengine knows no model {printable_path(name)} of the zoo {scheme}://')
+        raise UserError(f"no model {printable_path(name)} in mmengine's zoo {scheme}://")
     return addresses[name]
 
 
 def _checked(content: Any, filename: str, trust: bool) -> dict[str, Any]:
-    """``content`` as mmengine may have it: a dict with weights, and ``meta`` that is a dict."""
+    """Return ``content`` as mmengine may have it: a dict of weights, whose ``meta`` is a dict."""
     shown = printable_path(filename)
     if not isinstance(content, dict):
         raise UserError(
@@ -126,7 +126,7 @@ def _checked(content: Any, filename: str, trust: bool) -> dict[str, Any]:
     if not isinstance(content.get('state_dict'), Mapping) and isinstance(
         content.get('model'), Mapping
     ):
-        content['state_dict'] = content['model']  # the only name that mmengine knows
+        content['state_dict'] = content['model']  # the only name that mmengine looks up
     try:
         state = state_dict_of(content)
         for name, tensor in state.items():
@@ -147,7 +147,7 @@ def _checked(content: Any, filename: str, trust: bool) -> dict[str, Any]:
 
 
 def _without_programs(content: dict[str, Any]) -> dict[str, Any]:
-    """``content`` with a new ``meta`` and ``message_hub`` that hold no text mmengine would run."""
+    """Return ``content`` without texts in ``meta`` and ``message_hub`` that mmengine would run."""
     kept = dict(content)
     if 'meta' in kept:
         given = dict.items(kept['meta'] or {})
@@ -165,7 +165,7 @@ def _without_config(entries: Any) -> Any:
 
 
 def _downloaded(url: str) -> str:
-    """The local copy of ``url`` in torch's hub cache, fetched where it is not there yet."""
+    """Return the local copy of ``url`` in torch's hub cache, fetched where it is not there yet."""
     folder = Path(torch.hub.get_dir(), 'checkpoints')
     name = url.split('?')[0].rstrip('/').rsplit('/', 1)[-1]
     if name in ('', '.', '..'):

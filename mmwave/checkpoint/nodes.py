@@ -1,6 +1,6 @@
 """What a pickle describes, and plain data built of the description.
 
-The restricted unpickler makes plain Python data and *nodes*. A node stands for an object: it says
+The restricted unpickler makes plain Python data and *nodes*. A node describes an object: it says
 what the object is to be, and holds nothing but what the file said of it. Objects are built only
 after the whole pickle was read and its declarations were checked.
 """
@@ -54,7 +54,7 @@ class Name:
 
 
 class Node:
-    """Stands for an object in a pickle.
+    """A description of an object in a pickle.
 
     Attributes:
         nbytes: size of the data that the object declares to hold.
@@ -64,7 +64,7 @@ class Node:
     nbytes: int = 0
 
     def set_state(self, state: Any) -> None:
-        """Accept what the pickle gives the object as its state."""
+        """Accept the state of the object in the pickle."""
         raise AsksForMoreError([f'attributes of {described(self)}'])
 
     def built(self, builder: 'Builder', where: str, depth: int) -> Any:
@@ -105,7 +105,7 @@ def checked_key(key: Any) -> Any:
 
 
 class Builder:
-    """Replaces every node by its object; dicts, lists and sets are changed in place.
+    """Replace every node by its object; dicts, lists and sets are changed in place.
 
     What the pickle shares stays shared, and a container may hold itself.
 

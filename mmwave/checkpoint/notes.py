@@ -1,4 +1,4 @@
-"""Values noted in a checkpoint beside its weights: anything at all, until it is looked at."""
+"""Values noted in a checkpoint beside its weights: anything at all, until it is checked."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from mmwave.errors import printable
 
 
 def equals(mine: Any, noted: Any) -> bool:
-    """Whether a value noted in a file is ``mine``; arrays equal no plain value."""
+    """Return whether a value noted in a file is ``mine``; arrays equal no plain value."""
     try:
         return bool(mine == noted)
     except (RecursionError, RuntimeError, TypeError, ValueError):  # compared item by item, or not
@@ -14,7 +14,7 @@ def equals(mine: Any, noted: Any) -> bool:
 
 
 def brief(value: Any, most: int = 80) -> str:
-    """How an error message or a log shows a value of a file: in one line, cut after ``most``."""
+    """Return a value of a file for a message or a log: in one line, cut after ``most``."""
     try:
         return printable(repr(value), most)
     except Exception:  # of classes of others, or nested too deeply

@@ -1,4 +1,4 @@
-"""Weight files into host memory; their content tells the format."""
+"""Weight files into host memory; the format is detected from their content."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ from torch.serialization import MAGIC_NUMBER
 
 from mmwave.errors import UserError, printable, printable_path
 
+from .missing import MissingFileError
 from .nodes import Builder
 from .pickles import damaged, explained_trusted, load_arrays
 from .torch_files import ZIP_MAGIC, load_restricted
@@ -37,12 +38,12 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
     yacs: what the checkpoints of timm, mmengine and the training scripts made after Swin's hold.
     An ``OrderedDict`` comes as a dict, without attributes but the ``_metadata`` of a state dict.
 
-    What the file declares is held against its size before anything is made of it: reading takes at
-    most three times its size and 200 MB, and a file that declares more is damaged. Checksums of zip
-    archives are checked.
+    What the file declares is checked against its size before anything is made of it: reading uses
+    at most three times its size and 200 MB, and a file that declares more is damaged. Checksums of
+    zip archives are checked.
 
     Args:
-        path: a local file; its format is told by its content.
+        path: a local file; its format is detected from its content.
         trust: read whatever the pickle asks for, which may run any code its author put in.
 
     Returns:
@@ -50,7 +51,7 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
         where a text that is a JSON object is decoded.
 
     Raises:
-        FileNotFoundError: where there is no such file.
+        MissingFileError: where there is no such file.
         UntrustedCheckpointError: where the file asks for anything else and ``trust`` is false.
         UserError: where the file cannot be opened, is damaged or of another format, Paddle's or
             NumPy's for one, or holds a sparse, quantised, nested or meta tensor.
@@ -79,13 +80,13 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
 
 
 def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'npz', 'pickle', 'other']:
-    """Return the format of a weight file, told by its first bytes.
+    """Return the format of a weight file, detected from its first bytes.
 
     ``'pickle'`` is a pickle without torch's header. An ``'npz'`` is a zip archive of NumPy arrays;
     torch's own archives have no such entry in front.
 
     Raises:
-        FileNotFoundError: where there is no such file.
+        MissingFileError: where there is no such file.
         UserError: where it cannot be opened.
     """
     try:
@@ -96,7 +97,7 @@ def container_of(path: StrPath) -> Literal['torch', 'safetensors', 'npz', 'pickl
         # No permission, a name that is too long, no such home, a NUL in the name.
         reason = getattr(error, 'strerror', None) or printable(error)
         raise UserError(f'{printable_path(path)} cannot be read: {reason}') from error
-    raise FileNotFoundError(f'no checkpoint file {printable_path(path)}')
+    raise MissingFileError(f'no checkpoint file {printable_path(path)}')
 
 
 def _container_of(path: Path) -> Literal['torch', 'safetensors', 'npz', 'pickle', 'other']:
@@ -113,7 +114,7 @@ def _container_of(path: Path) -> Literal['torch', 'safetensors', 'npz', 'pickle'
 
 
 def _first_entry(path: Path) -> bytes:
-    """Name of the first file in a zip archive, as the header in front of its content has it."""
+    """Return the name of the first file in a zip archive, as the header before its content says."""
     with path.open('rb') as file:
         head = file.read(_ZIP_HEADER)
         return file.read(int.from_bytes(head[_ZIP_NAME_LENGTH], 'little'))
@@ -142,7 +143,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _decoded(text: str) -> Any:
-    """The dict that ``text`` has in JSON; else the text."""
+    """Return the dict that ``text`` is in JSON; else the text."""
     if len(text) > _MAX_DECODED or not text.lstrip().startswith('{'):
         return text
     try:

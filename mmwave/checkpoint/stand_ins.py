@@ -1,7 +1,7 @@
 """Nodes for plain Python objects, NumPy's arrays and mmengine's histories.
 
 NumPy's own rebuild functions are not let in: a pickled dtype may set the flags of its C struct, and
-then bytes of the file are taken for object pointers.
+then bytes of the file are used as object pointers.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Fields(Node, dict):
     """A dict of another class: ``OrderedDict``, ``Counter``, the settings of a training script.
 
     It becomes a dict, or a ``Counter``; a state dict with the versions of its modules, which torch
-    keeps in the attribute ``_metadata``, an ``OrderedDict`` with no other attribute.
+    stores in the attribute ``_metadata``, an ``OrderedDict`` with no other attribute.
     """
 
     __slots__ = ('dotted', 'metadata')
@@ -58,7 +58,7 @@ class Fields(Node, dict):
 
 
 def _checked_versions(metadata: Any) -> dict[str, Any]:
-    """What torch keeps of the modules of a state dict: for every name a dict, version in it."""
+    """Return what torch stores of a state dict's modules: for every name a dict with a version."""
     known = isinstance(metadata, dict) and all(
         type(name) is str
         and isinstance(entry, dict)
@@ -216,7 +216,7 @@ def _bytes() -> bytes:
 
 
 def _bytearray(content: Any = b'', encoding: Any = None) -> bytearray:
-    """Bytes that are in the file; a length alone would make as many zeros."""
+    """Return bytes that are in the file; a length alone would make as many zeros."""
     if encoding is not None:
         return bytearray(_latin1(content, encoding))
     if type(content) is not bytes:
@@ -244,7 +244,7 @@ def _tuple(items: Any = ()) -> tuple[Any, ...]:
 
 def _fields(dotted: str) -> Callable[..., Fields]:
     def make(items: Any = ()) -> Fields:
-        # Protocol 2 of Python 2 gives an OrderedDict its items as a list of pairs.
+        # Protocol 2 of Python 2 stores the items of an OrderedDict as a list of pairs.
         pairs = dict.items(items) if isinstance(items, dict) else items
         return Fields(dotted, {checked_key(key): value for key, value in pairs})
 
@@ -252,7 +252,7 @@ def _fields(dotted: str) -> Callable[..., Fields]:
 
 
 def table_of(calls: Mapping[str, Callable[..., Any] | None]) -> dict[str, Any]:
-    """Return what stands for the objects of some names."""
+    """Return the stand-ins for the objects of some names."""
     return {dotted: Name(dotted, call) for dotted, call in calls.items()}
 
 

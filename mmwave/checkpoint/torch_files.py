@@ -39,7 +39,7 @@ def load_restricted(path: Path) -> Any:
 
 
 def _zipped(path: Path) -> Any:
-    """The content of an archive: a pickle, and an entry for each storage that it refers to."""
+    """Return the content of an archive: a pickle, and an entry for each storage it refers to."""
     with opened_archive(path) as (archive, entries, size):
         pickles = [name for name in entries if name.endswith(_PICKLE)]
         if len(pickles) != 1:
@@ -84,7 +84,7 @@ def _zipped(path: Path) -> Any:
 def _entry(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo | None, storage: Storage, swapped: bool
 ) -> torch.UntypedStorage:
-    """The content of a storage. An entry that is read to its end is held against its CRC-32."""
+    """Return the content of a storage; an entry that is read to its end is checked by CRC-32."""
     content, memory = _room_for(storage)
     if entry is not None:
         with archive.open(entry) as file:
@@ -95,7 +95,7 @@ def _entry(
 
 
 def _legacy(file: io.BufferedReader) -> Any:
-    """Five pickles, the fourth of them the content, and the storages behind them."""
+    """Return the content of five pickles, the fourth, with the storages that follow them."""
     stream = Stream(file)
     if unpickled(stream, {}, stream.size) != MAGIC_NUMBER:
         raise ValueError('it does not begin like a file of torch')
@@ -118,7 +118,7 @@ def _legacy(file: io.BufferedReader) -> Any:
 def _storages_behind(
     stream: Stream, keys: list[str], found: Mapping[str, Storage]
 ) -> dict[str, torch.UntypedStorage]:
-    """The storages at the end of a file, each behind the number of its elements."""
+    """Return the storages at the end of a file, each preceded by the number of its elements."""
     count_size = 8
     declared = sum(count_size + found[key].size for key in keys)
     if declared > stream.size - stream.tell():
@@ -135,7 +135,7 @@ def _storages_behind(
 
 
 def _room_for(storage: Storage) -> tuple[torch.UntypedStorage, memoryview]:
-    """Memory on the host, and a way to write into it."""
+    """Return memory on the host, and a view to write into it."""
     flat = torch.empty(storage.size, dtype=torch.uint8, device='cpu')
     memory: Any = flat.numpy()
     return flat.untyped_storage(), memoryview(memory)

@@ -181,7 +181,7 @@ class ParameterNode(Node):
 
 
 class UnfitTensor(Node):
-    """A tensor of a kind that no weights are of; it is named where it stands, and not made."""
+    """A tensor of a kind that no weights are of; it is reported by its name, and not made."""
 
     __slots__ = ('kind',)
 
@@ -235,7 +235,7 @@ def _tensor_v3(
 
 
 def _with_attributes(function: Any, cls: Any, arguments: Any, _: Any) -> Any:
-    """A tensor that somebody set attributes of: the tensor, without them."""
+    """Return a tensor that attributes were set on, without them."""
     known = (
         isinstance(function, Name) and function.call and function.dotted.startswith('torch._utils.')
     )
@@ -245,7 +245,7 @@ def _with_attributes(function: Any, cls: Any, arguments: Any, _: Any) -> Any:
 
 
 def _of_another_device(data: Any, dtype: Any, *_: Any) -> Any:
-    """A tensor that was copied to the host to be saved."""
+    """Return a tensor that was copied to the host to be saved."""
     if not isinstance(data, TensorNode) or data.dtype != dtype:
         return UnfitTensor('a tensor of another device')
     return data

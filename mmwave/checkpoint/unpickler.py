@@ -1,4 +1,4 @@
-"""A restricted interpreter of pickles, which makes descriptions and counts what they would take."""
+"""A restricted interpreter of pickles, which makes descriptions and counts their memory."""
 
 import io
 import pickle
@@ -18,10 +18,10 @@ _MAX_LINE = 1 << 16
 _SMALL_READ = 1 << 16
 _MAX_OPCODES_LISTED = 1_000_000
 
-# The memory that reading may take besides the tensors: what is counted is at least what is used.
+# The memory that reading may use besides the tensors: what is counted is at least what is used.
 _SPARE_MEMORY = 160 << 20
 _SPARE_DECLARED = 1 << 20
-_COST = 64  # bytes that an opcode takes at most: an integer and its place on the stack
+_COST = 64  # bytes that an opcode uses at most: an integer and its place on the stack
 _COSTS = {
     pickle.BINPERSID: 256,
     # Containers, and what is noted of each while nodes are replaced.
@@ -31,7 +31,7 @@ _COSTS = {
     ),
     **dict.fromkeys((pickle.BINPUT, pickle.LONG_BINPUT, pickle.MEMOIZE), 128),
     pickle.MARK: 96,
-    # A tensor takes so much, its numbers aside.
+    # A tensor uses so much, its numbers aside.
     **dict.fromkeys((pickle.REDUCE, pickle.NEWOBJ), 1024),
 }
 _COST_PER_ITEM = 64
@@ -44,7 +44,7 @@ class TooMuchError(ValueError):
 
 
 class Stream:
-    """A binary file that is never asked for more than it still holds."""
+    """A binary file from which no more is read than it still holds."""
 
     def __init__(self, file: io.BufferedReader | io.BytesIO) -> None:
         self.file = file
@@ -81,7 +81,7 @@ class Stream:
 
 
 class _Skimmed(Stream):
-    """A file whose long texts and arrays are passed over: zeros stand for them."""
+    """A file whose long texts and arrays are skipped: zeros replace them."""
 
     def read(self, count: int) -> bytes:
         if _SMALL_READ < count <= self.size - self.tell():
@@ -103,7 +103,7 @@ _KEPT = (
 
 
 class _Unpickler(pickle._Unpickler):
-    """Makes plain data and nodes of a pickle.
+    """Make plain data and nodes of a pickle.
 
     It is the interpreter written in Python, since that keeps its memo in a dict: in the one written
     in C a memo index of four bytes in the file sets gigabytes aside. Classes and functions of a
@@ -229,10 +229,6 @@ class _Unpickler(pickle._Unpickler):
         arguments = self.stack.pop()
         self.stack[-1] = self.called(self.stack[-1], arguments)
 
-    def load_newobj(self) -> None:
-        arguments = self.stack.pop()
-        self.stack[-1] = self.called(self.stack[-1], arguments)
-
     def load_build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
@@ -265,7 +261,7 @@ class _Unpickler(pickle._Unpickler):
         self.update(items)
 
     def update(self, items: list[Any]) -> None:
-        """Set entries of the dict on top of the stack; keys and values take turns."""
+        """Set entries of the dict on top of the stack; keys and values alternate."""
         target = self.stack[-1]
         if type(target) is not dict and type(target) is not Fields:
             raise AsksForMoreError([f'entries of {described(target)}'])
@@ -280,16 +276,16 @@ class _Unpickler(pickle._Unpickler):
         self.stack[-1].update(map(self.key, items))
 
     def counted(self, digits: int) -> bytes:
-        """Return bytes whose length stands in front of them."""
+        """Return bytes that are preceded by their length."""
         content = self.read(int.from_bytes(self.read(digits), 'little'))
         self.charge(len(content))
         return content
 
     def text(self, digits: int) -> str:
-        """Return a text whose length in bytes stands in front of it."""
+        """Return a text that is preceded by its length in bytes."""
         content = self.counted(digits)
         if not content.isascii():
-            # All characters of a text take as many bytes as its widest, 1, 2 or 4.
+            # All characters of a text use as many bytes as its widest, 1, 2 or 4.
             widest = int(np.frombuffer(content, np.uint8).max())
             self.charge((0 if widest < 0xC4 else 1 if widest < 0xF0 else 3) * len(content))
         return str(content, 'utf-8', 'surrogatepass')
@@ -297,7 +293,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch |= {
         pickle.FRAME[0]: load_frame,
         pickle.REDUCE[0]: load_reduce,
-        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ[0]: load_reduce,
         pickle.BUILD[0]: load_build,
         pickle.APPEND[0]: load_append,
         pickle.APPENDS[0]: load_appends,
@@ -357,7 +353,7 @@ def unpickled(
 
 
 def _names_asked_for(stream: Stream) -> set[str]:
-    """The dotted names that a pickle asks for, found without running it, as far as it goes."""
+    """Return the dotted names that a pickle asks for, found without running it."""
     found: set[str] = set()
     # The last two texts; whether the last opcode made a text; the texts in the memo; its length.
     texts, fresh, memo, length = ['', ''], False, dict[int, str](), 0

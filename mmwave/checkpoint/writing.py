@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mmwave.errors import UserError, printable, printable_path
 
+from .missing import MissingFileError
+
 SUFFIXES = ('.pth', '.safetensors')
 
 _TOKEN_DIGITS = 16
@@ -27,13 +29,13 @@ def check_target(path: Path) -> None:
     """Raise unless a weight file can be written to ``path``, as far as can be seen beforehand.
 
     Raises:
-        FileNotFoundError: where its folder is missing.
+        MissingFileError: where its folder is missing.
         UserError: for another suffix than those of :data:`SUFFIXES`, or a ``path`` that is there
             and is no regular file.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(f'{printable_path(path)} must end in {" or ".join(SUFFIXES)}')
-    with _told(path):
+    with _explained(path):
         _settled(path)
 
 
@@ -43,14 +45,14 @@ def source_and_target(
     """Return both as local paths, checked to be two and ``dst`` one that can be written.
 
     Raises:
-        FileNotFoundError: where the folder of ``dst`` is missing.
+        MissingFileError: where the folder of ``dst`` is missing.
         UserError: where one is no path, or :func:`check_target` refuses ``dst``.
     """
     try:
         source, target = Path(src).expanduser(), Path(dst).expanduser()
         check_target(target)
         same = source.resolve() == target.resolve()
-    except (UserError, FileNotFoundError):
+    except UserError:
         raise
     except (OSError, RuntimeError, ValueError) as error:
         # A loop of links, a NUL in a name, a name that is too long, no such home.
@@ -73,7 +75,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
         meta: what is known of them.
 
     Raises:
-        FileNotFoundError: where the folder is missing.
+        MissingFileError: where the folder is missing.
         UserError: for another suffix, a ``meta`` that JSON has no form for, or a file that cannot
             be written.
     """
@@ -91,7 +93,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the name ``path`` when the block ends without an error.
+    """Open a new file that gets the name ``path`` when the block ends without an error.
 
     Until then, and after any failure, what had the name before keeps it. The new file is written
     under a name of its own in the same folder and has reached the disk before it is renamed. It
@@ -100,10 +102,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     the same ``path`` is removed first.
 
     Raises:
-        FileNotFoundError: where the folder is missing.
+        MissingFileError: where the folder is missing.
         UserError: where the file cannot be written, or ``path`` is a folder, a pipe or a device.
     """
-    with _told(path):
+    with _explained(path):
         target, mode = _settled(path)
         _remove_leftovers(target)
         part, file = _new_part(target, mode)
@@ -112,24 +114,24 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                # Renamed while it is locked: nobody takes it for a leftover.
+                # Renamed while it is locked: no process treats it as a leftover.
                 part.replace(target)
             _sync_folder(target.parent)
         finally:
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # the first error is the one to report
                 part.unlink(missing_ok=True)
 
 
 def _settled(path: Path) -> tuple[Path, int | None]:
-    """The regular file, there or not, that ``path`` leads to, and its permissions if it is there.
+    """Return the regular file, there or not, that ``path`` leads to, and its permissions if any.
 
     Raises:
-        FileNotFoundError: where its folder is missing.
+        MissingFileError: where its folder is missing.
         UserError: where something else is there.
     """
     target = Path(os.path.realpath(path))
     if not stat.S_ISDIR(_mode_of(target.parent) or 0):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f'no folder {printable_path(target.parent)} to write {printable(path.name)} in'
         )
     mode = _mode_of(target)
@@ -147,7 +149,7 @@ def _mode_of(path: Path) -> int | None:
 
 
 def _new_part(target: Path, mode: int | None) -> tuple[Path, IO[bytes]]:
-    """A new file beside ``target``, open and locked."""
+    """Return a new file beside ``target``, open and locked."""
     # Exclusive: no file and no link that is there already is written through.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_CLOEXEC', 0)
     while True:
@@ -159,7 +161,7 @@ def _new_part(target: Path, mode: int | None) -> tuple[Path, IO[bytes]]:
             _lock(descriptor)
             if mode is not None:
                 os.fchmod(descriptor, mode)  # by its name it may be gone already
-            # Another writer may have taken it for a leftover before it was locked.
+            # Another writer may have treated it as a leftover before it was locked.
             if os.fstat(descriptor).st_nlink:
                 return part, file
         except BaseException:
@@ -189,7 +191,7 @@ def _is_file(entry: 'os.DirEntry[str]') -> bool:
 
 
 def _lead(target: Path) -> str:
-    """What the names of the part files of ``target`` begin with."""
+    """Return what the names of the part files of ``target`` begin with."""
     name = target.name
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
@@ -199,7 +201,7 @@ def _lead(target: Path) -> str:
 def _lock(descriptor: int, *, wait: bool = True) -> bool:
     """Lock an open file until it is closed; return whether that was possible.
 
-    File systems without locks let nobody lock: there nothing is taken for a leftover.
+    File systems without locks let nobody lock: there nothing is treated as a leftover.
     """
     try:
         import fcntl
@@ -211,7 +213,7 @@ def _lock(descriptor: int, *, wait: bool = True) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name reach the disk, where the file system can be asked for that."""
+    """Have the new name reach the disk, where the file system supports that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -221,14 +223,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the system answers to writing ``path`` into one line that names it."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn errors of the system on writing ``path`` into one line that names it."""
     try:
         yield
-    except FileNotFoundError as error:
-        if error.errno is None:  # of this module
-            raise
-        raise _refused(path, error) from error
+    except MissingFileError:
+        raise
     except OSError as error:
         raise _refused(path, error) from error
     except RuntimeError as error:
@@ -244,7 +244,7 @@ def _refused(path: Path, error: OSError) -> UserError:
 
 
 def _text(path: Path, key: str, value: Any) -> str:
-    """A note as safetensors stores it."""
+    """Return a note as safetensors stores it."""
     try:
         # Arrays and scalars of NumPy, which data sets' metadata may hold.
         text = value if isinstance(value, str) else json.dumps(value, default=lambda v: v.tolist())

@@ -21,7 +21,7 @@ class Deployable(Protocol):
     deploy: bool
 
     def deploy_form(self) -> tuple[nn.Module, tuple[str, ...]]:
-        """A new module in deploy form and eval mode, and what was folded: a line for each kind."""
+        """Return a new module in deploy form and eval mode, and a line for each kind of fold."""
         ...
 
 
@@ -40,7 +40,7 @@ class DeployReport:
     tensors: tuple[int, int]
 
     def summary(self) -> str:
-        """The counts in one line, and one line for each kind of thing that was folded."""
+        """Return the counts in one line, and one line for each kind of thing that was folded."""
         lines = [
             f'{self.parameters[0]} parameters in {self.tensors[0]} tensors became '
             f'{self.parameters[1]} in {self.tensors[1]}'
@@ -51,7 +51,7 @@ class DeployReport:
 
 
 def to_deploy(model: nn.Module) -> tuple[nn.Module, DeployReport]:
-    """A new model in which every part that has a deploy form is in it; ``model`` stays as it is.
+    """Return a new model, all parts with a deploy form in it; ``model`` stays unchanged.
 
     Args:
         model: a backbone, or anything that holds backbones: a classifier, a detector, a segmentor,
@@ -61,7 +61,7 @@ def to_deploy(model: nn.Module) -> tuple[nn.Module, DeployReport]:
         The new model, in eval mode and on the same device, and what was done.
 
     Raises:
-        ValueError: where ``model`` is in deploy form already, or no part of it has a deploy form.
+        UserError: where ``model`` is in deploy form already, or no part of it has a deploy form.
     """
     parts = _deployable(model)
     if not parts:
@@ -81,7 +81,7 @@ def to_deploy(model: nn.Module) -> tuple[nn.Module, DeployReport]:
 
 
 def _deployable(model: nn.Module) -> dict[str, Deployable]:
-    """The outermost parts that have a deploy form, by name."""
+    """Return the outermost parts that have a deploy form, by name."""
     found: dict[str, Deployable] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f'{outer}.' if outer else '') for outer in found)

@@ -1,6 +1,6 @@
 """Algebra that turns a train form's tensors into a deploy form's.
 
-Pure functions on tensors. They compute in float64 on the host, whatever they are given, so that
+Pure functions on tensors. They compute in float64 on the host, whatever their inputs, so that
 folding costs no accuracy and works where a device has no float64; results have the dtype and the
 device of the weight.
 """
@@ -19,7 +19,7 @@ def _wide(tensor: Tensor) -> Tensor:
 def norm_affine(
     weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift per channel, both (C,), of a batch norm in eval mode.
+    """Return scale and shift per channel, both (C,), of a batch norm in eval mode.
 
     The norm maps channel c of x to ``scale[c] * x + shift[c]``.
 
@@ -38,7 +38,7 @@ def norm_affine(
 def fuse_norm_after(
     weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a layer with the norm behind it folded in.
+    """Return weight and bias of a layer with the norm after it folded in.
 
     Args:
         weight: (O, ...), of a convolution, grouped or not, or of a linear layer.
@@ -56,7 +56,7 @@ def fuse_norm_after(
 def fuse_norm_before(
     weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a layer with the norm in front of it folded in.
+    """Return weight and bias of a layer with the norm before it folded in.
 
     Args:
         weight: (O, C) of a linear layer, or (O, C, 1, 1) of a convolution without groups.
@@ -65,8 +65,8 @@ def fuse_norm_before(
         shift: (C,).
 
     Raises:
-        ValueError: for a kernel larger than 1 x 1: zeros that pad its input are put there behind
-            the norm, so that no bias can stand for the shift at the borders.
+        ValueError: for a kernel larger than 1 x 1: its input is padded by zeros after the norm, so
+            that no bias can replace the shift at the borders.
     """
     if weight[0, 0].numel() != 1:
         raise ValueError(
@@ -82,7 +82,7 @@ def fuse_norm_before(
 
 
 def pad_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """A kernel (O, I, k_h, k_w) in the middle of zeros: (O, I, *size), the same convolution.
+    """Return a kernel (O, I, k_h, k_w) padded by zeros to (O, I, *size), the same convolution.
 
     Raises:
         ValueError: where ``size`` is smaller, or does not leave the kernel's centre in the middle.
@@ -97,7 +97,7 @@ def pad_kernel(kernel: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def conv_to_fc(kernel: Tensor, window: Sequence[int]) -> Tensor:
-    """The matrices that compute a depthwise convolution on a window padded by zeros.
+    """Return the matrices that compute a depthwise convolution on a window padded by zeros.
 
     Row (y, x) of matrix s holds what the positions of a window weigh in output (y, x) of channel s:
     ``out[s].flatten() == matrix[s] @ window[s].flatten()``.

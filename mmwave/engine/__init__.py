@@ -1,1 +1,1 @@
-"""Hooks, optimizer wrappers and launch helpers on top of mmengine."""
+"""Hooks, optimizer wrappers, data checks and launch helpers on top of mmengine."""

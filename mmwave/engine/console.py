@@ -72,7 +72,7 @@ HARMLESS = tuple(
             LOGGED,
             r'Failed to search registry with scope "(mmdet|mmpretrain|mmseg|mmwave)" in the ',
             'a library that has no registry of its own for a kind of object (loops, log '
-            "processors, ...) takes mmengine's, as is meant; other scopes may be misspelt",
+            "processors, ...) uses mmengine's, as is meant; other scopes may be misspelt",
         ),
         (
             LOGGED,
@@ -89,7 +89,7 @@ HARMLESS = tuple(
         (
             'mmengine/utils/dl_utils/setup_env.py',
             r'Setting (MKL|OMP)_NUM_THREADS environment variable for each process to be 1 in def',
-            'one thread a process is what torchrun gives too; the summary tells the number',
+            'one thread a process is the default of torchrun too; the summary reports the number',
         ),
         (
             'mmengine/model/wrappers/distributed.py',
@@ -128,7 +128,7 @@ def current() -> 'Console | None':
 
 @contextmanager
 def console(verbose: bool = False, *, carry: bool = False) -> Iterator['Console']:
-    """Keep off the screen what a user does not need, within the context; others inside are it.
+    """Keep off the screen what a user does not need; a context inside of one is the same console.
 
     On leaving, everything is as it was before. Where an unexpected error ends the context before
     there is a log file, what was withheld is written to stderr.
@@ -184,8 +184,8 @@ class Console:
         self._lines = _Lines(self, sys.stdout)
         self._show = warnings.showwarning
         self._call_handlers: Callable[[MMLogger, logging.LogRecord], None] = MMLogger.callHandlers
-        # All processes are given the same warnings: those of the first are shown, and those that
-        # only others were given once these have been compared.
+        # All processes emit the same warnings: those of the first are shown, and those of others
+        # alone once these have been compared.
         rank = next((os.environ[name] for name in _RANKS if name in os.environ), '0')
         self._holds = not verbose and rank != '0'
         self._held: list[tuple[str, str]] = before._held if before else []
@@ -238,7 +238,7 @@ class Console:
             self._recent.clear()
 
     def compare_warnings(self, last: bool) -> None:
-        """Show the warnings of other processes that the first did not give; all must call it.
+        """Show the warnings of other processes that the first did not emit; all must call it.
 
         Args:
             last: processes show their own from here on.
@@ -283,7 +283,7 @@ class Console:
                 if self._is_held(message, f'{message}\n'):
                     continue
                 self._shown.add(message)
-            # A logger that is made during the start takes the standard output that it finds.
+            # A logger that is made during the start stores the standard output that it finds.
             if isinstance(handler, logging.StreamHandler) and handler.stream is self._lines:
                 handler.setStream(self._lines.screen)
             handler.handle(record)

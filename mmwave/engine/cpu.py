@@ -15,8 +15,8 @@ def adapt_to_cpu(cfg: Config, launcher: str) -> str:
     """Replace in ``cfg`` what needs a GPU, and start a distributed run's process group on gloo.
 
     SyncBN becomes BN, the CUDA-only AMP wrapper becomes autocast to bfloat16, and the DDP wrapper
-    takes no device. mmengine starts process groups with a CUDA call in front; a group that stands
-    already is kept.
+    is built without a device. mmengine starts process groups with a CUDA call in front; a group
+    that exists already is used.
 
     Args:
         cfg: changed in place.
@@ -26,7 +26,7 @@ def adapt_to_cpu(cfg: Config, launcher: str) -> str:
         One line that says what was changed.
 
     Raises:
-        ValueError: for a launcher that needs GPUs.
+        UserError: for a launcher that needs GPUs.
     """
     if launcher not in ('none', 'pytorch'):
         raise UserError(f"launcher {launcher!r} needs GPUs: without one use 'none' or 'pytorch'")

@@ -8,6 +8,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmwave.errors import UserError
 from mmwave.registry import OPTIM_WRAPPERS
 
 
@@ -23,12 +24,12 @@ class AutocastOptimWrapper(OptimWrapper):
         **kwargs: see :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
-        ValueError: for another dtype.
+        UserError: for another dtype.
     """
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs: Any) -> None:
         if dtype not in ('bfloat16', 'float16'):
-            raise ValueError(f"unknown dtype {dtype!r}: expected 'bfloat16' or 'float16'")
+            raise UserError(f"unknown dtype {dtype!r}: expected 'bfloat16' or 'float16'")
         super().__init__(**kwargs)
         self.cast_dtype = getattr(torch, dtype)
 

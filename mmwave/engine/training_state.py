@@ -1,7 +1,7 @@
-"""The training state in a checkpoint, held against what a run has built before it is loaded.
+"""The training state in a checkpoint, checked against what a run has built before it is loaded.
 
-mmengine takes a state as it is and fails late where one does not fit, in a traceback or in silence.
-Every check here raises :class:`UserError` with what is wrong and is quiet otherwise.
+mmengine loads a state unchecked and fails late where one does not fit, in a traceback or in
+silence. Every check here raises :class:`UserError` with what is wrong.
 """
 
 import inspect
@@ -68,7 +68,9 @@ def check_hub(hub: Any) -> None:
             raise UserError(f'its message_hub.log_scalars holds no history of numbers as {name!r}')
     for name, value in hub['runtime_info'].items():
         if name.startswith('best_score') and not is_number(value):
-            raise UserError(f'its message_hub.runtime_info.{name} is {brief(value)}, no number')
+            raise UserError(
+                f'its message_hub.runtime_info.{name} is {brief(value)}, expected a number'
+            )
 
 
 def check_optimizer(given: Any, wrapper: Any) -> None:
@@ -168,18 +170,18 @@ def check_exchange(given: Any, weights: Mapping[str, Tensor]) -> None:
 
 
 def averaged_models(runner: Runner) -> list[nn.Module]:
-    """The models in which hooks keep averages of the weights, such as ``EMAHook``'s."""
-    kept = (getattr(hook, 'ema_model', None) for hook in runner.hooks)
-    return [model for model in kept if isinstance(model, nn.Module)]
+    """Return the models in which hooks store averages of the weights, such as ``EMAHook``'s."""
+    models = (getattr(hook, 'ema_model', None) for hook in runner.hooks)
+    return [model for model in models if isinstance(model, nn.Module)]
 
 
 def is_count(value: Any) -> bool:
-    """Whether ``value`` is a number of epochs or iterations."""
+    """Return whether ``value`` is a number of epochs or iterations."""
     return type(value) is int and 0 <= value <= _MOST
 
 
 def is_number(value: Any) -> bool:
-    """Whether ``value`` is one real number and no NaN."""
+    """Return whether ``value`` is one real number and not NaN."""
     if isinstance(value, Tensor):
         return value.numel() == 1 and not value.is_complex() and not bool(value.isnan())
     if not isinstance(value, Real) or isinstance(value, bool):
@@ -245,7 +247,7 @@ def _is_setting(default: Any, given: Any) -> bool:
 
 
 def _refused(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> str:
-    """Why an optimizer does not take the settings of a group, empty where it does."""
+    """Return why an optimizer refuses the settings of a group, empty where it accepts them."""
     kind = type(optimizer)
     known = inspect.signature(kind).parameters
     settings = {name: group[name] for name in optimizer.defaults if name in known}
@@ -288,7 +290,7 @@ def _check_moments(
 
 
 def _sample_of(optimizer: torch.optim.Optimizer, dims: int) -> dict[str, Any] | None:
-    """What such an optimizer accumulates for one parameter, None where that cannot be tried."""
+    """Return what such an optimizer accumulates for a parameter, None where it cannot be tried."""
     param = nn.Parameter(torch.zeros(_SIZES[:dims]))
     param.grad = torch.zeros_like(param)
     kind = type(optimizer)
@@ -321,7 +323,7 @@ def _is_moment(mine: Any, given: Any, param: Tensor) -> bool:
 
 
 def _alike(mine: Any, given: Any) -> bool:
-    """Whether ``given`` can be what became of a scheduler's attribute."""
+    """Return whether ``given`` can be what became of a scheduler's attribute."""
     if mine is None:
         return given is None or is_number(given) or isinstance(given, str)
     if isinstance(mine, bool | str):

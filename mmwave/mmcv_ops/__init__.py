@@ -3,8 +3,8 @@
 mmcv's Python functions call a compiled module, ``mmcv._ext``, which takes minutes to build and is
 in no wheel of it. Importing this package appends a finder to ``sys.meta_path`` that answers for
 this name alone, after all others: a compiled module is always preferred, and nothing is imported
-before somebody asks for ``mmcv._ext``. A few modules of mmdet and mmseg settle at their import for
-doing without ops where ``mmcv.ops`` cannot be imported, so import this one before them.
+before somebody asks for ``mmcv._ext``. A few modules of mmdet and mmseg decide at their import to
+do without ops where ``mmcv.ops`` cannot be imported, so import this one before them.
 """
 
 import sys

@@ -48,7 +48,7 @@ def check_environment(*libraries: str) -> None:
     Raises:
         UserError: where a library, or mmcv, is missing; where two distributions hold the same
             files, OpenMMLab's and its successor's; where torchvision is not of this torch, or is
-            missing where mmcv's ops are asked of it.
+            missing where it has to serve mmcv's ops.
     """
     for module in dict.fromkeys(('mmengine', 'mmcv', *libraries)):
         _check_single(module)
@@ -101,7 +101,7 @@ def check_ops(device: str) -> None:
 
 
 def _runs_on_gpus() -> bool:
-    """Whether torchvision has ops for GPUs: built for ROCm, it states no version of CUDA."""
+    """Return whether torchvision has ops for GPUs: built for ROCm, it states no CUDA version."""
     import torch
 
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key('torchvision::nms', 'CUDA'))
@@ -137,7 +137,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _folder(distribution: str, module: str) -> str:
-    """Where a distribution keeps its part of ``module``."""
+    """Return where a distribution stores its part of ``module``."""
     from importlib.metadata import distribution as metadata_of
 
     return os.path.realpath(str(metadata_of(distribution).locate_file(module)))
@@ -179,7 +179,7 @@ def _check_files(module: str) -> None:
 
 
 def _has_compiled_ops() -> bool:
-    """Whether the installed mmcv has them; it is not imported."""
+    """Return whether the installed mmcv has them; it is not imported."""
     from importlib.machinery import PathFinder
     from importlib.util import find_spec
 
@@ -192,7 +192,7 @@ def _has_compiled_ops() -> bool:
 
 
 def _check_torchvision(needed: bool) -> None:
-    """Refuse a torchvision of another torch: each names the versions that it works with."""
+    """Refuse a torchvision of another torch: each states the versions that it works with."""
     from importlib.metadata import requires
 
     torch = _version('torch')

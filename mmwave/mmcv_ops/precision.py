@@ -1,4 +1,4 @@
-"""mmcv's compiled ops on float16 and bfloat16 of a CPU, which most of its kernels do not know."""
+"""mmcv's compiled ops on float16 and bfloat16 of a CPU, unsupported by most of its kernels."""
 
 import sys
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def keep_detection_ops_in_float32() -> None:
 
     For tensors of float16 and bfloat16 on the CPU, as autocast makes them, in this process. Inputs
     are cast and outputs are cast back, so that what is around them sees the types that it would
-    see on a GPU. Nothing is to do where torchvision serves the ops.
+    see on a GPU. Does nothing where torchvision serves the ops.
     """
     import mmcv.ops  # noqa: F401  fills sys.modules
 
@@ -53,7 +53,7 @@ class _InFloat32:
         self._ops = ops
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('_'):  # pickle and copy ask before there is a module to look into
+        if name.startswith('_'):  # pickle and copy look names up before the module is set
             raise AttributeError(name)
         op = getattr(self._compiled, name)
         return partial(_in_float32, op, self._ops[name]) if name in self._ops else op

@@ -116,7 +116,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def _greedy(boxes: NDArray[Any], iou_threshold: float, offset: int) -> NDArray[np.int64]:
-    """Positions to keep of boxes that are sorted by their scores."""
+    """Return the positions to keep of boxes that are sorted by their scores."""
     areas = _areas(boxes, offset)
     alive = np.ones(len(boxes), dtype=bool)
     for i in range(len(boxes)):
@@ -133,7 +133,7 @@ def _areas(boxes: NDArray[Any], offset: int) -> NDArray[Any]:
 
 @np.errstate(all='ignore')
 def _ious(boxes: NDArray[Any], areas: NDArray[Any], i: int, offset: int) -> NDArray[Any]:
-    """IoU of box ``i`` with each box behind it; NaN of two empty boxes."""
+    """Return the IoU of box ``i`` with each box behind it; NaN of two empty boxes."""
     rest = boxes[i + 1 :]
     low = np.maximum(boxes[i, :2], rest[:, :2])
     high = np.minimum(boxes[i, 2:], rest[:, 2:])
@@ -199,14 +199,14 @@ def softnms(
 
 
 def _first_of_highest(scores: NDArray[Any]) -> int:
-    """Position of the maximum as ``<`` finds it: NaN, which is neither above nor below, stays."""
+    """Return the position of the maximum as ``<`` finds it: a NaN in front stays there."""
     if np.isnan(scores[0]):
         return 0
     return int(np.where(np.isnan(scores), -np.inf, scores).argmax())
 
 
 def _filled_from_the_end(keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Order of what is kept when each gap is filled with the last one, as mmcv does."""
+    """Return the order of what is kept when each gap is filled with the last one, as in mmcv."""
     count = int(keep.sum())
     order = np.arange(count)
     order[~keep[:count]] = count + np.flatnonzero(keep[count:])[::-1]
@@ -283,7 +283,7 @@ def roi_align_backward(
 
 
 def _check_rois(rois: Tensor, images: int, pool_mode: int) -> None:
-    """The kernels read memory at an image's number, which on a GPU would be waited for."""
+    """Check the image numbers, which index memory; not on a GPU, where that would synchronise."""
     if pool_mode == 0:
         MissingOp("roi_align with pool_mode='max'")()
     _check_shape('rois', rois, 5)
@@ -324,7 +324,7 @@ def sigmoid_focal_loss_backward(
 def _focal_terms(
     input: Tensor, target: Tensor, weight: Tensor, alpha: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the loss and its derivative are made of, (N, C) each.
+    """Return what the loss and its derivative are made of, (N, C) each.
 
     Returns:
         The sign that turns a logit into that of the right answer, the factor of its loss, the
@@ -555,7 +555,7 @@ def _deform_conv_backward(
     bias: Tensor | None,
     geometry: _Geometry,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of input, weight, offset, mask and bias."""
+    """Return the gradients of input, weight, offset, mask and bias."""
     tensors = _deform_conv_tensors(input, weight, offset, mask, bias)
     return torch.ops.torchvision._deform_conv2d_backward(
         grad.to(tensors[0].dtype), *tensors, *geometry, mask is not None
@@ -565,7 +565,7 @@ def _deform_conv_backward(
 def _deform_conv_tensors(
     input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """The five tensors that torchvision takes, of one type.
+    """Return the five tensors that torchvision expects, of one type.
 
     A place that is NaN has its sample read from anywhere in memory, which ends the interpreter.
     mmcv has such a sample be zero, as one outside of the image is.

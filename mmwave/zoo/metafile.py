@@ -92,7 +92,7 @@ class Entry:
 
 
 def read_metafiles(root: Path) -> tuple[Entry, ...]:
-    """The models of every ``configs/<family>/metafile.yml`` below ``root``.
+    """Return the models of every ``configs/<family>/metafile.yml`` below ``root``.
 
     Raises:
         UserError: where there is none, one does not fit, or one does not list exactly the leaves
@@ -110,7 +110,7 @@ def read_metafiles(root: Path) -> tuple[Entry, ...]:
 
 
 def read_metafile(path: Path, root: Path) -> tuple[Entry, ...]:
-    """The models of one metafile; its ``Config`` paths start at ``root``.
+    """Return the models of one metafile; its ``Config`` paths start at ``root``.
 
     Raises:
         UserError: where a key is missing, unknown or of a value that is not accepted.
@@ -121,8 +121,10 @@ def read_metafile(path: Path, root: Path) -> tuple[Entry, ...]:
         entries = tuple(_entry(model, collections, path, root) for model in content['Models'])
     except KeyError as error:
         raise UserError(f'{path}: key {error} is missing') from error
-    except (TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f'{path} is not laid out as a metafile: {error}') from error
+    except UserError:
+        raise
+    except (AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f'{path} does not have the structure of a metafile: {error}') from error
     _check_unique(path, [entry.name for entry in entries])
     return entries
 

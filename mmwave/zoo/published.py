@@ -1,4 +1,4 @@
-"""Figures as papers and releases print them, held against what is counted here."""
+"""Figures as papers and releases print them, compared with what is counted here."""
 
 import re
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Deviation:
 
 
 def deviation(printed: str, counted: int) -> Deviation | None:
-    """How ``counted`` differs from ``printed``; None where it is within :data:`TOLERANCE`.
+    """Return how ``counted`` differs from ``printed``; None where within :data:`TOLERANCE`.
 
     2.45 G are 22.5 % off 2G, and the reason is that they are printed so in one digit.
 

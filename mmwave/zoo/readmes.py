@@ -1,7 +1,7 @@
 """Render the tables of the READMEs between their marker comments.
 
-A README asks for a table with ``<!-- zoo:begin NAME -->`` followed by ``<!-- zoo:end NAME -->``;
-:class:`Zoo` tells the names.
+A README requests a table with ``<!-- zoo:begin NAME -->`` followed by ``<!-- zoo:end NAME -->``;
+:meth:`Zoo.names` lists the names.
 """
 
 import re
@@ -24,7 +24,7 @@ def _readmes(root: Path) -> Iterable[Path]:
 
 
 def _rendered(zoo: Zoo, readme: Path) -> tuple[str, list[str]]:
-    """The README with fresh tables, and the names of the tables that were stale."""
+    """Return the README with fresh tables, and the names of the tables that were stale."""
     text = readme.read_text(encoding='utf-8')
     parts, stale, position = [], [], 0
     markers = list(_MARKER.finditer(text))
@@ -44,10 +44,10 @@ def _rendered(zoo: Zoo, readme: Path) -> tuple[str, list[str]]:
 
 
 def stale_tables(zoo: Zoo) -> list[str]:
-    """The tables that differ from what would be rendered now, as ``README: NAME``.
+    """Return the tables that differ from what would be rendered now, as ``README: NAME``.
 
     Raises:
-        UserError: where markers are not paired or ask for a table that is not there.
+        UserError: where markers are not paired or name a table that does not exist.
     """
     return [
         f'{readme.relative_to(zoo.root)}: {name}'

@@ -37,8 +37,8 @@ class Zoo:
     Args:
         root: the folder that holds ``configs``.
         count: counts a config at a size; every config is counted once.
-        look: tells what ties the backbone of a config to a size.
-        cost: counts the backbone of a config on larger images, given its trained size.
+        look: returns what ties the backbone of a config to a size.
+        cost: counts the backbone of a config on larger images, and accepts its trained size.
 
     Raises:
         UserError: see :func:`mmwave.zoo.read_metafiles`.
@@ -58,19 +58,19 @@ class Zoo:
         self._facts: dict[Path, GridFacts] = {}
 
     def complexity(self, entry: Entry) -> Complexity:
-        """Parameters and MACs of ``entry`` at the size that its name tells."""
+        """Return parameters and MACs of ``entry`` at the size that its name states."""
         if entry.config not in self._counted:
             self._counted[entry.config] = self._count(entry.config, entry.leaf.size)
         return self._counted[entry.config]
 
     def grid_facts(self, entry: Entry) -> GridFacts:
-        """What ties the backbone of ``entry`` to a size."""
+        """Return what ties the backbone of ``entry`` to a size."""
         if entry.config not in self._facts:
             self._facts[entry.config] = self._look(entry.config)
         return self._facts[entry.config]
 
     def deviations(self, entry: Entry) -> dict[str, Deviation]:
-        """Published figure -> how the computed one differs, where it does; see :func:`deviation`.
+        """Return published figure -> how the computed one differs; see :func:`deviation`.
 
         Raises:
             UserError: where one has no reason by itself and the entry has no note that says why.
@@ -91,7 +91,7 @@ class Zoo:
         return off
 
     def table(self, name: str, folder: Path) -> str:
-        """The Markdown table called ``name`` for a README in ``folder``.
+        """Return the Markdown table called ``name`` for a README in ``folder``.
 
         Raises:
             UserError: where there is no such table, the message lists those there are; and where
@@ -108,7 +108,7 @@ class Zoo:
         return '\n'.join(_lines(columns))
 
     def names(self) -> list[str]:
-        """The names of all tables."""
+        """Return the names of all tables."""
         leaves = [entry.leaf for entry in self.entries]
         names = {f'{family}/{leaf.data}' for leaf in leaves for family in ('all', leaf.family)}
         for family in {e.leaf.family for e in self.entries if _is_variant(e)}:
@@ -117,7 +117,7 @@ class Zoo:
         return sorted(names)
 
     def _columns(self, chosen: Sequence[Entry], folder: Path) -> Columns:
-        """Of configs of one data set: a row per result, and one for a config without any."""
+        """Return a row per result of configs of one data set, and one for a config without any."""
         rows: list[tuple[Entry, Result | None]] = [
             (entry, result) for entry in chosen for result in (entry.results or (None,))
         ]
@@ -162,7 +162,7 @@ class Zoo:
         }
 
     def families(self, variants: Sequence[Entry], folder: Path) -> Columns:
-        """A row per family."""
+        """Return a row per family."""
         columns: Columns = {
             key: []
             for key in (
@@ -192,7 +192,7 @@ class Zoo:
         return columns
 
     def variants(self, variants: Sequence[Entry], folder: Path) -> Columns:
-        """A row per variant: its grid, and its cost beside the published one."""
+        """Return a row per variant: its grid, and its cost beside the published one."""
         facts = [self.grid_facts(entry) for entry in variants]
         counts = [self.complexity(entry) for entry in variants]
         columns = {
@@ -215,7 +215,7 @@ class Zoo:
         return '. '.join(part for part in (off, entry.note) if part)
 
     def images(self, variants: Sequence[Entry], folder: Path) -> Columns:
-        """A row per trained grid: what images cost the first variant that has it.
+        """Return a row per trained grid: what images cost the first variant with it.
 
         Of every image there is a column of the mode that is the default, and of each other one.
         """
@@ -243,7 +243,7 @@ _BY_SIZE = {'families': Zoo.families, 'variants': Zoo.variants, 'images': Zoo.im
 
 
 def _is_variant(entry: Entry) -> bool:
-    """Whether it is a classifier by the authors' recipe, of which every variant has one."""
+    """Return whether it is a classifier by the authors' recipe; every variant has one."""
     return entry.leaf.data == 'in1k' and not entry.leaf.recipe
 
 
@@ -290,12 +290,12 @@ def _size(size: Size) -> str:
 
 
 def _strides(facts: GridFacts) -> str:
-    """The one stride that all stages have, or each stage's."""
+    """Return the one stride that all stages have, or each stage's."""
     return ', '.join(map(str, facts.strides if len(set(facts.strides)) > 1 else facts.strides[:1]))
 
 
 def _windows(facts: GridFacts) -> str:
-    """The one size that all stages' windows cover, or each stage's."""
+    """Return the one size that all stages' windows cover, or each stage's."""
     sizes = [str(h) if h == w else _size((h, w)) for h, w in facts.windows]
     return ', '.join(sizes if len(set(sizes)) > 1 else sizes[:1]) or 'none: any size'
 

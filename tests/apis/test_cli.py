@@ -94,6 +94,16 @@ def test_settings_are_read_as_mmengine_does(capsys):
     assert "'b' is no KEY=VALUE" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('status', [None, 0, 1])
+def test_the_exit_code_is_the_tool_s(status):
+    try:
+        run_tool(lambda args: status, argparse.ArgumentParser())
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    assert code == (status or 0)
+
+
 def test_other_errors_keep_their_traceback():
     def main(args):
         raise ValueError('a mistake of ours')

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmwave.apis import deploy, deploy_checkpoint
 from mmwave.checkpoint import read_checkpoint, sha256_of
+from mmwave.errors import UserError
 from mmwave.models import RepMLPNet
 from tests.contracts import ROOT, images, randomise_norms, relative_error
 
@@ -83,7 +84,7 @@ def test_the_file_loads_strictly_and_computes_the_same(trained, tmp_path, suffix
 
 
 def test_settings_and_sizes_of_another_family(tmp_path):
-    """One that takes a single size, and has settings of its own that its weights depend on."""
+    """One that accepts a single size, and has settings of its own that its weights depend on."""
     text = CONFIG.replace('{more}', "grid_mode='strict', gate_norm_eps=1e-6,")
     text = re.sub(r'arch=dict\(.*?\n        \)', 'arch=ARCH', text, flags=re.DOTALL)
     arch = 'dict(depths=(1, 0, 0, 1), dim=24, mlp_ratio=2, patch_size=8, grid=(5, 4))'
@@ -187,7 +188,7 @@ model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=5)
         ((config, str(tmp_path / 'tanh.pth'), target), "act_cfg={'type': 'GELU', 'approximate'"),
         ((str(tmp_path / 'lenet.py'), str(tmp_path / 'lenet.pth'), target), 'nothing to fold'),
     ):
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
+        with pytest.raises(UserError, match=message):
             deploy_checkpoint(*arguments)
     done = run(config, deployed, target)
     assert done.returncode == 2

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmwave.apis.preflight import PreflightError, preflight
-from mmwave.engine import coco_file
+from mmwave.engine.data_checks.coco_file import summarize
 
 DATA = os.environ.get('MMWAVE_DATA')
 CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
@@ -22,7 +22,7 @@ def write_image(path: Path, size: tuple[int, int] = (64, 48)) -> None:
 
 
 def write_coco(root: Path, split: str = 'train', **changes) -> Path:
-    """Two images of 64 x 48 pixels, the first with a box; returns the annotation file."""
+    """Write two images of 64 x 48 pixels, the first with a box; return the annotation file."""
     images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in range(2)]
     box = {'id': 1, 'image_id': 0, 'category_id': 3, 'bbox': [4, 4, 20, 20], 'area': 400}
     document = {'images': images, 'annotations': [box], 'categories': CATEGORIES} | changes
@@ -290,55 +290,6 @@ class TestBrokenJson:
         message = error_of(config('mmdet', coco(tmp_path)))
         assert f'{path} (11 bytes) is no text: byte 7' in message
 
-    @pytest.mark.parametrize('length', [0.3, 0.999])
-    def test_cut_file_that_is_too_large_to_parse(self, tmp_path, length):
-        path = write_coco(tmp_path)
-        text = path.read_text()
-        path.write_text(text[: int(len(text) * length)])
-        with pytest.raises(coco_file.AnnotationFileError, match=r'is cut or no valid JSON.*line 1'):
-            coco_file.summarize(path, full_parse_bytes=1)
-
-
-class TestLargeFile:
-    """Files over the limit are searched, not parsed; the limit is lowered to one byte here."""
-
-    @pytest.mark.parametrize('first', [True, False])
-    def test_names_are_found(self, tmp_path, first):
-        path = write_coco(tmp_path)
-        document = json.loads(path.read_text())
-        many = [{'id': i, 'name': f'näme {i} [}}'} for i in range(5000)]
-        parts = {'categories': many}, {k: document[k] for k in ('images', 'annotations')}
-        path.write_text(
-            json.dumps(parts[0] | parts[1] if first else parts[1] | parts[0], ensure_ascii=False),
-            encoding='utf-8',
-        )
-        # Braces inside of names are out of balance, so this file has to be parsed after all.
-        parsed = coco_file.summarize(path, full_parse_bytes=1)
-        assert parsed.document is not None
-        path.write_text(path.read_text(encoding='utf-8').replace(' [}', ''), encoding='utf-8')
-        found = coco_file.summarize(path, full_parse_bytes=1)
-        assert found.document is None
-        assert found.names == tuple(f'näme {i}' for i in range(5000))
-        assert found.has_annotations
-
-    def test_no_annotations(self, tmp_path):
-        path = write_coco(tmp_path, annotations=[])
-        assert not coco_file.summarize(path, full_parse_bytes=1).has_annotations
-        assert not coco_file.summarize(path).has_annotations
-
-    def test_nested_categories_are_not_coco(self, tmp_path):
-        path = tmp_path / 'a.json'
-        path.write_text('{"metainfo": {"categories": [{"category_name": "a", "id": 1}]}}')
-        assert coco_file.summarize(path, full_parse_bytes=1) is None
-        assert coco_file.summarize(path) is None
-
-    def test_boxes_are_looked_at_only_when_something_is_wrong(self, tmp_path):
-        path = write_coco(tmp_path)
-        assert coco_file.find_box_faults(path, full_parse_bytes=1) is None
-        assert coco_file.find_box_faults(path) == coco_file.BoxFaults()
-        path.write_text(path.read_text().replace('[4, 4, 20, 20]', '[4, NaN, 20, 20]'))
-        assert coco_file.find_box_faults(path, full_parse_bytes=1).non_finite == (1,)
-
 
 class TestEmptyData:
     def test_everything_filtered_out(self, tmp_path):
@@ -353,7 +304,7 @@ class TestEmptyData:
         for expected in (settings, kept):
             arguments = {k: v for k, v in expected.items() if k != 'type'}
             arguments |= {'serialize_data': False}
-            summary = coco_file.summarize(tmp_path / 'annotations' / 'train.json')
+            summary = summarize(tmp_path / 'annotations' / 'train.json')
             ours = summary.images_kept(('cat', 'dog'), **expected['filter_cfg'])
             assert ours == len(CocoDataset(**arguments))
 

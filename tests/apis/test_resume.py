@@ -55,7 +55,7 @@ randomness = dict(seed=0)
 
 
 def run(config, work, resume=None, epochs=2, trust=False, **options):
-    """Train in this process; mmengine tells runs apart by their names."""
+    """Train in this process; mmengine distinguishes runs by their names."""
     run.count = getattr(run, 'count', 0) + 1
     options = {
         'experiment_name': f'resume{run.count}-{work.name}',
@@ -303,7 +303,7 @@ def test_names_that_are_no_checkpoint_of_this_folder_are_dropped(check, saved, t
 
 @pytest.mark.parametrize('out_dir', [None, 'elsewhere'])
 def test_checkpoints_of_this_folder_are_kept(check, saved, tmp_path, out_dir):
-    """By the names that mmengine gives them, in the folder that it is going to write to."""
+    """By mmengine's names for them, in the folder that it is going to write to."""
     folder = tmp_path / 'work'
     if out_dir:
         check.saves.out_dir = str(tmp_path / out_dir)
@@ -338,7 +338,7 @@ def test_checkpoints_of_this_folder_are_kept(check, saved, tmp_path, out_dir):
     ],
 )
 def test_numbers_of_checkpoints_are_this_folder_s(check, saved, tmp_path, ids, kept):
-    """mmengine removes the checkpoints of these numbers, or trips over what is no number."""
+    """mmengine removes the checkpoints of these numbers, or fails on what is no integer."""
     new = tmp_path / 'work'
     (new / 'epoch_8.pth').mkdir(parents=True)
     for name in ('epoch_1.pth', 'epoch_2.0.pth', 'epoch_True.pth', 'epoch_-1.pth'):
@@ -377,7 +377,7 @@ def test_names_and_values_forge_no_lines_of_the_log(config, saved, tmp_path):
 
 
 def put(*path):
-    """A change of a checkpoint: the last of ``path`` becomes the value of the keys before it."""
+    """Return a change of a checkpoint: the last of ``path`` is set as value of the keys before."""
     *keys, last, value = path
 
     def change(content):
@@ -429,8 +429,8 @@ DAMAGES = {
     ),
     'scalar-name': (put(*SCALARS, 5, 1.0), r'its message_hub\.log_scalars has the name 5'),
     'scalar-forged': (put(*SCALARS, 'a\nb', 1.0), r"has the name 'a\\nb'"),
-    'score-text': (put(*INFO, 'best_score', 'high'), r"best_score is 'high', no number"),
-    'score-nan': (put(*INFO, 'best_score', float('nan')), 'best_score is nan, no number'),
+    'score-text': (put(*INFO, 'best_score', 'high'), r"best_score is 'high', expected a number"),
+    'score-nan': (put(*INFO, 'best_score', float('nan')), 'best_score is nan, expected a number'),
     'optimizer-list': (put('optimizer', []), 'its optimizer state is of type list'),
     'no-groups': (drop('optimizer', 'param_groups'), 'its optimizer state has no param_groups'),
     'groups-number': (put('optimizer', 'param_groups', [1]), 'has no param_groups'),

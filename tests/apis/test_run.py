@@ -263,7 +263,7 @@ def sizes(tmp_path):
 
 
 def run_compiled(config, work_dir, compiling):
-    """Losses, accuracy and weights of a training, and how many graphs it took."""
+    """Return losses, accuracy and weights of a training, and how many graphs it compiled."""
     torch.compiler.reset()
     counters.clear()
     options = {} if compiling is None else {'compile': compiling}
@@ -335,7 +335,7 @@ def test_the_summary_tells_scaled_rates_accumulation_compiling_and_unequal_rates
         r'batch +1 sample x 1 process x 3 accumulated = 3\n',
         r'optimizer +SGD, learning rate 0\.1 \(down to 0\.05 in some groups\), scaled from a batch '
         r'of 4\n',
-        r'the backbone is compiled when it meets images, which takes a while\n',
+        r'torch\.compile is lazy: the first step, which compiles the backbone, may take minutes\n',
         r'model +ImageClassifier, backbone WaveMLP, [\d,]+ parameters, [\d,]+ of them trained\n',
         r'processes +1, of \d+ threads?, float32\n',
         r'length +1 epoch of 5 iterations\n',

@@ -19,15 +19,15 @@ import torch
 
 from mmwave.convert.readers import read
 
-sys.path.insert(0, str(Path(__file__).parent))
-from files import Calls
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.checkpoint.files import Calls, status
 
 HEAD = b'\x80\x04'
 _DEEP = 100_000
 
 
 def torch_zip(pickled: bytes, storages=(), **options) -> bytes:
-    """An archive of torch with a pickle of our own."""
+    """Return an archive of torch with a pickle of our own."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w', **options) as archive:
         archive.writestr('a/data.pkl', pickled)
@@ -48,13 +48,13 @@ def legacy(content) -> bytes:
 
 
 def halved(key: str, times: int) -> bytes:
-    """A pickle of a tuple of a tuple of itself, ``times`` deep, put where ``key`` has a %s."""
+    """Return a pickle of a tuple of a tuple of itself, ``times`` deep, for the %s in ``key``."""
     body = b'K\x01K\x02\x86' + b''.join(b'q%c0h%ch%c\x86' % (i, i, i) for i in range(times))
     return HEAD + key.encode('latin1').replace(b'%s', body) + b'.'
 
 
 def equal_hashes(kind: str, end: bytes, count: int = 20_000) -> bytes:
-    """A pickle of a set or a dict of pairs of integers that have one hash, as CPython makes it."""
+    """Return a pickle of a set or a dict of pairs of integers of one hash, as CPython makes it."""
     one, two, five = 11400714785074694791, 14029467366897019727, 2870177450012600261
     every, keys, first = (1 << 64) - 1, [], 0
     while len(keys) < count:
@@ -108,7 +108,7 @@ def mindspore(dims, content=b'', name=b'a', kind=b'Float32') -> bytes:
 
 
 def mindspore_fields(count: int) -> bytes:
-    """A value with so many fields that nobody knows."""
+    """Return a value with so many unknown fields."""
     return field(1, b''.join(field(k, b'') for k in range(10, 10 + count)))
 
 
@@ -257,12 +257,6 @@ BOMBS = {
 }
 
 
-def status(name: str) -> int:
-    """Bytes of memory of this process."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
-
-
 def main() -> None:
     folder = Path(sys.argv[1])
     for name, (content, _) in BOMBS.items():
@@ -272,7 +266,7 @@ def main() -> None:
         size = path.stat().st_size
         Path('/proc/self/clear_refs').write_text('5')  # VmHWM begins again
         before, start = status('VmRSS:'), time.perf_counter()
-        # Address space, of which threads and allocators take some without using it.
+        # Address space, of which threads and allocators reserve some without using it.
         limit = status('VmSize:') + 3 * size + (600 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try:

@@ -1,6 +1,7 @@
-"""Files that the tests of reading write."""
+"""Files that the tests of reading write, and the memory that reading uses."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,3 +28,9 @@ def torch_file(zipped=True):
 def safetensors_file(folder):
     save_file({'a': torch.ones(300)}, folder / 'whole')
     return (folder / 'whole').read_bytes()
+
+
+def status(name: str) -> int:
+    """Return the bytes of memory of this process that Linux lists under ``name``."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10

@@ -26,6 +26,7 @@ from mmwave.convert.readers import read
 from mmwave.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.checkpoint.files import status
 from tests.convert.published import mindspore_entry, write_mindspore, write_npz, write_paddle
 
 MUTATIONS = 200
@@ -57,7 +58,7 @@ def torch_file(path: Path, **options) -> None:
 
 
 def unchecked(path: Path) -> None:
-    """An archive whose data.pkl may be changed: its checksum is made anew, see ``mutated``."""
+    """Write an archive whose data.pkl may be changed: ``mutated`` recomputes its checksum."""
     torch_file(path)
 
 
@@ -74,7 +75,7 @@ FORMATS = {
 
 
 def changed(content: bytes, chance: random.Random, limit: int | None = None) -> bytes:
-    """``content`` with some of its first bytes changed, left out, repeated or cut off."""
+    """Return ``content`` with some of its first bytes changed, left out, repeated or cut off."""
     data = bytearray(content)
     end = min(limit or len(data), len(data))
     for _ in range(chance.choice((1, 1, 2, 8))):
@@ -98,7 +99,7 @@ def changed(content: bytes, chance: random.Random, limit: int | None = None) -> 
 
 
 def mutated(content: bytes, form: str, chance: random.Random) -> bytes:
-    """A mutation of a file; inside of an archive whose checksums hold, where the form says so."""
+    """Return a mutation of a file, for some forms inside of an archive whose checksums hold."""
     inner = {'torch-zip-pickle': '/data.pkl', 'npz-header': '.npy'}.get(form)
     if inner is None:
         # Half of them in the first bytes, where headers are.
@@ -133,11 +134,6 @@ def check_plain(value, depth: int = 0) -> None:
     elif isinstance(value, Tensor):
         value.clone()  # touches all of its memory
         assert not vars(value)
-
-
-def status(name: str) -> int:
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Torch files give what torch.load gives, from plain data and tensors that were checked first."""
+"""Torch files are read as by torch.load, plain data and tensors that were checked first."""
 
 import argparse
 import collections
@@ -147,7 +147,7 @@ def test_an_attribute_of_a_dict_hides_nothing(written, method):
 
 
 def test_a_class_is_no_value(written):
-    """The attack behind the test above gave a dict a ``get`` that returned an empty object."""
+    """The attack behind the test above set a dict's ``get``, one that returned an empty object."""
     top = collections.OrderedDict(state_dict={'a': torch.ones(1)})
     top.get = collections.Counter
     assert type(read_checkpoint(written(top))) is dict
@@ -213,7 +213,7 @@ TENSOR = torch.arange(300.0)
 
 
 def rewritten(change, content=None, **options):
-    """A torch archive whose entries ``change`` turned into others: name -> content."""
+    """Return a torch archive whose entries ``change`` turned into others: name -> content."""
     file = io.BytesIO()
     torch.save({'a': TENSOR} if content is None else content, file)
     with zipfile.ZipFile(file) as archive:
@@ -313,7 +313,7 @@ class Pid:
 
 
 def legacy(content, storages):
-    """An old file of ``content`` with storages by their key: float32 values."""
+    """Return an old file of ``content`` with storages by their key: float32 values."""
     file = io.BytesIO()
     for part in (torch.serialization.MAGIC_NUMBER, 1001, {'little_endian': True}):
         pickle.dump(part, file, protocol=2)

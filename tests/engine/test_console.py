@@ -115,7 +115,7 @@ def strides():
 
 
 def pictures():
-    Visualizer.get_instance('pictures')  # the hook takes the current one
+    Visualizer.get_instance('pictures')  # the hook uses the current one
     importlib.import_module('mmseg.engine.hooks').SegVisualizationHook()
 
 
@@ -123,7 +123,7 @@ def loss():
     importlib.import_module('mmseg.models.losses').CrossEntropyLoss()
 
 
-# What makes a library give each warning, in the order of HARMLESS.
+# What makes a library emit each warning, in the order of HARMLESS.
 CAUSES = (
     faster_coco,
     lambda: FileClient('disk'),

@@ -37,7 +37,7 @@ def test_sync_bn_and_amp_are_replaced_and_named():
 
 
 def test_detectors_find_boxes_under_autocast(monkeypatch):
-    """mmcv's compiled NMS and RoIAlign do not know bfloat16 on a CPU."""
+    """mmcv's compiled NMS and RoIAlign do not support bfloat16 on a CPU."""
     for name in ('nms', 'roi_align', 'deform_conv', 'modulated_deform_conv'):
         module = sys.modules[f'mmcv.ops.{name}']
         monkeypatch.setattr(module, 'ext_module', module.ext_module)  # restored after the test

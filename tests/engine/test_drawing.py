@@ -1,4 +1,4 @@
-"""Every process draws the images it was given."""
+"""Every process draws its own images."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """torchvision's ops in the place of mmcv's compiled ones.
 
-The stand-in is what is tested, also where mmcv has its own: mmcv's functions are given it.
+The stand-in is what is tested, also where mmcv has its own: mmcv's functions call it.
 """
 
 import copy
@@ -403,7 +403,7 @@ def test_modulated_deform_conv_without_bias(rng):
 
 @pytest.mark.parametrize('wanted', ['input', 'weight', 'both', 'twice'])
 def test_deform_conv_gradients_asked_for_one_by_one(monkeypatch, wanted, rng):
-    """torchvision computes all gradients at once, and mmcv asks for them in two calls."""
+    """torchvision computes all gradients at once, and mmcv requests them in two calls."""
     calls, compute = [], stand_in._deform_conv_backward
     monkeypatch.setattr(
         stand_in, '_deform_conv_backward', lambda *args: calls.append(args) or compute(*args)
@@ -488,7 +488,7 @@ class TestCompiled:
 
     @pytest.fixture
     def both(self, monkeypatch):
-        """Calls a function with the compiled ops and with the stand-in."""
+        """Call a function with the compiled ops and with the stand-in."""
         from mmcv import _ext
 
         def called(function):

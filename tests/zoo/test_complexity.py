@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from mmwave.errors import UserError
+from mmwave.inspect.complexity import count_macs
 from mmwave.models import RepMLPNet, WaveMLP
 from mmwave.models.backbones.wavemlp import WaveMLPArch
 from mmwave.zoo import LeafName, complexity
-from mmwave.zoo.complexity import count_macs
 
 DIMS, DEPTHS, RATIOS, CLASSES = (8, 12, 16, 20), (1, 2, 1, 1), (2, 3, 1, 4), 10
 BACKBONE = f"""dict(

@@ -92,7 +92,12 @@ def test_an_entry_is_read(tree):
         ([{**ENTRY, 'In Collection': 'Other'}], ['fam-a_in1k'], "'Other'.* Fam"),
         ([{**ENTRY, 'Config': 'configs/fam/x.py'}], ['fam-a_in1k'], 'another name'),
         ([{'Name': 'fam-a_in1k'}], ['fam-a_in1k'], "'In Collection' is missing"),
-        (['fam-a_in1k'], ['fam-a_in1k'], 'not laid out as a metafile'),
+        (['fam-a_in1k'], ['fam-a_in1k'], 'not have the structure of a metafile'),
+        (
+            [{**ENTRY, 'Results': [{**RESULT, 'Metrics': {'Top-1 (%)': 'high'}}]}],
+            ['fam-a_in1k'],
+            "structure of a metafile: .*'high'",
+        ),
         (
             [{**ENTRY, 'Results': [{**RESULT, 'Measured By': 'me'}]}],
             ['fam-a_in1k'],
@@ -136,6 +141,6 @@ def test_a_metafile_runs_no_code(tree, tmp_path):
     (root / 'configs/fam/metafile.yml').write_text(
         f"Models: !!python/object/apply:os.makedirs ['{target}']"
     )
-    with pytest.raises(UserError, match='not laid out'):
+    with pytest.raises(UserError, match='not have the structure'):
         read_metafiles(root)
     assert not target.exists()

@@ -75,7 +75,7 @@ def test_modes_are_those_that_the_backbone_takes(root, variant):
 
 
 def res_macs(height, width, grid=(6, 4), resized=False):
-    """MACs of the backbone of RES for a map of height x width positions."""
+    """Return the MACs of the backbone of RES for a map of height x width positions."""
     dim, tokens, at = 24, math.prod(grid), height * width
     block = at * 8 * dim**2
     if resized:

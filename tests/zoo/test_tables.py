@@ -1,10 +1,12 @@
 """Tables between markers, and the tool that renders and checks them."""
 
 import importlib.util
+import sys
 
 import pytest
 import yaml
 
+from mmwave.apis.cli import run_tool
 from mmwave.errors import UserError
 from mmwave.zoo import Complexity, GridFacts, ImageCost, Zoo, stale_tables, update_readmes
 
@@ -38,7 +40,7 @@ MODELS = [
 
 
 def count(config, size):
-    """2 M parameters and a MAC per pixel and thousand."""
+    """Return 2 M parameters and a MAC per pixel and thousand."""
     part = 'model' if 'in1k' in config.name else 'backbone'
     return Complexity(params=2_000_000, macs=size[0] * size[1] * 1000, counted=part)
 
@@ -114,14 +116,14 @@ def test_only_what_stands_between_markers_is_rewritten(repo):
 
 
 def look(config):
-    """fam-b is tied to no size, the others to windows of 224 and then 112 x 224 pixels."""
+    """Tie fam-b to no size, the others to windows of 224 and then 112 x 224 pixels."""
     if 'fam-b' in config.name:
         return GridFacts(strides=(4, 8), windows=(), modes=())
     return GridFacts(strides=(4, 8), windows=((224, 224), (112, 224)), modes=('window', 'strict'))
 
 
 def cost(config, trained):
-    """A MAC per pixel and million; two modes for fam-c."""
+    """Return a MAC per pixel and million; two modes for fam-c."""
     images = ((512, 512), (512, 1024), (800, 1344))
     modes = {'fam-b': [''], 'fam-c': ['window', 'resize']}.get(config.stem[:5], ['window'])
     return {
@@ -330,15 +332,21 @@ def test_the_first_pages_show_all_families(root, page, names):
 
 
 @pytest.fixture
-def tool(root, tmp_path, capsys):
-    """Calls tools/update_zoo.py on ``tmp_path``; returns exit code, standard output and errors."""
+def tool(root, tmp_path, monkeypatch, capsys):
+    """Run tools/update_zoo.py on ``tmp_path``: (exit code, standard output, error output)."""
     spec = importlib.util.spec_from_file_location('update_zoo', root / 'tools/update_zoo.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setenv('LOCAL_RANK', '0')  # which the tool would set for good
 
     def run(*options):
         capsys.readouterr()
-        code = module.main(['--root', str(tmp_path), *options])
+        monkeypatch.setattr(sys, 'argv', ['update_zoo.py', '--root', str(tmp_path), *options])
+        code = 0
+        try:
+            run_tool(module.main, module.parser())
+        except SystemExit as ended:
+            code = ended.code
         return code, *capsys.readouterr()
 
     return run

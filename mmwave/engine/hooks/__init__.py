@@ -1,6 +1,8 @@
-"""Hooks that run in the loops of mmengine's Runner."""
+"""Hooks that run in the loops of mmengine's Runner; importing this registers them."""
 
-from .data_check import DataCheckHook, DataError
+from mmwave.engine.data_checks.findings import DataError
+from mmwave.engine.data_checks.hook import DataCheckHook
+
 from .load_report import LoadReportHook
 from .resume_check import ResumeCheckHook
 from .sync_buffers import SyncBuffersHook

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from mmwave.checkpoint import (
     not_finite_line,
     state_dict_of,
 )
+from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.training_state import averaged_models, check_exchange
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
@@ -43,7 +43,7 @@ class LoadReportHook(Hook):
         self.min_fraction = min_fraction
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         state = state_dict_of(checkpoint)
         checkpoint.setdefault('state_dict', state)
         # mmengine loads the same tensors once more right after; here they are counted.

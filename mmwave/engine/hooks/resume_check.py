@@ -1,4 +1,4 @@
-"""A training state is looked at before it is resumed, and may name no files but this run's own."""
+"""A training state is checked before it is resumed, and may name no files but this run's own."""
 
 import os
 import stat
@@ -27,11 +27,11 @@ _METRICS = ('train', 'val', 'test')  # mmengine logs every name that begins so
 
 @HOOKS.register_module()
 class ResumeCheckHook(Hook):
-    """Check a checkpoint that is resumed from, and take the names of foreign files out of it.
+    """Check a checkpoint that is resumed from, and remove the names of foreign files from it.
 
     mmengine's ``CheckpointHook`` removes what the training state names as the best checkpoint so
-    far when it has a better one, whatever that is and wherever. Kept of such names is what is a
-    checkpoint in the folder that this run writes its checkpoints to; the others are dropped, with
+    far when it has a better one, whatever that is and wherever. A name is kept where it is that of
+    a checkpoint in the folder that this run writes its checkpoints to; the others are dropped, with
     the score that belongs to them, and are listed in one warning.
 
     Raises:
@@ -39,7 +39,7 @@ class ResumeCheckHook(Hook):
             or does not fit this run.
     """
 
-    # Before every other hook looks into the checkpoint.
+    # Before every other hook reads the checkpoint.
     priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -91,7 +91,7 @@ def _check(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _left_out(runner: Runner, checkpoint: Mapping[str, Any]) -> list[str]:
-    """What mmengine begins anew, in silence, because the checkpoint does not have it."""
+    """Describe what mmengine starts from scratch, in silence, for lack of it in the checkpoint."""
     lines = []
     if 'optimizer' not in checkpoint:
         lines.append("holds no optimizer state: the optimizer's begins anew")
@@ -106,10 +106,10 @@ def _left_out(runner: Runner, checkpoint: Mapping[str, Any]) -> list[str]:
 
 
 def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, Any], list[str]]:
-    """A training state's hub without foreign files, and these files with their names in it."""
+    """Return a training state's hub without foreign files, and these files by their names in it."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     folders = [_output_folder(hook, runner.work_dir) for hook in hooks]
-    # Values of metrics: nobody asks for those of a validation before the next one.
+    # Values of metrics: those of a validation are not read before the next one.
     given = hub['runtime_info'].items()
     info = {name: value for name, value in given if not name.startswith(_METRICS)}
     dropped: list[str] = []
@@ -134,14 +134,14 @@ def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, A
 
 
 def _output_folder(hook: CheckpointHook, work_dir: str) -> str:
-    """Where a hook is going to write to; it knows it itself when training begins."""
+    """Return the folder a hook will write to, which it sets itself only when training begins."""
     if hook.out_dir is None or hook.out_dir == work_dir:
         return work_dir
     return os.path.join(hook.out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
 def _written(ids: Any, hooks: Sequence[tuple[CheckpointHook, str]]) -> list[int]:
-    """Those of the numbers of checkpoints that a hook has written to its folder, each once."""
+    """Return the numbers of checkpoints that a hook has written to its folder, each once."""
     if not isinstance(ids, list):
         return []
     numbers = dict.fromkeys(number for number in ids if is_count(number))
@@ -153,7 +153,7 @@ def _has_written(number: int, hook: CheckpointHook, folder: str) -> bool:
 
 
 def _is_checkpoint_in(folder: str, path: Any, lead: str = '') -> bool:
-    """Whether ``path`` is a regular file, no link to one, right in ``folder`` and ends in .pth."""
+    """Return whether ``path`` is a regular .pth file, no link to one, right in ``folder``."""
     if not isinstance(path, str) or not path.isprintable():
         return False
     parent, name = os.path.split(path)

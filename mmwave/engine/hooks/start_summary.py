@@ -1,4 +1,4 @@
-"""What a run is about, in a few lines, before its first step."""
+"""A summary of a run, in a few lines, before its first step."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmwave.engine import console
+from mmwave.engine.data_checks.datasets import unwrap
+from mmwave.engine.model_wrapper import unwrapped
 from mmwave.errors import printable_path
-
-from .data_check import unwrap
 
 _NAMED_CLASSES = 3
 
@@ -21,8 +20,9 @@ _NAMED_CLASSES = 3
 class StartSummaryHook(Hook):
     """Log what is run, on what and how; after it the screen shows what mmengine logs.
 
-    Model, device and log file are told when the hook is made, the rest when the loop begins. It is
-    made by hand and registered last, so that it comes after all that happens before the first step.
+    Model, device and log file are logged when the hook is made, the rest when the loop begins. It
+    is made by hand and registered last, so that it comes after all that happens before the first
+    step.
 
     Args:
         runner: whose model is built.
@@ -102,7 +102,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _model(runner: Runner) -> str:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     total, trained = sum(n for n, _ in sizes), sum(n for n, needed in sizes if needed)
     text = type(model).__name__
@@ -134,8 +134,8 @@ def _processes(runner: Runner, mode: str) -> str:
 
 
 def _data(loader: Any) -> str:
-    """The data sets of a loader: types, size, classes."""
-    parts = list(unwrap(loader.dataset))
+    """Describe the data sets of a loader: types, size, classes."""
+    parts = [place.dataset for place in unwrap(loader.dataset)]
     kinds = ' + '.join(dict.fromkeys(type(part).__name__ for part in parts))
     text = f'{kinds}, {_count(len(loader.dataset), "sample")}'
     metainfo = getattr(parts[0], 'metainfo', None)
@@ -149,7 +149,7 @@ def _data(loader: Any) -> str:
 
 
 def _weights(runner: Runner) -> Iterator[tuple[str, str]]:
-    """What was logged of weights that were loaded."""
+    """Yield what was logged of weights that were loaded."""
     screen = console.current()
     loads = list(screen.loads) if screen is not None else []
     path = runner._load_from

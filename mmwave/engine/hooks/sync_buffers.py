@@ -45,7 +45,7 @@ class SyncBuffersHook(Hook):
 
 
 def _saves_now(hook: CheckpointHook, runner: Runner) -> bool:
-    """Whether a hook that counts iterations saves after this one."""
+    """Return whether a hook that counts iterations saves after this one."""
     if hook.by_epoch:
         return False
     due = hook.every_n_train_iters(runner, hook.interval, hook.save_begin)

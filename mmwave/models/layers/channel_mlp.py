@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mmwave.ops import blend_, gelu_, linear, mlp_add_
+from mmwave.ops.chunks import add_in_parts
 from mmwave.ops.graphs import any_size, is_watched
-from mmwave.ops.mlp_add import add_in_parts
 
 from .activation import build_activation
 from .lean import keep

@@ -15,8 +15,8 @@ from mmengine.registry import DefaultScope
 from safetensors.torch import load_file, save_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmwave.analysis.memory import held_bytes
 from mmwave.deploy import Deployable, to_deploy
+from mmwave.inspect.memory import held_bytes
 from mmwave.models.layers import DropPath
 from mmwave.ops import use_backend
 from mmwave.structures import StageInfo

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmwave.analysis.memory import held_bytes
 from mmwave.deploy import to_deploy
+from mmwave.inspect.memory import held_bytes
 from mmwave.models import EAMLP, PosMLP, ViP
 from mmwave.models.backbones.eamlp import TABLE, EAMLPArch, sinusoids
 from mmwave.models.backbones.posmlp import KernelGate, PosMLPArch

@@ -6,9 +6,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from mmwave.analysis.memory import held_bytes
 from mmwave.deploy import to_deploy
-from mmwave.ops.mlp_add import reference
+from mmwave.inspect.memory import held_bytes
+from mmwave.ops import chunks
 from tests.contracts import build, compiled, images, relative_error, total
 
 # Windows of 32 pixels, 4 x 4 positions; not square where it says so.
@@ -49,7 +49,7 @@ def model(name, grid_mode='window', grid=4, **options):
 @every_case
 @pytest.mark.parametrize('recorded', [False, True], ids=['written-over', 'recorded'])
 def test_deploy_form_is_equal_elementwise(name, grid_mode, size, recorded, monkeypatch):
-    monkeypatch.setattr(reference, 'ROWS', 7)  # several parts, the last one shorter
+    monkeypatch.setattr(chunks, 'CPU_CHUNK', 7)  # several parts, the last one shorter
     made = model(name, grid_mode).eval()
     before = copy.deepcopy(made.state_dict())
     deployed, report = to_deploy(made)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.analysis.memory import held_bytes
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
 from mmwave.deploy import to_deploy
+from mmwave.inspect.memory import held_bytes
 from mmwave.models import RepMLPNet
 from mmwave.models.backbones.repmlpnet import ARCHS, STRIDES, RepMLPNetArch
 from tests import parity

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.analysis.memory import held_bytes
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
 from mmwave.deploy import to_deploy
+from mmwave.inspect.memory import held_bytes
 from mmwave.models import WaveMLP
 from mmwave.models.backbones.wavemlp import ARCHS, PhaseAwareTokenMixer, WaveMLPArch
 from tests import parity

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmwave.analysis.memory import saved_bytes
+from mmwave.inspect.memory import saved_bytes
 from mmwave.models.layers.lean import _Segment, keep, lean, runner, without_lean
 
 

@@ -138,7 +138,7 @@ def train(folder, processes, cases):
 
 
 def seen(folder, processes=2):
-    """What each process saw in its buffers at every validation."""
+    """Return what each process saw in its buffers at every validation."""
     return [json.loads((folder / f'rank{rank}.json').read_text()) for rank in range(processes)]
 
 

@@ -1,0 +1,16 @@
+"""The data are checked before the first step, not when a step fails on them.
+
+The stock data sets load many mistakes in silence (label maps of another size, boxes that are all
+dropped, labels that no class has); some fail hours later, some never. The files of this package:
+
+- ``hook.py``: ``DataCheckHook``, which runs the checks on the data sets that a run has built.
+- ``datasets.py``: questions about one data set, built or in a config: wrappers, storage, labels.
+- ``heads.py``: what the heads of a model expect of the data.
+- ``samples.py``: faults of one sample: its image file, its class label, its boxes.
+- ``label_maps.py``: faults of one label map, judged as the stock transforms will read it.
+- ``boxes.py``: faults of one box, and of all boxes of a COCO file.
+- ``coco_file.py``: facts about a COCO file, read without building a data set from it.
+- ``findings.py``: the tally of faults, over samples and processes, and its messages.
+
+Nothing is imported here: the check of a config reads COCO files before torch is imported.
+"""

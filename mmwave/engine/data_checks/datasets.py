@@ -1,0 +1,103 @@
+"""Questions about one data set, built or as a config describes it: wrappers, storage, labels."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+# mmengine is imported inside a function: the check of a config imports this file before it.
+
+
+class Place(NamedTuple):
+    """A data set inside of wrappers.
+
+    Attributes:
+        key: where it is, as dotted key.
+        dataset: built, or its settings in a config.
+        scope: in a config, the scope of its type.
+    """
+
+    key: str
+    dataset: Any
+    scope: str | None
+
+
+def unwrap(dataset: Any, key: str = '', scope: str | None = None) -> Iterator[Place]:
+    """Yield the data sets inside of wrappers (RepeatDataset, ConcatDataset, …).
+
+    Args:
+        dataset: built, or its settings in a config.
+        key: dotted key of ``dataset``, which those of the data sets inside begin with.
+        scope: of the config, which ``_scope_`` of a wrapper replaces for what is inside.
+    """
+    if isinstance(dataset, Mapping):
+        held = dataset
+        scope = dataset.get('_scope_', scope)
+    elif _is_base_dataset(dataset):
+        held = {}
+    else:
+        names = ('datasets', 'dataset')
+        held = {name: getattr(dataset, name) for name in names if hasattr(dataset, name)}
+    if 'datasets' in held:
+        for index, inner in enumerate(held['datasets']):
+            yield from unwrap(inner, f'{key}.datasets.{index}', scope)
+    elif 'dataset' in held:
+        yield from unwrap(held['dataset'], f'{key}.dataset', scope)
+    else:
+        yield Place(key, dataset, scope)
+
+
+def loads_labels(dataset: Any) -> bool:
+    """Return whether the pipeline of a data set, built or in a config, reads labels.
+
+    A test set may have none. One without a pipeline counts as reading them.
+    """
+    if isinstance(dataset, Mapping):
+        names = [str(step.get('type')) for step in dataset.get('pipeline') or ()]
+    else:
+        names = [type(step).__name__ for step in _transforms(dataset)]
+    return not names or any('Annotations' in name for name in names)
+
+
+def is_local(dataset: Any) -> bool:
+    """Return whether a built data set reads its files from the local file system."""
+    holders = (dataset, *_transforms(dataset))
+    return all(is_local_backend(getattr(holder, 'backend_args', None)) for holder in holders)
+
+
+def is_local_backend(backend_args: Mapping[str, Any] | None) -> bool:
+    """Return whether ``backend_args`` of mmengine's file functions name the local file system."""
+    return (backend_args or {}).get('backend', 'local') in ('local', 'LocalBackend')
+
+
+def metainfo(dataset: Any) -> dict[str, Any]:
+    """Return the description of a built data set, empty where it has none."""
+    return getattr(dataset, 'metainfo', None) or {}
+
+
+def folder(dataset: Any) -> str:
+    """Return the folder that a built data set reads images from."""
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    return str(prefix.get('img_path') or prefix.get('img') or getattr(dataset, 'data_root', ''))
+
+
+def describe(dataset: Any) -> str:
+    """Return type and place of a built data set, as messages name it."""
+    where = getattr(dataset, 'ann_file', None) or folder(dataset)
+    return f'{type(dataset).__name__} ({where})'
+
+
+def coco_path(dataset: Any) -> str | None:
+    """Return the local JSON file that a built data set was read from, None where there is none."""
+    path = getattr(dataset, 'ann_file', None)
+    if not isinstance(path, str) or not path.endswith('.json') or '://' in path:
+        return None
+    return path if is_local(dataset) else None
+
+
+def _transforms(dataset: Any) -> Any:
+    return getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
+
+
+def _is_base_dataset(dataset: Any) -> bool:
+    from mmengine.dataset import BaseDataset
+
+    return isinstance(dataset, BaseDataset)

@@ -1,0 +1,88 @@
+"""The tally of faults in one data set, over samples and processes, and its messages."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mmwave.errors import UserError
+
+from .boxes import BoxFaults
+
+_SHOWN = 5
+
+
+class DataError(UserError):
+    """Data that cannot be trained or evaluated on."""
+
+
+@dataclass
+class Findings:
+    """What one process, or all together, found in one data set.
+
+    Attributes:
+        samples: how many were checked.
+        images: image files looked up.
+        label_maps: label maps read.
+        boxes: how many there are, None for a data set that is not one for detection.
+        degenerate: boxes without area.
+        outside: boxes outside of their image.
+        in_file: faults of the annotation file, boxes that the data set dropped included.
+        faults: kind of the fault -> (how many, the first few as (index of the sample, offender)).
+    """
+
+    samples: int = 0
+    images: int = 0
+    label_maps: int = 0
+    boxes: int | None = None
+    degenerate: int = 0
+    outside: int = 0
+    in_file: BoxFaults | None = None
+    faults: dict[str, tuple[int, list[tuple[int, str]]]] = field(default_factory=dict)
+
+    def add(self, kind: str, index: int, offender: str) -> None:
+        """Count a fault of sample ``index``, -1 for one of the whole data set."""
+        count, shown = self.faults.get(kind, (0, []))
+        self.faults[kind] = (count + 1, [*shown, (index, offender)][:_SHOWN])
+
+    @classmethod
+    def merged(cls, parts: Iterable['Findings']) -> 'Findings':
+        """Add up what the processes found; the offenders of the lowest indices are shown."""
+        total = cls()
+        for part in parts:
+            for name in ('samples', 'images', 'label_maps', 'degenerate', 'outside'):
+                setattr(total, name, getattr(total, name) + getattr(part, name))
+            total.in_file = total.in_file or part.in_file
+            if part.boxes is not None:
+                total.boxes = (total.boxes or 0) + part.boxes
+            for kind, (count, shown) in part.faults.items():
+                known, before = total.faults.get(kind, (0, []))
+                total.faults[kind] = (known + count, sorted([*before, *shown])[:_SHOWN])
+        return total
+
+    def errors(self) -> list[str]:
+        """Return a text for each kind of fault, with its count and the first offenders."""
+        lines = []
+        for kind, (count, shown) in self.faults.items():
+            more = f', … and {count - len(shown)} more' if count > len(shown) else ''
+            lines.append(f'{count} {kind}: ' + ', '.join(text for _, text in shown) + more)
+        return lines
+
+    def warnings(self) -> list[str]:
+        """Return a text about boxes that training goes on without."""
+        file = self.in_file or BoxFaults()
+        # The file's count includes what the data set kept, so the two must not be added up.
+        counts = {
+            'without area': max(self.degenerate, len(file.degenerate)),
+            'outside of their image': max(self.outside, len(file.outside)),
+            'of an unknown category': len(file.unknown_category),
+        }
+        bad = [f'{count} {what}' for what, count in counts.items() if count]
+        return [f'boxes that cannot be learnt from: {", ".join(bad)}'] if bad else []
+
+    def summary(self) -> str:
+        """Return how much was checked, in one line."""
+        parts = [f'{self.samples} samples', f'{self.images} image files looked up']
+        if self.boxes is not None:
+            parts.append(f'{self.boxes} boxes')
+        if self.label_maps:
+            parts.append(f'{self.label_maps} label maps read')
+        return ', '.join(parts)
