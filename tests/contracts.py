@@ -9,20 +9,10 @@ from torch import Tensor
 
 from mmwave.models import MLPBackbone
 from mmwave.registry import MODELS
+from tests.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 """The top folder of the repository."""
-SMALLEST = {
-    'EAMLP': '7',
-    'GMLP': 'ti16',
-    'MLPMixer': 's16',
-    'PosMLP': 't',
-    'RepMLPNet': 't224',
-    'ResMLP': 's12',
-    'ViP': 's7',
-    'WaveMLP': 't-dw',
-}
-"""Backbone -> the variant that the quick tests use."""
 
 
 def registered() -> dict[str, type[MLPBackbone]]:
@@ -36,7 +26,7 @@ def variants() -> list:
     params = []
     for name, cls in sorted(registered().items()):
         for arch in cls.archs:
-            marks = () if arch == SMALLEST[name] else pytest.mark.slow
+            marks = () if arch == FAMILIES[name].smallest else pytest.mark.slow
             params.append(pytest.param(name, arch, marks=marks, id=f'{name}-{arch}'))
     return params
 

@@ -1,6 +1,7 @@
 """Who may import whom: the rooms of the package and the doors between them."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ DOORS = {
     'inspect': {'errors', 'structures', 'ops', 'models', 'engine', 'deploy', 'apis', 'mmcv_ops'},
     'zoo': {'errors', 'structures', 'registry', 'ops', 'models', 'apis', 'inspect'},
 }
+FAMILY_FILES = sorted(
+    p
+    for p in (PACKAGE / 'models/backbones').glob('*.py')
+    if p.stem not in ('__init__', 'base', 'grid')
+)
+NOT_IN_FAMILIES = (
+    *('spare', 'constant=', 'any_size', 'device.type', 'Fused', 'deploy_state', 'runner('),
+    *('may_overwrite', 'is_tracing', 'is_dynamic', 'selective_recompute', 'cached(', 'Constant'),
+)
+MOST_LINES = 350
+LINES = {'posmlp': 450, 'eamlp': 440, 'repmlpnet': 470, 'wavemlp': 330}
+LINES |= dict.fromkeys(('gmlp', 'mlp_mixer', 'resmlp'), 200)
+"""Most lines of a family's file, where they are others than most."""
 # Version only: the converter writes it into its files.
 FREE = {'__version__'}
 
@@ -92,12 +106,39 @@ def test_mmcv_is_asked_for_activations_alone():
 
 def test_no_backbone_imports_another():
     folder = PACKAGE / 'models/backbones'
-    families = {p.stem for p in folder.glob('*.py')} - {'__init__', 'base', 'grid'}
+    families = {p.stem for p in FAMILY_FILES}
     for family in families:
         others = {
             n.rsplit('.', 1)[-1] for n in imports(folder / f'{family}.py', top_level_only=False)
         }
         assert not others & (families - {family})
+
+
+@pytest.mark.parametrize('path', FAMILY_FILES, ids=lambda p: p.stem)
+def test_a_family_file_is_the_paper_alone(path):
+    """How memory is saved, what may be overwritten and the deploy form stand elsewhere."""
+    code = path.read_text()
+    assert not [word for word in NOT_IN_FAMILIES if word in code]
+    assert 'if self.deploy' not in code
+    assert len(code.splitlines()) <= LINES.get(path.stem, MOST_LINES), path
+
+
+def test_a_deploy_form_imports_no_backbone():
+    for path in (PACKAGE / 'models/deployed').glob('*.py'):
+        names = imports(path, top_level_only=False)
+        assert not [n for n in names if n.startswith('mmwave.models.backbones')]
+        assert path.stem == '__init__' or (PACKAGE / 'models/backbones' / path.name).exists()
+
+
+def test_one_file_decides_what_may_be_overwritten():
+    """Of modules: ops overwrite what they made themselves, or what their name says, ``gelu_``."""
+    asking = [
+        path
+        for path in (PACKAGE / 'models').rglob('*.py')
+        if re.search(r'is_grad_enabled|is_inference_mode', path.read_text())
+    ]
+    allowed = ('layers/inplace.py', 'recompute.py', 'backbones/base.py')
+    assert {str(p.relative_to(PACKAGE / 'models')) for p in asking} <= set(allowed)
 
 
 def test_every_room_is_in_the_table():

@@ -19,6 +19,7 @@ from mmwave.models import MLPBackbone
 from mmwave.structures import StageInfo
 from mmwave.zoo.names import LeafName
 from tests.contracts import ROOT
+from tests.families import QUICK_LEAVES
 
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 SCOPES = {'in1k': 'mmpretrain', 'coco': 'mmdet', 'ade20k': 'mmseg', 'cityscapes': 'mmseg'}
@@ -30,28 +31,13 @@ NAME = re.compile(
     r'_(?P<data>[a-z0-9]+)(-(?P<recipe>mindcv))?(-(?P<height>\d+)x(?P<width>\d+))?'
 )
 # The quick tests build one leaf of each kind of model; the others are slow.
-QUICK = {
-    'wavemlp-t-dw_in1k',
-    'wavemlp-t-dw_retinanet_1x_coco',
-    'wavemlp-t-dw_mask-rcnn_1x_coco',
-    'wavemlp-t_sem-fpn_40k_ade20k-512x512',
-    'wavemlp-t_upernet_160k_ade20k-512x512',
-    'repmlpnet-t224_in1k',
-    'repmlpnet-t256_retinanet_1x_coco',
-    'repmlpnet-t256_upernet_160k_ade20k-512x512',
-    'gmlp-s16_retinanet_1x_coco',
-    'resmlp-s12_upernet_80k_cityscapes-512x1024',
-    'mlp-mixer-s16_in1k',
-    'mlp-mixer-b16_sem-fpn_40k_ade20k-512x512',
-    'vip-s7_retinanet_1x_coco',
-    'posmlp-t_sem-fpn_40k_ade20k-512x512',
-    'eamlp-7_in1k',
-    'eamlp-7_sem-fpn_40k_ade20k-512x512',
-}
 every_leaf = pytest.mark.parametrize('leaf', LEAVES, ids=lambda p: p.stem)
 quick_and_slow = pytest.mark.parametrize(
     'leaf',
-    [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in LEAVES],
+    [
+        pytest.param(p, id=p.stem, marks=() if p.stem in QUICK_LEAVES else pytest.mark.slow)
+        for p in LEAVES
+    ],
 )
 
 
@@ -72,7 +58,7 @@ def build(cfg: Config) -> BaseModel:
 
 
 def test_quick_leaves_exist():
-    assert {p.stem for p in LEAVES} >= QUICK
+    assert {p.stem for p in LEAVES} >= QUICK_LEAVES
 
 
 @every_leaf

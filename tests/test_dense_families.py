@@ -21,25 +21,16 @@ from torch import Tensor, nn
 
 from mmwave.models import MLPBackbone
 from tests.contracts import ROOT, images
+from tests.families import FAMILIES
 
 WIDTH = 16
 CLASSES = 3
-TINY = {
-    'EAMLP': dict(depths=(1, 1, 1, 1), dim=WIDTH, heads=2, mlp_ratio=2, token_dim=WIDTH),
-    'GMLP': dict(depths=(1, 1, 1, 1), dim=WIDTH, mlp_ratio=2, grid=4),
-    'MLPMixer': dict(depths=(1, 1, 1, 1), dim=WIDTH, token_mlp_dim=8, channel_mlp_dim=32, grid=4),
-    'PosMLP': dict(
-        depths=(1, 1, 1, 1),
-        dims=(WIDTH,) * 4,
-        mlp_ratios=(2, 2, 2, 2),
-        windows=(4, 4, 2, 2),
-        groups=(2, 2, 2, 2),
-    ),
-    'ResMLP': dict(depths=(1, 1, 1, 1), dim=WIDTH, mlp_ratio=2, grid=4),
-    'ViP': dict(depths=(1, 1, 1, 1), dims=(WIDTH,) * 4, patch_size=7, grids=(8, 4, 4, 4)),
-}
-FOLDERS = ('eamlp', 'gmlp', 'mlp_mixer', 'posmlp', 'resmlp', 'vip')
-LEAVES = sorted(p for f in FOLDERS for p in (ROOT / 'configs' / f).glob('*_*_*.py'))
+TINY = {name: family.one_width for name, family in FAMILIES.items() if family.one_width}
+LEAVES = sorted(
+    path
+    for path in (ROOT / 'configs').glob('[!_]*/*_*_*.py')
+    if Config.fromfile(path).model.backbone.type.removeprefix('mmwave.') in TINY
+)
 DETECTORS = [p for p in LEAVES if 'coco' in p.stem]
 WIDTHS = {'in_channels', 'out_channels', 'channels', 'feat_channels', 'embed_dim'}
 WIDTHS |= {'conv_out_channels', 'fc_out_channels'}

@@ -47,8 +47,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from mmwave.engine.process_group import leave_process_group
-from tests.archs import TINY
 from tests.contracts import build, images, total
+from tests.families import TINY
 
 
 def shard(model, kind):

@@ -14,6 +14,7 @@ from ._patches import patches
 from ._phase_mix import phase_mix
 from ._spatial_fc import spatial_fc
 from .backend import current_backend, use_backend
+from .positional_kernel import positional_kernel
 
 __all__ = [
     'blend_',
@@ -25,6 +26,7 @@ __all__ = [
     'mlp_add_',
     'patches',
     'phase_mix',
+    'positional_kernel',
     'spatial_fc',
     'use_backend',
 ]

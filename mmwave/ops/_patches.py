@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .graphs import needs_opaque_op, unaliased
+from .overridable import overridable
 
 
+@overridable
 def patches(
     x: Tensor, side: int, stride: int, padding: int, *, channels_last: bool = False
 ) -> Tensor:

@@ -94,12 +94,3 @@ def unaliased(result: Tensor, x: Tensor) -> Tensor:
     """Return ``result`` contiguous and sharing no memory with ``x``, as a custom op must."""
     result = result.contiguous()
     return result.clone() if result.data_ptr() == x.data_ptr() else result
-
-
-def any_size(*sizes: int) -> bool:
-    """Return :func:`is_dynamic` of ``sizes``, or :func:`is_tracing` without any: the old name."""
-    return is_dynamic(*sizes) if sizes else is_tracing()
-
-
-one_size = static_size
-"""The old name."""

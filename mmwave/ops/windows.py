@@ -1,12 +1,13 @@
 """Maps cut into windows, and windows joined to maps."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .graphs import is_dynamic, needs_opaque_op, unaliased
+from .graphs import is_dynamic, needs_opaque_op, static_size, unaliased
 
 
 def counts(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
@@ -64,6 +65,51 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
         if h == w == 1 == x.shape[0]:
             x = x.contiguous()  # as in cut
     return resize(x, size)
+
+
+def spans(side: int, step: int) -> list[tuple[int, int]]:
+    """Cut an axis into windows whose sides come as near to ``step`` positions as they can.
+
+    A graph of ``torch.compile`` holds for this ``side`` alone.
+
+    Returns:
+        (windows, their side), sides as equal as can be: one or two, the larger first.
+    """
+    side = static_size(side)
+    count = max(side // step, 1)
+    if side / count - step > step - side / (count + 1):  # one more would be nearer
+        count += 1
+    short, longer = side // count, side % count
+    return [(n, s) for n, s in ((longer, short + 1), (count - longer, short)) if n]
+
+
+def cuts(side: int, step: int) -> list[tuple[int, int]]:
+    """Windows of ``step`` positions along an axis, and one of what is left: as :func:`spans`."""
+    full, rest = divmod(side, step)
+    return [(n, s) for n, s in ((full, step), (1, rest)) if n and s]
+
+
+def by_parts(
+    x: Tensor,
+    rows: Sequence[tuple[int, int]],
+    columns: Sequence[tuple[int, int]],
+    mix: Callable[[Tensor, tuple[int, int]], Tensor],
+) -> Tensor:
+    """Call ``mix`` on the parts of a map (N, H, W, C) whose windows are of one size.
+
+    Args:
+        x: the map.
+        rows: (windows, their height), from the top down.
+        columns: (windows, their width), from the left.
+        mix: maps a part and the size of its windows to as large a part.
+    """
+    bands = []
+    strips = x.split([n * h for n, h in rows], dim=1)  # type: ignore[no-untyped-call]
+    for (_, h), band in zip(rows, strips, strict=True):
+        parts = band.split([n * w for n, w in columns], dim=2)
+        done = [mix(part, (h, w)) for (_, w), part in zip(columns, parts, strict=True)]
+        bands.append(done[0] if len(done) == 1 else torch.cat(done, dim=2))
+    return bands[0] if len(bands) == 1 else torch.cat(bands, dim=1)
 
 
 def _flat(x: Tensor) -> Tensor:

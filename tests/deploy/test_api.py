@@ -9,8 +9,8 @@ from torch import nn
 
 from mmwave.deploy import to_deploy
 from mmwave.models import RepMLPNet
-from tests.archs import TINY
 from tests.contracts import build, images, randomise_norms, relative_error
+from tests.families import TINY
 
 ARCH = dict(
     depths=(1, 1, 1, 1), dims=(8, 12, 16, 24), windows=(8, 4, 2, 1), share_sets=(1, 2, 4, 8)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mmwave.deploy import to_deploy
-from tests.archs import TINY
 from tests.contracts import build, images, randomise_norms, relative_error, total
+from tests.families import TINY
 
 SIZES = ((32, 32), (36, 44))
 WIDE = dict(depths=(1, 1, 1, 1), dims=(32, 32, 64, 96), mlp_ratios=(3, 2, 2, 1), norm='BN')

@@ -1,9 +1,11 @@
 """What every backbone shares: outputs, freezing, checkpointing, loading, depth of parameters."""
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, Literal, TypeVar
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, TypedDict, TypeVar
 
 import torch
 from mmengine.logging import print_log
@@ -12,8 +14,15 @@ from torch.utils.checkpoint import checkpoint
 
 from mmwave.checkpoint import brief, equals, load_matching, read_checkpoint, state_dict_of
 from mmwave.errors import UserError, printable, printable_path
-from mmwave.models.layers import Linear, Module, batch_norms, batch_statistics_kept
-from mmwave.models.layers.lean import without_lean
+from mmwave.models.deployed import (
+    deployed_family,
+    find_deployed_family,
+    folded_state,
+    form_of,
+    replace_parts,
+)
+from mmwave.models.layers import Module, batch_norms, batch_statistics_kept
+from mmwave.models.recompute import has_hooks_inside, selective_recompute
 from mmwave.structures import SizeConstraint, StageInfo
 
 Arch = TypeVar('Arch')
@@ -89,53 +98,112 @@ def init_linear(module: nn.Module) -> None:
         trunc_normal_init(module, std=0.02)
 
 
-class MLPBackbone(Module):
-    """A backbone of four parts: ``stem``, ``downsamples``, ``stages`` and ``out_norms``.
+class BackboneSettings(TypedDict, total=False):
+    """The arguments that every backbone accepts beside its arch and those of its own.
 
-    A subclass builds the four under these names after calling ``__init__``; ``downsamples[i - 1]``
-    stands before ``stages[i]``. Stages behind the last output are not built and a stage that is not
-    in ``out_indices`` owns no output norm: every parameter is used in every step, as DDP wants it.
-
-    Args:
-        channels: channels of every stage of the architecture.
-        strides: input pixels per step of every stage's map.
-        out_indices: stages to output, increasing; negative ones count from the last.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages, with the
-            downsamples before them and their output norms. Frozen norms keep their statistics.
+    Attributes:
+        in_channels: channels of the images. Default: 3.
+        out_indices: stages to output, increasing; negative ones count from the last. Default: all.
+        drop_path_rate: probability to drop the last block's branches in training; it grows linearly
+            from 0 over the blocks of all stages. Default: 0.
+        frozen_stages: -1, the default, freezes nothing, 0 the stem, k the stem and the first k
+            stages, with the downsamples before them and their output norms. Frozen norms keep their
+            statistics.
         norm_eval: keep every batch norm in eval mode during training, so that it uses and keeps the
-            statistics it was loaded with.
-        with_cp: compute each block's activations again in the backward pass instead of storing
-            them.
-        lean: in training, keep of each block mainly what matrices computed, and compute norms,
-            activations and gates again in the backward pass where that frees much memory for its
-            time: the same gradients in less memory. ``with_cp`` goes further and needs no ``lean``.
-        deploy: build the deploy form: norms folded into the layers beside them, projections of one
-            input merged. It is for inference and takes the weights that
-            :func:`mmwave.deploy.to_deploy` makes.
-        size_constraint: accepted image sizes.
+            statistics it was loaded with. Default: False.
+        with_cp: recompute all of a block's activations in the backward pass instead of storing
+            them. Default: False.
+        lean: in training, recompute the outputs of norms, activations and gates in the backward
+            pass instead of storing them: the same gradients in less memory; see
+            :mod:`mmwave.models.recompute`. ``with_cp`` goes further and needs no ``lean``. Default:
+            True.
+        deploy: build the deploy form, the same function for inference alone, with norms folded and
+            projections merged; see :mod:`mmwave.models.deployed`. It takes the weights that
+            :func:`mmwave.deploy.to_deploy` makes. Default: False.
+        act_cfg: activation of the MLPs. Default, as published: ``dict(type='GELU')``; weights
+            from MindSpore or Google need ``dict(type='GELU', approximate='tanh')``.
         init_cfg: mmengine init config. ``dict(type='Pretrained', checkpoint=PATH)`` is loaded
             without running code from the file, is logged with counts, and raises where under half
             of the tensors match.
+    """
+
+    in_channels: int
+    out_indices: int | Sequence[int]
+    drop_path_rate: float
+    frozen_stages: int
+    norm_eval: bool
+    with_cp: bool
+    lean: bool
+    deploy: bool
+    act_cfg: dict | None
+    init_cfg: dict | list[dict] | None
+
+
+class BackboneFamily(Protocol):
+    """What the class of a family states about itself, beside its four parts.
+
+    Attributes:
+        archs: the family's named archs, frozen dataclasses.
+        published: settings that a converted file stands for where it names none.
+    """
+
+    archs: ClassVar[Mapping[str, Any]]
+    published: ClassVar[Mapping[str, Any]]
+
+
+GELU = MappingProxyType({'type': 'GELU'})
+"""Config of the published activation."""
+
+
+class MLPBackbone(Module):
+    """A backbone of four parts: ``stem``, ``downsamples``, ``stages`` and ``out_norms``.
+
+    A subclass is a :class:`BackboneFamily`. It calls ``__init__``, builds the four parts of these
+    names, then calls :meth:`finish`. ``downsamples[i - 1]`` stands before ``stages[i]``. Stages
+    behind the last output are not built and a stage that is not in ``out_indices`` owns no output
+    norm: every parameter is used in every step, as DDP needs it.
+
+    Args:
+        arch: the architecture, an entry of ``archs`` or one like it.
+        channels: channels of every stage of the architecture.
+        strides: input pixels per step of every stage's map.
+        size_constraint: accepted image sizes.
+
+    The other arguments are those of :class:`BackboneSettings`.
 
     Raises:
-        ValueError: for ``out_indices`` or ``frozen_stages`` out of range.
+        TypeError: for an unknown argument; the message lists the accepted ones.
+        ValueError: for ``out_indices``, ``frozen_stages`` or ``drop_path_rate`` out of range.
     """
 
     def __init__(
         self,
+        arch: Any,
         *,
         channels: Sequence[int],
         strides: Sequence[int],
-        out_indices: int | Sequence[int],
-        frozen_stages: int,
-        norm_eval: bool,
-        with_cp: bool,
+        size_constraint: SizeConstraint | None = None,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
         lean: bool = True,
         deploy: bool = False,
-        size_constraint: SizeConstraint | None = None,
-        init_cfg: dict | None = None,
+        act_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise TypeError(
+                f'{type(self).__name__} got an unexpected keyword argument '
+                f'{next(iter(unknown))!r}: expected one of {", ".join(self.arguments())}'
+            )
         super().__init__(init_cfg=init_cfg)
+        check_rate('drop_path_rate', drop_path_rate)
+        self.arch = arch
+        self.in_channels = in_channels
         self.out_indices = _normalise_indices(out_indices, len(channels))
         self.stage_info = tuple(StageInfo(channels[i], strides[i]) for i in self.out_indices)
         self.num_stages = self.out_indices[-1] + 1
@@ -144,24 +212,27 @@ class MLPBackbone(Module):
                 f'frozen_stages={frozen_stages} is out of range: expected -1 (nothing) '
                 f'to {self.num_stages}'
             )
+        self.drop_path_rate = drop_path_rate
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         self.lean = lean
         self.deploy = deploy
+        self.act_cfg = dict(act_cfg or GELU)
         self.size_constraint = size_constraint or SizeConstraint()
 
     archs: ClassVar[Mapping[str, Any]]
-    """The family's named archs."""
-    published: ClassVar[Mapping[str, Any]] = {}
-    """Settings that a converted file stands for where it names none."""
-    kept_settings: ClassVar[tuple[str, ...]] = ('in_channels', 'out_indices', 'act_cfg')
-    """Arguments, attributes too, that the deploy form is built with; a family adds its own."""
-    form_marks: ClassVar[tuple[str, str]] = ('', '')
-    """Ends of names of a block's tensors: one that either form has, one of the train form alone."""
+    published: ClassVar[Mapping[str, Any]] = MappingProxyType({'act_cfg': dict(GELU)})
 
-    in_channels: int
-    """Channels of the images."""
+    @classmethod
+    def arguments(cls) -> tuple[str, ...]:
+        """Names of the accepted arguments, the family's own first."""
+        own = [
+            name
+            for name, parameter in inspect.signature(cls).parameters.items()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        return tuple(dict.fromkeys([*own, *BackboneSettings.__annotations__]))
 
     # The four parts; annotated here so that readers and type checkers know them.
     stem: nn.Module
@@ -184,23 +255,30 @@ class MLPBackbone(Module):
     def run_stage(self, index: int, x: Tensor) -> Tensor:
         """Map (N, C, H, W) through the downsample before stage ``index`` and through its blocks."""
         if index:
-            x = self.downsamples[index - 1](x)
+            x = self.run_part(self.downsamples[index - 1], x)
         return self.run_blocks(index, x)
 
     def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
-        """Map ``x`` through the blocks of stage ``index``; each is given ``context`` as well."""
+        """Map ``x`` through the blocks of stage ``index``, each called with ``context`` as well."""
+        if self.deploy:
+            return self.stages[index](x, *context)
         for block in self.stages[index]:
             if self.with_cp and self.training and torch.is_grad_enabled():
                 x = _checkpointed(block, x, *context)
             else:
-                x = block(x, *context)
+                x = self.run_part(block, x, *context)
         return x
+
+    def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Tensor:
+        """Call a part of the backbone; what it stores for the backward pass, ``lean`` decides."""
+        with selective_recompute(self.lean and not has_hooks_inside(part)):
+            return part(x, *context)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
         self.check_input(x)
         outputs = []
-        x = self.stem(x)
+        x = self.run_part(self.stem, x)
         for i in range(self.num_stages):
             x = self.run_stage(i, x)
             if i in self.out_indices:
@@ -216,15 +294,18 @@ class MLPBackbone(Module):
                     norm.eval()
         return self
 
-    def freeze(self) -> None:
-        """Exclude what ``frozen_stages`` names from training; called once the parts are built.
+    def finish(self) -> None:
+        """Bring the built parts into the form that is asked for, and freeze ``frozen_stages``.
 
-        A deploy form's matrices are told to be constant.
+        Raises:
+            ValueError: for ``deploy=True`` where the family has no deploy form.
         """
         if self.deploy:
-            for layer in self.modules():
-                if isinstance(layer, Linear):
-                    layer.constant = True
+            replace_parts(self, deployed_family(type(self)))
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Exclude what ``frozen_stages`` names from training."""
         for part in self._frozen_parts():
             part.eval()
             part.requires_grad_(False)
@@ -277,47 +358,32 @@ class MLPBackbone(Module):
         report = load_matching(self, state, prefix=prefix, source=path)
         print_log(report.summary(), logger='current')
 
-    def form_of(self, names: Collection[str]) -> Literal['train', 'deploy'] | None:
-        """Which form weights of these names are of; None where the names do not tell."""
-        either, train = self.form_marks
-        if not any(n.endswith(either) for n in names):
-            return None
-        return 'train' if any(n.endswith(train) for n in names) else 'deploy'
-
     def deploy_form(self) -> tuple['MLPBackbone', tuple[str, ...]]:
-        """A new backbone in deploy form and eval mode that computes the same, and what was fused.
+        """Return a new backbone in deploy form and eval mode, and what was folded: a line a kind.
 
-        What serves training alone (drop path, freezing, ``lean``, ``with_cp``) is left out.
+        It computes the same. What serves training alone (drop path, freezing, ``lean``,
+        ``with_cp``) is left out.
 
         Raises:
-            ValueError: where this is the deploy form already, or a subclass of a family's class,
-                which may compute something else.
+            ValueError: where this is the deploy form already, the family has none, or this is a
+                subclass of a family's class, which may compute something else.
         """
         name = type(self).__name__
         if self.deploy:
             raise ValueError(f'this {name} is in deploy form already')
         if 'archs' not in vars(type(self)):
             raise ValueError(f'{name} needs a deploy_form of its own')
-        settings = {key: getattr(self, key) for key in self.kept_settings}
+        family = deployed_family(type(self))
+        settings = {
+            key: getattr(self, key)
+            for key in self.arguments()
+            if hasattr(self, key) and key not in ('arch', *_TRAINING)
+        }
         with torch.random.fork_rng(devices=[]):  # random weights that are overwritten
-            twin = type(self)(self.arch, deploy=True, **settings).to(next(self.parameters()))
+            twin = type(self)(self.arch, **settings | {'deploy': True})
         exact = copy.deepcopy(self).to('cpu', torch.float64)  # so that results are rounded once
-        state, folded = exact.deploy_state()
-        twin.load_state_dict(state)
-        return twin.eval(), folded
-
-    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        """The deploy form's tensors, of this train form's, and what was folded: a line a kind."""
-        raise NotImplementedError
-
-    def deployed_blocks(self) -> dict[str, Tensor]:
-        """The part of :meth:`deploy_state` that each block tells of itself."""
-        blocks = {
-            f'stages.{i}.{j}': block for i, s in enumerate(self.stages) for j, block in enumerate(s)
-        }
-        return {
-            f'{n}.{k}': v for n, block in blocks.items() for k, v in block.deploy_state().items()
-        }
+        twin.to(next(self.parameters())).load_state_dict(folded_state(exact, family))
+        return twin.eval(), family.report(self)
 
     @property
     def num_blocks(self) -> int:
@@ -327,7 +393,8 @@ class MLPBackbone(Module):
     def check_form(self, names: Collection[str]) -> None:
         """Raise ``ValueError`` where weights of these names are of the other form."""
         mine = 'deploy' if self.deploy else 'train'
-        theirs = self.form_of(names)
+        family = find_deployed_family(type(self))
+        theirs = None if family is None else form_of(names, family)
         if theirs in (None, mine):
             return
         cure = (
@@ -427,6 +494,10 @@ class MLPBackbone(Module):
         return self.layer_depth(param_name[len(prefix) :])
 
 
+_TRAINING = ('drop_path_rate', 'frozen_stages', 'norm_eval', 'with_cp', 'lean', 'init_cfg')
+"""Settings that a deploy form is built without."""
+
+
 def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     if not given or any(not -num_stages <= i < num_stages for i in given):
@@ -447,7 +518,7 @@ def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
     """Run ``block`` now, without storing its activations, and again in the backward pass."""
 
     def contexts() -> tuple:
-        return _Repeatable(without_lean), _Repeatable(lambda: _again(block))
+        return nullcontext(), _Repeatable(lambda: batch_statistics_kept(block))
 
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
 
@@ -466,12 +537,6 @@ class _Repeatable:
 
     def __exit__(self, *error: Any) -> bool | None:
         return self.entered.pop().__exit__(*error)
-
-
-@contextmanager
-def _again(block: nn.Module) -> Iterator[None]:
-    with without_lean(), batch_statistics_kept(block):
-        yield
 
 
 def _is_pretrained(entry: Mapping[str, Any]) -> bool:

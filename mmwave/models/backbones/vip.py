@@ -22,24 +22,26 @@ norm; images of any size, see ``grid_mode``. Published weights, converted by
 ``tools/convert_checkpoint.py``, give the same outputs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Unpack
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import ConvEmbed, DropPath, Linear, LinearMLP, affine_of
-from mmwave.models.layers.channel_mlp import blend_added, mlp_added, spare
-from mmwave.models.layers.lean import keep, runner
+from mmwave.models.layers import ConvEmbed, DropPath, Linear, LinearMLP
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import check_positive, drop_path_rates, init_linear, per_stage, resolve_arch
+from .base import (
+    BackboneSettings,
+    check_positive,
+    drop_path_rates,
+    init_linear,
+    per_stage,
+    resolve_arch,
+)
 from .grid import GridBackbone, GridMode, grid_pair
 
 STAGES = 4
@@ -121,84 +123,34 @@ class PermuteMLP(nn.Module):
         self.reweight = LinearMLP(channels, channels // 4, 3 * channels, act_cfg)
         self.proj = Linear(channels, channels)
 
-    def forward(
-        self,
-        x: Tensor,
-        grid: TokenGrid,
-        norm: nn.Module | None = None,
-        run: Callable[..., Any] = keep,
-    ) -> Tensor:
-        """Mix ``norm(x)``; ``run`` is how, see :func:`mmwave.models.layers.lean.runner`."""
-        branches = run(lambda normed: self.project(normed, grid, run), norm, x)
-        return self.blend(*branches, grid)
-
-    def project(
-        self, x: Tensor, grid: TokenGrid, run: Callable[..., Any] = keep
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The height, width and channel branches, each as large as ``x``."""
-        h, w = (self._along(x, grid, axis, run) for axis in (1, 2))
-        return h, w, self.channel(x)
-
-    def blend(self, h: Tensor, w: Tensor, c: Tensor, grid: TokenGrid) -> Tensor:
-        """Sum the branches with weights per image and channel that add up to one."""
-        # The release lays the three weights of a channel side by side: (N, C * 3).
+    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
+        h = mixed_along(1, x, self.height, grid)
+        w = mixed_along(2, x, self.width, grid)
+        c = self.channel(x)
+        # In the release the three weights of a channel are neighbours: (N, C * 3).
         weights = self.reweight(grid.mean(h + w + c)).unflatten(1, (-1, 3)).softmax(dim=2)
-        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(2))
-        # Kept in training, lean or not: of all that is kept it would take longest to compute again.
-        blended = (h * weight_h).addcmul(w, weight_w).addcmul(c, weight_c)
-        return self.proj(blended)
-
-    def _along(self, x: Tensor, grid: TokenGrid, axis: int, run: Callable[..., Any]) -> Tensor:
-        """The height (axis 1) or width (axis 2) branch."""
-        side = grid.window[axis - 1]
-
-        def segments(x: Tensor) -> Tensor:
-            # Segments of C / side channels: channel = segment * (C / side) + its place in it.
-            return swapped(grid.trained(x, axes=(axis,)).unflatten(3, (side, -1)), axis)
-
-        mixed = run(self.height if axis == 1 else self.width, segments, x)
-        return grid.back(swapped(mixed.unflatten(3, (side, -1)), axis), axes=(axis,))
+        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(dim=2))
+        return self.proj((h * weight_h).addcmul(w, weight_w).addcmul(c, weight_c))
 
 
-def swapped(x: Tensor, axis: int) -> Tensor:
-    """Segments (M, H, W, S, C / S) with ``axis`` and S exchanged, the last two then joined.
-
-    On the way in positions of the axis and channels of a segment come to lie side by side.
-    """
-    if spare(x):
-        # A segment is a few values: as fewer wider ones it is copied in half the time.
-        for wide in (torch.int64, torch.int32):
-            if x.shape[4] * x.element_size() % wide.itemsize == 0:
-                moved = x.contiguous().view(wide).transpose(axis, 3).contiguous()
-                return moved.flatten(3).view(x.dtype)
-    return x.transpose(axis, 3).flatten(3)
+def mixed_along(axis: int, x: Tensor, mix: nn.Module, grid: TokenGrid) -> Tensor:
+    """Mix heights (axis 1) or widths (axis 2) and the channels of a segment, all in one layer."""
+    side = grid.window[axis - 1]
+    segments = grid.trained(x, axes=(axis,)).unflatten(3, (side, -1))
+    mixed = mix(swapped(segments, axis)).unflatten(3, (side, -1))
+    return grid.back(swapped(mixed, axis), axes=(axis,))
 
 
-class FusedPermuteMLP(PermuteMLP):
-    """The deploy form, shortcut included; the blend's weights are laid (N, 3 * C)."""
-
-    def forward(self, x: Tensor, shortcut: Tensor, grid: TokenGrid) -> Tensor:
-        h, w, c = self.project(x, grid)
-        total = h + w
-        total = total.add_(c) if spare(total, c) else total + c
-        weights = self.reweight(grid.mean(total)).unflatten(1, (3, -1)).softmax(dim=1)
-        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(dim=1))
-        return blend_added(shortcut, [c, h, w], [weight_c, weight_h, weight_w], self.proj)
+def swapped(segments: Tensor, axis: int) -> Tensor:
+    """Segments (M, H, W, S, C / S) with ``axis`` and S exchanged, the last two axes then joined."""
+    return segments.transpose(axis, 3).flatten(3)
 
 
 class ViPBlock(nn.Module):
     """Permute-MLP and channel MLP, each behind a norm and beside a shortcut."""
 
-    def __init__(
-        self,
-        channels: int,
-        mlp_ratio: int,
-        drop_path: float,
-        act_cfg: dict,
-        lean: bool = True,
-    ) -> None:
+    def __init__(self, channels: int, mlp_ratio: int, drop_path: float, act_cfg: dict) -> None:
         super().__init__()
-        self.run = runner(lean)
         self.norm1 = nn.LayerNorm(channels)
         self.mixer = PermuteMLP(channels, act_cfg)
         self.norm2 = nn.LayerNorm(channels)
@@ -207,37 +159,8 @@ class ViPBlock(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        branch = self.mixer(x, grid, self.norm1, self.run)
-        x = x + grid.dropped(branch, self.drop_path)
-        return x + grid.dropped(self.mlp(x, self.norm2, self.run), self.drop_path)
-
-    def deploy_state(self) -> dict[str, Tensor]:
-        """The tensors of :class:`FusedViPBlock` that compute the same."""
-        state = {k: v for k, v in self.named_parameters() if not k.startswith('norm2.')}
-        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
-            self.mlp.fc1.weight, self.mlp.fc1.bias, *affine_of(self.norm2)
-        )
-        for name in ('mixer.reweight.fc2.weight', 'mixer.reweight.fc2.bias'):
-            state[name] = state[name].unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
-        return state
-
-
-class FusedViPBlock(nn.Module):
-    """The block's deploy form.
-
-    The first norm keeps its scale: segments share a matrix, into which those of their channels do
-    not fold.
-    """
-
-    def __init__(self, channels: int, mlp_ratio: int, act_cfg: dict) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
-        self.mixer = FusedPermuteMLP(channels, act_cfg)
-        self.mlp = LinearMLP(channels, mlp_ratio * channels, channels, act_cfg)
-
-    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        x = self.mixer(self.norm1(x), x, grid)
-        return mlp_added(x, F.layer_norm(x, x.shape[3:]), self.mlp)
+        x = x + grid.dropped(self.mixer(self.norm1(x), grid), self.drop_path)
+        return x + grid.dropped(self.mlp(self.norm2(x)), self.drop_path)
 
 
 class Transition(ConvEmbed):
@@ -254,99 +177,58 @@ class Transition(ConvEmbed):
 class ViP(GridBackbone):
     """Vision Permutator as four maps of strides 7 and 14.
 
-    Takes images (N, in_channels, H, W) of any size from 32 x 32 up and gives one map
+    It accepts images (N, in_channels, H, W) of any size from 32 x 32 up and returns one map
     (N, C, ceil(H / s), ceil(W / s)) of stride s per entry of ``out_indices``, taken before the
-    transition that follows the stage, each through an output norm of its own; ``stage_info`` tells
-    channels and strides. A feature pyramid is made by a neck, ``mmwave.SimpleFeaturePyramid`` of
-    the last map. The published classifier is ``out_indices=(3,)`` with average pooling and a linear
+    transition that follows the stage, each through an output norm of its own; ``stage_info`` has
+    channels and strides. A neck makes a feature pyramid: ``mmwave.SimpleFeaturePyramid`` of the
+    last map. The published classifier is ``out_indices=(3,)`` with average pooling and a linear
     head.
 
     Args:
         arch: a name of :data:`ARCHS`, or a dict of the fields of :class:`ViPArch`.
-        in_channels: channels of the images.
-        out_indices: stages to output, increasing; negative ones count from the last.
         grid_mode: ``'window'``, ``'resize'`` or ``'strict'``; see :class:`GridBackbone`. The
             branches are blended by means over the whole image: in windows, the one path between
             them.
-        drop_path_rate: probability to drop the last block's branches in training; it grows linearly
-            from 0 over the blocks of all stages.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages.
-        norm_eval: keep every batch norm in eval mode during training; ViP has none.
-        with_cp: compute activations again in the backward pass instead of storing them.
-        lean: compute norms and activations again in the backward pass; see :class:`MLPBackbone`.
-        deploy: build the deploy form: the channel MLPs' norms folded, results written over what is
-            not needed any more. It is for inference and takes the weights that
-            :func:`mmwave.deploy.to_deploy` makes.
-        act_cfg: activation of the channel MLPs and the blend. Published: GELU.
-        init_cfg: mmengine init config; see :class:`MLPBackbone`.
+        **settings: see :class:`BackboneSettings`.
 
     Raises:
-        ValueError: for an unknown arch or ``grid_mode``, ``out_indices``, ``frozen_stages`` or
-            ``drop_path_rate`` out of range, and in ``forward`` for an image too small or, with
-            ``'strict'``, of another size.
+        ValueError: for an unknown arch or ``grid_mode``, a setting out of range, and in ``forward``
+            for an image too small or, with ``'strict'``, of another size.
         TypeError: for an unknown argument or an unknown field of ``arch``.
     """
 
     archs = ARCHS
-    published = MappingProxyType({'act_cfg': dict(type='GELU')})
-    kept_settings = (*GridBackbone.kept_settings, 'grid_mode')
-    form_marks = ('.mixer.proj.weight', '.norm2.weight')
 
     def __init__(
         self,
         arch: str | dict | ViPArch = 's7',
         *,
-        in_channels: int = 3,
-        out_indices: int | Sequence[int] = (0, 1, 2, 3),
         grid_mode: GridMode = 'window',
-        drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        lean: bool = True,
-        deploy: bool = False,
-        act_cfg: dict | None = None,
-        init_cfg: dict | None = None,
+        **settings: Unpack[BackboneSettings],
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
         super().__init__(
+            sizes,
             channels=sizes.dims,
             strides=sizes.strides,
             grids=sizes.grids,
             grid_mode=grid_mode,
-            out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            norm_eval=norm_eval,
-            with_cp=with_cp,
-            lean=lean,
-            deploy=deploy,
-            init_cfg=init_cfg,
+            **settings,
         )
-        self.arch = sizes
-        self.in_channels = in_channels
-        self.act_cfg = dict(act_cfg or dict(type='GELU'))
-        rates = drop_path_rates(drop_path_rate, sizes.depths)
+        rates = drop_path_rates(self.drop_path_rate, sizes.depths)
         stages, dims, patch = range(self.num_stages), sizes.dims, sizes.patch_size
         self.stem = ConvEmbed(
-            in_channels, dims[0], kernel_size=patch, stride=patch, padding=0, norm=None
+            self.in_channels, dims[0], kernel_size=patch, stride=patch, padding=0, norm=None
         )
         self.downsamples = nn.ModuleList(
             nn.Identity() if self._same(i) else Transition(dims[i - 1], dims[i]) for i in stages[1:]
         )
 
-        def block(dim: int, drop_path: float) -> nn.Module:
-            if deploy:
-                return FusedViPBlock(dim, sizes.mlp_ratio, self.act_cfg)
-            return ViPBlock(dim, sizes.mlp_ratio, drop_path, self.act_cfg, lean)
+        def block(dim: int, drop_path: float) -> ViPBlock:
+            return ViPBlock(dim, sizes.mlp_ratio, drop_path, self.act_cfg)
 
         self.stages = nn.ModuleList(
             nn.Sequential(*(block(dims[i], rate) for rate in rates[i])) for i in stages
         )
         self.out_norms = nn.ModuleDict({str(i): nn.LayerNorm(dims[i]) for i in self.out_indices})
-        self.freeze()
-
-    def deploy_state(self) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-        others = {k: v for k, v in self.state_dict().items() if not k.startswith('stages.')}
-        return others | self.deployed_blocks(), (
-            f'the norms in front of {self.num_blocks} channel MLPs into their first layers',
-        )
+        self.finish()

@@ -6,9 +6,11 @@ from .channel_mlp import ChannelMLP, LinearMLP
 from .conv import Conv2d
 from .conv_embed import ConvEmbed
 from .drop_path import DropPath
+from .halves import halves
 from .linear import Linear
 from .module import Module
 from .norm import affine_of, batch_norms, batch_statistics_kept, build_norm
+from .pointwise import PointwiseConv
 from .token_linear import TokenLinear
 
 __all__ = [
@@ -20,10 +22,12 @@ __all__ = [
     'Linear',
     'LinearMLP',
     'Module',
+    'PointwiseConv',
     'TokenLinear',
     'affine_of',
     'batch_norms',
     'batch_statistics_kept',
     'build_activation',
     'build_norm',
+    'halves',
 ]

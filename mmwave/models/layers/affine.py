@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .channel_mlp import spare
+from .inplace import may_overwrite
 
 
 class Affine(nn.Module):
@@ -24,7 +24,7 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.channels_last:
             return torch.addcmul(self.bias, x, self.weight)
-        if x.is_cpu and spare(x, self.weight):
+        if x.is_cpu and may_overwrite(x, self.weight):
             # The same by a batch norm's kernel: torch is up to ten times as slow at products that
             # broadcast along the last axis.
             mean, variance = torch.zeros_like(self.weight), torch.ones_like(self.weight)

@@ -8,8 +8,5 @@ from mmwave.ops import linear
 class Linear(nn.Linear):
     """Mix the channels of every position: (..., C_in) -> (..., C_out)."""
 
-    constant = False
-    """Whether the weight stays as it is, as a deploy form's; see :func:`mmwave.ops.linear`."""
-
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias, constant=self.constant)
+        return linear(x, self.weight, self.bias)

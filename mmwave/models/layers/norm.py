@@ -37,14 +37,19 @@ def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
     Those of a batch norm in eval mode are all it does; a layer or group norm has normed before.
     """
-    if getattr(norm, 'running_mean', None) is None:
+    if not is_batch_norm(norm):
         return norm.weight, norm.bias
     return norm_affine(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
 
+def is_batch_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm with running statistics, mmcv's synchronised one included."""
+    return getattr(module, 'running_mean', None) is not None
+
+
 def batch_norms(module: nn.Module) -> list[nn.Module]:
-    """The norms with running statistics below ``module``, mmcv's synchronised ones included."""
-    return [m for m in module.modules() if getattr(m, 'running_mean', None) is not None]
+    """The norms with running statistics below ``module``."""
+    return [m for m in module.modules() if is_batch_norm(m)]
 
 
 @contextmanager

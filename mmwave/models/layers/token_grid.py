@@ -17,11 +17,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmwave.ops.graphs import any_size
+from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
 from mmwave.ops.windows import counts, join
+
+from .windows import Grid, masked, mean_of_windows
 
 
 def resampling(source: int, target: int, like: Tensor) -> Tensor:
@@ -41,19 +43,8 @@ def resampling(source: int, target: int, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TokenGrid:
-    """What both answers have in common.
-
-    Attributes:
-        size: H and W of the map.
-        window: h and w, the grid that the layers were trained on.
-    """
-
-    size: tuple[int, int]
-    window: tuple[int, int]
-
-    count = 1
-    """T, windows of a map."""
+class TokenGrid(Grid):
+    """What both answers have in common."""
 
     def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         """The stage's own form as layers take it that mix positions along ``axes`` (1: H, 2: W)."""
@@ -71,16 +62,6 @@ class TokenGrid:
     def mean(self, x: Tensor) -> Tensor:
         """Mean over the positions of the whole map: (N, C)."""
         raise NotImplementedError
-
-    def spread(self, factors: Tensor) -> Tensor:
-        """Factors (N, C) of whole images, to multiply the stage's own form with."""
-        raise NotImplementedError
-
-    def dropped(self, x: Tensor, drop_path: nn.Module | None) -> Tensor:
-        """``x`` with all of an image dropped or kept, by a module that drops rows of a batch."""
-        if drop_path is None or not drop_path.training:
-            return x
-        return x * self.spread(drop_path(x.new_ones(x.shape[0] // self.count, 1)))
 
     def even(self, x: Tensor) -> Tensor:
         """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
@@ -109,18 +90,15 @@ class WindowTokens(TokenGrid):
         return self.shape[0] * self.shape[1]
 
     def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
-        if self.mask is None:
-            return x
-        return (x.unflatten(0, (-1, self.count)) * self.mask.to(x)).flatten(0, 1)
+        return x if self.mask is None else masked(x, self.mask, self.count)
 
     def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         return x
 
     def mean(self, x: Tensor) -> Tensor:
-        # Means of windows, then of their means: in half precision a sum over a map may overflow.
-        means = mean_over(self.trained(x), 1, 2).unflatten(0, (-1, self.count)).mean(dim=1)
-        filled = self.count * self.window[0] * self.window[1]
-        return means * (filled / (self.size[0] * self.size[1]))
+        return mean_of_windows(
+            self.trained(x), (1, 2), size=self.size, window=self.window, shape=self.shape
+        )
 
     def spread(self, factors: Tensor) -> Tensor:
         return factors.repeat_interleave(self.count, dim=0)[:, None, None]
@@ -151,7 +129,8 @@ class ResizedTokens(TokenGrid):
         def matrices(sources: tuple[int, int], targets: tuple[int, int]) -> tuple:
             pairs = zip(sources, targets, strict=True)
             return tuple(
-                None if not any_size(s, t) and s == t else resampling(s, t, like) for s, t in pairs
+                None if not is_dynamic(s, t) and s == t else resampling(s, t, like)
+                for s, t in pairs
             )
 
         return cls(size, window, matrices(size, window), matrices(window, size))

@@ -1,25 +1,28 @@
 """Maps cut into the windows that a layer was trained on, whatever the image's size.
 
 A map (N, C, H, W) is cut into windows of h x w positions, row by row, the last ones filled up with
-zeros. Two grids do the same in two ways: :class:`MapGrid` has every block cut the map and join it
-again; :class:`WindowGrid` is for a map that was cut once, on the image, and stays in windows, which
-are a longer batch to all layers that look at one position at a time. Blocks are written against
-what both have.
+zeros. Two grids do the same in two ways: with :class:`MapGrid` every block cuts the map and joins
+it again; :class:`WindowGrid` is for a map that was cut once, on the image, and stays in windows,
+which are a longer batch to all layers that look at one position at a time. Blocks are written
+against what both have.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmwave.ops.graphs import any_size
+from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
 from mmwave.ops.windows import counts, cut, join, resize
 from mmwave.structures import SizeConstraint
 
+Size = tuple[int, int]
+"""Height and width."""
 
-def filled_sizes(strides: Sequence[int], windows: Sequence[tuple[int, int]]) -> SizeConstraint:
+
+def filled_sizes(strides: Sequence[int], windows: Sequence[Size]) -> SizeConstraint:
     """Image sizes whose maps are filled by windows, given strides and windows of all stages."""
     height, width = (
         math.lcm(*(s * window[axis] for s, window in zip(strides, windows, strict=True)))
@@ -28,24 +31,84 @@ def filled_sizes(strides: Sequence[int], windows: Sequence[tuple[int, int]]) -> 
     return SizeConstraint(divisors=(height, width))
 
 
-@dataclass(frozen=True)
-class MapGrid:
-    """How blocks see a stage's map (N, C, H, W) that each of them cuts itself: the definition.
+def is_filled(size: Sequence[int], window: Size) -> bool:
+    """Whether windows fill a map, or an image, of this size.
 
-    Attributes:
-        size: H and W.
+    A graph that is to hold for every size is built for sizes that need filling.
+    """
+    return not is_dynamic(*size) and not any(s % w for s, w in zip(size, window, strict=True))
+
+
+def stage_sizes(image: Sequence[int], strides: Sequence[int]) -> list[Size]:
+    """H and W of the map of every stage, given its stride."""
+    sizes, size, before = [], (image[0], image[1]), 1
+    for stride in strides:
+        if stride != before:
+            # Of the size before, as convolutions do: to torch.compile it is the same number.
+            size, before = counts(size, (stride // before, stride // before)), stride
+        sizes.append(size)
+    return sizes
+
+
+def masked(windows: Tensor, mask: Tensor, count: int) -> Tensor:
+    """Windows (N * T, ...) with zeros where their mask (T, ...) is zero; ``count`` is T."""
+    return (windows.unflatten(0, (-1, count)) * mask.to(windows)).flatten(0, 1)
+
+
+def mean_of_windows(
+    windows: Tensor, axes: Size, *, size: Size, window: Size, shape: Size
+) -> Tensor:
+    """Mean over the positions of maps, from their windows: (N * T, ...) -> (N, C).
+
+    Args:
+        windows: zero outside the map.
+        axes: those of h and w.
+        size: H and W of the map.
         window: h and w.
         shape: rows and columns of windows.
     """
+    count = shape[0] * shape[1]
+    # Means of windows, then of their means: in half precision a sum over a map may overflow.
+    means = mean_over(windows, *axes).unflatten(0, (-1, count)).mean(dim=1)
+    filled = count * window[0] * window[1]
+    return means * (filled / (size[0] * size[1]))
 
-    size: tuple[int, int]
-    window: tuple[int, int]
-    shape: tuple[int, int]
 
-    @property
-    def count(self) -> int:
-        """T, windows of a map."""
-        return self.shape[0] * self.shape[1]
+@dataclass(frozen=True)
+class Grid:
+    """What the grids of all forms of a stage's map have in common.
+
+    Attributes:
+        size: H and W of the map.
+        window: h and w, the positions that layers were trained on.
+    """
+
+    size: Size
+    window: Size
+
+    count = 1
+    """Rows of the batch that an image is, in the stage's own form."""
+
+    def spread(self, factors: Tensor) -> Tensor:
+        """Factors (N, C) of whole images, to multiply the stage's own form with."""
+        raise NotImplementedError
+
+    def dropped(self, x: Tensor, drop_path: nn.Module | None) -> Tensor:
+        """``x`` with all of an image dropped or kept, by a module that drops rows of a batch."""
+        if drop_path is None or not drop_path.training:
+            return x
+        return x * self.spread(drop_path(x.new_ones(x.shape[0] // self.count, 1)))
+
+
+@dataclass(frozen=True)
+class MapGrid(Grid):
+    """How blocks see a stage's map (N, C, H, W) that each of them cuts itself: the definition.
+
+    Attributes:
+        shape: rows and columns of windows.
+    """
+
+    shape: Size
 
     def windows(self, x: Tensor) -> Tensor:
         """The map's windows (N * T, C, h, w), zero outside the map."""
@@ -57,13 +120,11 @@ class MapGrid:
 
     def mean(self, windows: Tensor) -> Tensor:
         """Mean over the positions of the map, from windows that are zero outside: (N, C)."""
-        # Means of windows, then of their means: in half precision a sum over a map may overflow.
-        means = mean_over(windows, 2, 3).unflatten(0, (-1, self.count)).mean(dim=1)
-        filled = self.count * self.window[0] * self.window[1]
-        return means * (filled / (self.size[0] * self.size[1]))
+        return mean_of_windows(
+            windows, (2, 3), size=self.size, window=self.window, shape=self.shape
+        )
 
     def spread(self, factors: Tensor) -> Tensor:
-        """Factors (N, C) of whole images, to multiply the stage's own form with."""
         return factors[:, :, None, None]
 
     def even(self, x: Tensor) -> Tensor:
@@ -86,10 +147,13 @@ class WindowGrid(MapGrid):
 
     mask: Tensor | None = None
 
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """T, windows of a map."""
+        return self.shape[0] * self.shape[1]
+
     def windows(self, x: Tensor) -> Tensor:
-        if self.mask is None:
-            return x
-        return (x.unflatten(0, (-1, self.count)) * self.mask.to(x)).flatten(0, 1)
+        return x if self.mask is None else masked(x, self.mask, self.count)
 
     def back(self, windows: Tensor) -> Tensor:
         return windows
@@ -104,9 +168,47 @@ class WindowGrid(MapGrid):
         return join(x, self.size, self.shape)
 
 
-def mask_of(
-    size: tuple[int, int], window: tuple[int, int], shape: tuple[int, int], like: Tensor
-) -> Tensor:
+def mask_of(size: Size, window: Size, shape: Size, like: Tensor) -> Tensor:
     """(T, 1, h, w) of 1 where the windows of a map lie on it and 0 outside, as ``like``."""
-    channels = 2 if any_size(*size) else 1  # for cut to have more than rows on an axis
+    channels = 2 if is_dynamic(*size) else 1  # for cut to have more than rows on an axis
     return cut(like.new_ones(1, channels, *size), window, shape)[:, :1]
+
+
+def map_grids(
+    x: Tensor, strides: Sequence[int], windows: Sequence[Size]
+) -> tuple[Tensor, list[MapGrid]]:
+    """Prepare images (N, C, H, W) for stages whose blocks each cut their map.
+
+    Args:
+        x: the images.
+        strides: of the stages; the stem's kernel equals the first.
+        windows: h and w of every stage's windows.
+
+    Returns:
+        What the stem is called with, and every stage's grid.
+    """
+    sizes = stage_sizes(x.shape[2:], strides)
+    height, width = sizes[0]
+    return resize(x, (strides[0] * height, strides[0] * width)), [
+        MapGrid(size, window, counts(size, window))
+        for size, window in zip(sizes, windows, strict=False)
+    ]
+
+
+def window_grids(
+    x: Tensor, strides: Sequence[int], windows: Sequence[Size], *, filled: bool
+) -> tuple[Tensor, list[MapGrid]]:
+    """Cut images (N, C, H, W) for stages whose own form are windows; as :func:`map_grids`.
+
+    Args:
+        x: the images.
+        strides: of the stages.
+        windows: h and w of every stage's windows, which all show the same pixels.
+        filled: whether windows fill the images.
+    """
+    pixels = strides[0] * windows[0][0], strides[0] * windows[0][1]
+    shape = counts((x.shape[2], x.shape[3]), pixels)
+    return cut(x, pixels, shape), [
+        WindowGrid(size, window, shape, None if filled else mask_of(size, window, shape, like=x))
+        for size, window in zip(stage_sizes(x.shape[2:], strides), windows, strict=False)
+    ]

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from ..backend import select
+from ..overridable import overridable
 from .cpp import phase_mix_cpp
 from .even_odd import phase_mix_even_odd
 from .reference import phase_mix_reference
@@ -16,6 +17,7 @@ _IMPLEMENTATIONS = {
 }
 
 
+@overridable
 def phase_mix(
     amplitude_h: Tensor,
     phase_h: Tensor,

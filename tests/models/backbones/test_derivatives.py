@@ -10,8 +10,8 @@ from torch.autograd import forward_ad
 from mmwave.deploy import to_deploy
 from mmwave.models import WaveMLP
 from mmwave.ops import extension
-from tests.archs import TINY
 from tests.contracts import build, images, randomise_norms, relative_error
+from tests.families import TINY
 
 SIZE = (2, 3, 36, 40)
 # Measured in float64: 4e-15 at most.

@@ -11,13 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.models.backbones.eamlp import (
-    ARCHS,
-    EAMLP,
-    EAMLPArch,
-    ExternalAttention,
-    sinusoids,
-)
+from mmwave.models.backbones.eamlp import ARCHS, EAMLP, EAMLPArch, ExternalAttention
 from mmwave.models.layers import DropPath
 from tests import parity
 from tests.contracts import images, relative_error
@@ -232,22 +226,6 @@ def dense_with_all_norms(model: EAMLP) -> EAMLP:
     return full
 
 
-@pytest.mark.parametrize('count', [1, 5, 197])
-def test_sinusoids_are_rounded_once(count):
-    table = sinusoids(count, 12)
-    wanted = [[code(k, c, 12) for c in range(12)] for k in range(count)]
-    assert table.dtype == torch.float32
-    assert torch.equal(table, torch.tensor(wanted, dtype=torch.float64).float())
-
-
-def test_positions_of_a_large_image_are_as_exact():
-    """Counted through, row by row: a longer table begins as a shorter one."""
-    table = sinusoids(5000, 64)
-    assert torch.equal(table[:197], sinusoids(197, 64))
-    wanted = [code(4999, c, 64) for c in range(64)]
-    assert torch.equal(table[-1], torch.tensor(wanted, dtype=torch.float64).float())
-
-
 def test_token_attentions_drop_in_training_alone():
     x = images(2, 3, 64, 64)
     torch.manual_seed(0)
@@ -267,6 +245,16 @@ def test_token_attentions_drop_in_training_alone():
         first = int(name.split('.')[1])
         same = [torch.equal(a, b) for a, b in zip(model(x), wanted, strict=True)]
         assert same == [i < first for i in range(4)]
+
+
+@pytest.mark.parametrize('deploy', [False, True])
+@pytest.mark.parametrize('out_indices', [(0,), (1,), (0, 2)])
+def test_weights_of_the_first_stages_are_of_the_form_they_are_of(out_indices, deploy):
+    model = EAMLP(TINY, out_indices=out_indices, deploy=deploy)
+    EAMLP(TINY, out_indices=out_indices, deploy=deploy).load_state_dict(model.state_dict())
+    other = EAMLP(TINY, out_indices=out_indices, deploy=not deploy)
+    with pytest.raises(ValueError, match=f'weights are in {"deploy" if deploy else "train"} form'):
+        other.load_state_dict(model.state_dict())
 
 
 def test_drop_path_grows_over_the_blocks_alone():

@@ -10,13 +10,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
-from tests.archs import TINY
 from tests.contracts import build, images, relative_error, total
+from tests.families import TINY
 from tests.models.backbones.test_derivatives import worst
 
 SIZE = (2, 3, 36, 40)
-STEPWISE = ('phase_h', 'phase_w')
-"""Boxes of Wave-MLP's that are run in two steps: their layers are called, they are not."""
 
 
 def weights_of(layer):
@@ -34,9 +32,8 @@ def test_every_part_with_parameters_is_called_once(name, options):
     for path, part in model.named_modules():
         if not any(True for _ in part.parameters()):
             continue
-        stepwise = path.rsplit('.', 1)[-1] in STEPWISE
         holder = type(part) in containers and not weights_of(part)
-        assert calls[path] == (0 if stepwise or holder else 1), path
+        assert calls[path] == (0 if holder else 1), path
     forward = dict(calls)
     total(outputs).backward()
     if 'with_cp' not in options:  # as torch's checkpoints do: what is in a block runs again

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from tests.contracts import ROOT, SMALLEST
+from tests.contracts import ROOT
 from tests.convert import published, test_eamlp, test_posmlp
+from tests.families import SMALLEST
 
 # What an extra of the package brings, or another package of the environment.
 BLOCKED = (

@@ -78,7 +78,7 @@ def test_oblong_grids(name):
 @every_family
 @pytest.mark.parametrize('change', ['scale', 'shift'])
 def test_the_comparison_sees_what_is_not_folded(name, change, monkeypatch):
-    from mmwave.models.backbones import gmlp, mlp_mixer, resmlp
+    from mmwave.models.deployed import gmlp, mlp_mixer, resmlp
 
     def wrong(weight, bias, scale, shift):
         parts = dict(scale=scale, shift=shift)

@@ -21,9 +21,10 @@ from mmwave.models.backbones.posmlp import (
     PosMLP,
     PosMLPArch,
     PosMLPBlock,
-    positional_kernel,
-    spans,
 )
+from mmwave.models.layers.window_mixing import Windows
+from mmwave.ops import positional_kernel
+from mmwave.ops.windows import spans
 from tests import parity
 from tests.contracts import compiled, images, randomise_norms, relative_error, total
 
@@ -54,7 +55,7 @@ def tiny(arch=TINY, **options):
 def gate(window=(3, 4), groups=2, resize=False):
     """A gate whose groups and bias differ from position to position."""
     torch.manual_seed(0)
-    made = PositionalGate(window, groups, resize).double()
+    made = PositionalGate(Windows(window, resize=resize), groups).double()
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter)
     return made
@@ -221,8 +222,9 @@ def test_resized_kernels_keep_a_constant_map_and_a_constant_bias(size):
     layer = gate(resize=True)
     with torch.no_grad():
         layer.bias.fill_(0.25)
-        mixed = layer.mix_map(torch.full((1, *size, 4), 3.0).double())
-        filled = layer.mix(torch.full((1, 4, 5, 4), 3.0).double(), (3, 4))
+        mixed = layer(torch.full((1, *size, 4), 3.0).double())
+        layer.windows = replace(layer.windows, resize=False)
+        filled = layer(torch.full((1, 4, 5, 4), 3.0).double())
     assert (mixed - 3.25).abs().max() < 1e-14
     assert (filled - 3.25).abs().max() > 0.1
 
@@ -293,8 +295,10 @@ def test_strict_takes_sizes_that_windows_fill_and_names_them():
 
 def block(**options):
     torch.manual_seed(0)
-    settings = dict(drop_rate=0.0, drop_path=0.0, act_cfg=dict(type='GELU'), resize=False)
-    return PosMLPBlock(1, TINY, **settings | options)
+    settings = dict(drop_rate=0.0, drop_path=0.0, act_cfg=dict(type='GELU'))
+    windows = Windows(TINY.windows[1])
+    sizes = TINY.dims[1], TINY.mlp_ratios[1], windows, TINY.groups[1]
+    return PosMLPBlock(*sizes, **settings | options)
 
 
 def test_a_branch_is_dropped_for_whole_images():

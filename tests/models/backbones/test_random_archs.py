@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from mmwave.deploy import to_deploy
-from tests.archs import TINY, drawn
 from tests.contracts import build, images, randomise_norms
+from tests.families import FAMILIES, drawn
 from tests.models.backbones.test_derivatives import penalty_gradients, pulled, worst
 
 DRAWS = 12
 CASES = [
     pytest.param(name, seed, marks=[] if seed < 1 else pytest.mark.slow)
-    for name in TINY
+    for name, family in FAMILIES.items()
+    if family.drawn
     for seed in range(DRAWS)
 ]
 # Measured in float64 over 400 archs: 1e-13 at most.
@@ -33,12 +34,7 @@ def gradients(model, x):
 @pytest.mark.parametrize(('name', 'seed'), CASES)
 def test_what_holds_for_any_arch(name, seed):
     draw = random.Random(f'{name} {seed}')
-    arch, options = drawn(name, draw), {}
-    if name not in ('EAMLP', 'WaveMLP'):
-        modes = ('window',) if name == 'RepMLPNet' else ('window', 'resize')
-        options['grid_mode'] = draw.choice(modes)
-    if name == 'EAMLP':
-        options['token_drop_rate'] = 0.0
+    arch, options = drawn(name, draw)
     act = dict(act_cfg=draw.choice([None, dict(type='PReLU'), dict(type='ReLU', inplace=True)]))
     size = draw.randint(32, 90), draw.randint(32, 90)
     x = images(draw.randint(1, 3), 3, *size).double()

@@ -380,7 +380,7 @@ def test_deploy_form_is_equal_elementwise(arch, size):
 
 
 def test_the_comparison_sees_a_transposed_kernel(monkeypatch):
-    from mmwave.models.backbones import repmlpnet
+    from mmwave.models.deployed import repmlpnet
 
     right = repmlpnet.conv_to_fc
     monkeypatch.setattr(repmlpnet, 'conv_to_fc', lambda k, w: right(k.transpose(2, 3), w))

@@ -1,0 +1,25 @@
+import random
+
+from tests.families.data import FamilyData
+
+
+def _drawn(draw: random.Random) -> dict:
+    h, w = draw.randint(1, 3), draw.randint(1, 3)
+    step = 4 * h * w
+    return dict(
+        dims=(step, step * draw.randint(1, 2), 2 * step, 2 * step),
+        patch_size=draw.choice((4, 7)),
+        grids=((4 * h, 4 * w), (2 * h, 2 * w), (h, w), (h, w)),
+        mlp_ratio=draw.randint(1, 3),
+    )
+
+
+FAMILY = FamilyData(
+    name='ViP',
+    smallest='s7',
+    tiny=dict(depths=(1, 1, 1, 1), dims=(16,) * 4, patch_size=8, grids=(4, 4, 2, 2)),
+    one_width=dict(depths=(1, 1, 1, 1), dims=(16,) * 4, patch_size=7, grids=(8, 4, 4, 4)),
+    drawn=_drawn,
+    grid_modes=('window', 'resize'),
+    quick_leaves=('vip-s7_retinanet_1x_coco',),
+)
