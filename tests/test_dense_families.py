@@ -120,8 +120,8 @@ def batch(leaf: Path, size: tuple[int, int], count: int = 2) -> dict:
 
 
 def test_there_are_detectors_and_segmentors_of_every_family():
-    assert len(LEAVES) == 4 * len(FOLDERS)
-    assert len(DETECTORS) == len(SEGMENTORS) == 2 * len(FOLDERS)
+    assert len(LEAVES) == 4 * len(TINY)
+    assert len(DETECTORS) == len(SEGMENTORS) == 2 * len(TINY)
 
 
 @functools.cache

@@ -9,5 +9,5 @@ Function = TypeVar('Function', bound=Callable)
 
 
 def overridable(function: Function) -> Function:
-    """Let modes see a call of ``function`` as one call; they find the function in ``__wrapped__``."""
+    """Let modes see a call of ``function`` as one; the function is its ``__wrapped__``."""
     return wrap_torch_function(lambda *args, **kwargs: args)(function)
