@@ -40,7 +40,7 @@ DOORS = {
 FAMILY_FILES = sorted(
     p
     for p in (PACKAGE / 'models/backbones').glob('*.py')
-    if p.stem not in ('__init__', 'base', 'grid')
+    if '@MODELS.register_module()' in p.read_text()
 )
 NOT_IN_FAMILIES = (
     *('spare', 'constant=', 'any_size', 'device.type', 'Fused', 'deploy_state', 'runner('),

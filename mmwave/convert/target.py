@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmwave.errors import UserError
 from mmwave.models import MLPBackbone
-from mmwave.models.backbones.base import resolve_arch
+from mmwave.models.backbones.arch import resolve_arch
 
 from .family import Family, Recognised, Shape, Shapes
 from .rules import Rule

@@ -31,15 +31,26 @@ ARCHS = {
 CASES = [pytest.param(f, a, id=f'{f}-{n}') for f, archs in ARCHS.items() for n, a in archs.items()]
 
 
+@pytest.mark.parametrize(
+    ('dtype', 'names'), [(torch.float32, ('torch', 'onednn')), (torch.bfloat16, ('cpp',))]
+)
 @torch.no_grad()
-def test_asked_for_by_name_or_not(kernels):
-    model = to_deploy(build('WaveMLP', ARCHS['WaveMLP']['BN']).eval())[0]
-    x = images(1, 3, 32, 32)
+def test_requested_by_name_or_not(request, dtype, names):
+    request.getfixturevalue('multiplying' if 'cpp' in names else 'kernels')
+    model = to_deploy(build('WaveMLP', ARCHS['WaveMLP']['BN']).eval())[0].to(dtype)
+    x = images(1, 3, 32, 32).to(dtype)
     wanted = model(x)
-    for name in ('cpp', 'torch', 'onednn'):
+    for name in names:
         with use_backend(name):
             got = model(x)
         assert error(got, wanted) < 1e-5
+
+
+@torch.no_grad()
+def test_kernels_of_bfloat16_refuse_float32(kernels):
+    model = to_deploy(build('WaveMLP', ARCHS['WaveMLP']['BN']).eval())[0]
+    with use_backend('cpp'), pytest.raises(RuntimeError, match='supports bfloat16 on the CPU'):
+        model(images(1, 3, 32, 32))
 
 
 def error(got, wanted):

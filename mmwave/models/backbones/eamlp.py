@@ -49,16 +49,8 @@ from mmwave.ops.sinusoids import sinusoids
 from mmwave.ops.windows import counts
 from mmwave.registry import MODELS
 
-from .base import (
-    BackboneSettings,
-    MLPBackbone,
-    check_positive,
-    check_rate,
-    drop_path_rates,
-    init_linear,
-    per_stage,
-    resolve_arch,
-)
+from .arch import check_positive, check_rate, per_stage, resolve_arch
+from .base import BackboneSettings, MLPBackbone, drop_path_rates, init_linear
 
 STRIDES = (4, 8, 16, 16)
 OUT_TYPES = ('map', 'cls_token')

@@ -31,7 +31,8 @@ from mmwave.models.layers import DropPath, Linear, TokenLinear, build_activation
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import GELU, BackboneSettings, check_positive, init_linear, resolve_arch
+from .arch import check_positive, resolve_arch
+from .base import GELU, BackboneSettings, init_linear
 from .grid import GridMode, PlainBackbone, four_stages, grid_pair, output_depths
 
 EPS = 1e-6

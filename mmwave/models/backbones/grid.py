@@ -109,13 +109,13 @@ class GridBackbone(MLPBackbone):
         x, grids = self._enter(x)
         for i, grid in enumerate(grids):
             if i:
-                x = x if self._same(i) else grids[i - 1].even(x)
+                x = x if self._same(i) else grids[i - 1].pad_even(x)
                 x = self.run_part(self.downsamples[i - 1], x)
             else:
                 x = self.run_part(self.stem, x).permute(0, 2, 3, 1).contiguous()
             x = self.run_blocks(i, x, grid)
             if i in self.out_indices:
-                outputs.append(grid.whole(self.out_norms[str(i)](x)))
+                outputs.append(grid.to_map(self.out_norms[str(i)](x)))
         return tuple(outputs)
 
     def _same(self, stage: int) -> bool:

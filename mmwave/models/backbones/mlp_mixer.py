@@ -32,7 +32,8 @@ from mmwave.models.layers import DropPath, LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import GELU, BackboneSettings, check_positive, resolve_arch
+from .arch import check_positive, resolve_arch
+from .base import GELU, BackboneSettings
 from .grid import GridMode, PlainBackbone, four_stages, grid_pair, output_depths
 
 

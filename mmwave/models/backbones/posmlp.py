@@ -40,14 +40,8 @@ from mmwave.ops import positional_kernel, spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
-from .base import (
-    BackboneSettings,
-    check_rate,
-    drop_path_rates,
-    init_linear,
-    per_stage,
-    resolve_arch,
-)
+from .arch import check_rate, per_stage, resolve_arch
+from .base import BackboneSettings, drop_path_rates, init_linear
 from .grid import GridMode, WindowBackbone, grid_pair
 
 STRIDES = (4, 8, 16, 32)

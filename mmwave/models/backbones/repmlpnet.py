@@ -52,14 +52,8 @@ from mmwave.ops import conv2d, spatial_fc
 from mmwave.registry import MODELS
 from mmwave.structures import SizeConstraint
 
-from .base import (
-    BackboneSettings,
-    MLPBackbone,
-    check_positive,
-    drop_path_rates,
-    per_stage,
-    resolve_arch,
-)
+from .arch import check_positive, per_stage, resolve_arch
+from .base import BackboneSettings, MLPBackbone, drop_path_rates
 
 STRIDES = (4, 8, 16, 32)
 GRID_MODES = ('window', 'strict')
@@ -170,7 +164,7 @@ class ChannelPerceptron(nn.Module):
 
     def forward(self, windows: Tensor, grid: MapGrid) -> Tensor:
         mixed = spatial_fc(windows.flatten(2), self.weight).view(windows.shape)
-        return norm_by_set(self.norm, grid.back(mixed), len(self.weight))
+        return norm_by_set(self.norm, grid.from_windows(mixed), len(self.weight))
 
 
 class SharedConv(Conv2d):
@@ -205,7 +199,7 @@ class LocalPerceptron(nn.ModuleDict):
 
     def forward(self, windows: Tensor, grid: MapGrid) -> Tensor:
         first, *others = (
-            norm_by_set(branch['norm'], grid.back(branch['conv'](windows)), self.sets)
+            norm_by_set(branch['norm'], grid.from_windows(branch['conv'](windows)), self.sets)
             for branch in self.values()
         )
         return sum(others, first)
@@ -345,12 +339,12 @@ class RepMLPNet(MLPBackbone):
         x, grids = self._enter(x)
         for i, grid in enumerate(grids):
             if i:
-                x = self.run_part(self.downsamples[i - 1], grids[i - 1].even(x))
+                x = self.run_part(self.downsamples[i - 1], grids[i - 1].pad_even(x))
             else:
                 x = self.run_part(self.stem, x)
             x = self.run_blocks(i, x, grid)
             if i in self.out_indices:
-                outputs.append(self.out_norms[str(i)](grid.whole(x)))
+                outputs.append(self.out_norms[str(i)](grid.to_map(x)))
         return tuple(outputs)
 
     def _enter(self, x: Tensor) -> tuple[Tensor, list[MapGrid]]:

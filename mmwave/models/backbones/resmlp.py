@@ -33,7 +33,8 @@ from mmwave.models.layers import Affine, DropPath, LinearMLP, TokenLinear
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import BackboneSettings, check_positive, init_linear, resolve_arch
+from .arch import check_positive, resolve_arch
+from .base import BackboneSettings, init_linear
 from .grid import GridMode, PlainBackbone, four_stages, grid_pair, output_depths
 
 

@@ -34,14 +34,8 @@ from mmwave.models.layers import ConvEmbed, DropPath, Linear, LinearMLP
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
-from .base import (
-    BackboneSettings,
-    check_positive,
-    drop_path_rates,
-    init_linear,
-    per_stage,
-    resolve_arch,
-)
+from .arch import check_positive, per_stage, resolve_arch
+from .base import BackboneSettings, drop_path_rates, init_linear
 from .grid import GridBackbone, GridMode, grid_pair
 
 STAGES = 4
@@ -136,9 +130,9 @@ class PermuteMLP(nn.Module):
 def mixed_along(axis: int, x: Tensor, mix: nn.Module, grid: TokenGrid) -> Tensor:
     """Mix heights (axis 1) or widths (axis 2) and the channels of a segment, all in one layer."""
     side = grid.window[axis - 1]
-    segments = grid.trained(x, axes=(axis,)).unflatten(3, (side, -1))
+    segments = grid.to_trained(x, axes=(axis,)).unflatten(3, (side, -1))
     mixed = mix(swapped(segments, axis)).unflatten(3, (side, -1))
-    return grid.back(swapped(mixed, axis), axes=(axis,))
+    return grid.from_trained(swapped(mixed, axis), axes=(axis,))
 
 
 def swapped(segments: Tensor, axis: int) -> Tensor:

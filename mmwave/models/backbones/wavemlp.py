@@ -50,7 +50,8 @@ from mmwave.ops.layout import channels_last
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
-from .base import BackboneSettings, MLPBackbone, drop_path_rates, per_stage, resolve_arch
+from .arch import per_stage, resolve_arch
+from .base import BackboneSettings, MLPBackbone, drop_path_rates
 
 STRIDES = (4, 8, 16, 32)
 KERNEL_SIZE = 7

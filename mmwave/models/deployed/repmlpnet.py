@@ -51,7 +51,7 @@ class FusedRepMLPBlock(nn.Module):
     def forward(self, x: Tensor, grid: MapGrid) -> Tensor:
         windows = grid.windows(self.norm1(x))
         factors = self.global_perceptron(grid.mean(windows)).sigmoid()
-        mixed = grid.back(self.channel_perceptron(windows))
+        mixed = grid.from_windows(self.channel_perceptron(windows))
         x = x.addcmul(mixed, grid.spread(factors))
         if not x.is_cpu:
             return x + self.ffn.fc2(self.ffn.act(self.ffn.fc1(x)))

@@ -49,9 +49,9 @@ class FusedPermuteMLP(nn.Module):
 def _mixed_along(axis: int, x: Tensor, mix: nn.Module, grid: TokenGrid) -> Tensor:
     """Mix heights (axis 1) or widths (axis 2) and the channels of a segment, all in one layer."""
     side = grid.window[axis - 1]
-    segments = grid.trained(x, axes=(axis,)).unflatten(3, (side, -1))
+    segments = grid.to_trained(x, axes=(axis,)).unflatten(3, (side, -1))
     mixed = mix(_swapped(segments, axis)).unflatten(3, (side, -1))
-    return grid.back(_swapped(mixed, axis), axes=(axis,))
+    return grid.from_trained(_swapped(mixed, axis), axes=(axis,))
 
 
 def _swapped(segments: Tensor, axis: int) -> Tensor:

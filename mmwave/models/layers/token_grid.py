@@ -46,28 +46,28 @@ def resampling(source: int, target: int, like: Tensor) -> Tensor:
 class TokenGrid(Grid):
     """What both answers have in common."""
 
-    def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    def to_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         """The stage's own form as layers take it that mix positions along ``axes`` (1: H, 2: W)."""
         raise NotImplementedError
 
-    def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    def from_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         """What such layers gave, in the stage's own form."""
         raise NotImplementedError
 
     def mixed(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:
         """``x`` with its positions mixed by ``mix``: (M, h * w, C) -> (M, h * w, C)."""
-        tokens = self.trained(x).flatten(1, 2)
-        return self.back(mix(tokens).unflatten(1, self.window))
+        tokens = self.to_trained(x).flatten(1, 2)
+        return self.from_trained(mix(tokens).unflatten(1, self.window))
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean over the positions of the whole map: (N, C)."""
         raise NotImplementedError
 
-    def even(self, x: Tensor) -> Tensor:
+    def pad_even(self, x: Tensor) -> Tensor:
         """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
         raise NotImplementedError
 
-    def whole(self, x: Tensor) -> Tensor:
+    def to_map(self, x: Tensor) -> Tensor:
         """The stage's own form -> (N, C, H, W)."""
         raise NotImplementedError
 
@@ -89,24 +89,24 @@ class WindowTokens(TokenGrid):
         """T, windows of a map."""
         return self.shape[0] * self.shape[1]
 
-    def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    def to_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         return x if self.mask is None else masked(x, self.mask, self.count)
 
-    def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    def from_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         return x
 
     def mean(self, x: Tensor) -> Tensor:
         return mean_of_windows(
-            self.trained(x), (1, 2), size=self.size, window=self.window, shape=self.shape
+            self.to_trained(x), (1, 2), size=self.size, window=self.window, shape=self.shape
         )
 
     def spread(self, factors: Tensor) -> Tensor:
         return factors.repeat_interleave(self.count, dim=0)[:, None, None]
 
-    def even(self, x: Tensor) -> Tensor:
-        return self.trained(x)
+    def pad_even(self, x: Tensor) -> Tensor:
+        return self.to_trained(x)
 
-    def whole(self, x: Tensor) -> Tensor:
+    def to_map(self, x: Tensor) -> Tensor:
         return join(x.permute(0, 3, 1, 2), self.size, self.shape)
 
 
@@ -135,10 +135,10 @@ class ResizedTokens(TokenGrid):
 
         return cls(size, window, matrices(size, window), matrices(window, size))
 
-    def trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    def to_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         return _resampled(x, self.down, axes)
 
-    def back(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
+    def from_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
         return _resampled(x, self.up, axes)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -147,11 +147,11 @@ class ResizedTokens(TokenGrid):
     def spread(self, factors: Tensor) -> Tensor:
         return factors[:, None, None]
 
-    def even(self, x: Tensor) -> Tensor:
+    def pad_even(self, x: Tensor) -> Tensor:
         (height, width), (rows, columns) = self.size, counts(self.size, (2, 2))
         return F.pad(x, (0, 0, 0, 2 * columns - width, 0, 2 * rows - height))
 
-    def whole(self, x: Tensor) -> Tensor:
+    def to_map(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2)
 
 

@@ -114,7 +114,7 @@ class MapGrid(Grid):
         """The map's windows (N * T, C, h, w), zero outside the map."""
         return cut(x, self.window, self.shape)
 
-    def back(self, windows: Tensor) -> Tensor:
+    def from_windows(self, windows: Tensor) -> Tensor:
         """Windows -> the stage's own form."""
         return join(windows, self.size, self.shape)
 
@@ -127,12 +127,12 @@ class MapGrid(Grid):
     def spread(self, factors: Tensor) -> Tensor:
         return factors[:, :, None, None]
 
-    def even(self, x: Tensor) -> Tensor:
+    def pad_even(self, x: Tensor) -> Tensor:
         """The stage's own form, made ready for a 2 x 2 convolution of stride 2."""
         rows, columns = counts(self.size, (2, 2))
         return resize(x, (2 * rows, 2 * columns))
 
-    def whole(self, x: Tensor) -> Tensor:
+    def to_map(self, x: Tensor) -> Tensor:
         """The stage's own form -> (N, C, H, W)."""
         return x
 
@@ -155,16 +155,16 @@ class WindowGrid(MapGrid):
     def windows(self, x: Tensor) -> Tensor:
         return x if self.mask is None else masked(x, self.mask, self.count)
 
-    def back(self, windows: Tensor) -> Tensor:
+    def from_windows(self, windows: Tensor) -> Tensor:
         return windows
 
     def spread(self, factors: Tensor) -> Tensor:
         return factors.repeat_interleave(self.count, dim=0)[:, :, None, None]
 
-    def even(self, x: Tensor) -> Tensor:
+    def pad_even(self, x: Tensor) -> Tensor:
         return self.windows(x)
 
-    def whole(self, x: Tensor) -> Tensor:
+    def to_map(self, x: Tensor) -> Tensor:
         return join(x, self.size, self.shape)
 
 

@@ -183,7 +183,7 @@ def test_vip_mixes_segments_of_columns_and_rows():
     mask = mask_of(size, window, shape, like=x).permute(0, 2, 3, 1)
     own = cut(x.permute(0, 3, 1, 2), window, shape).permute(0, 2, 3, 1)
     grid = WindowTokens(size, window, shape, mask)
-    got = grid.whole(mixer(own, grid)).permute(0, 2, 3, 1)
+    got = grid.to_map(mixer(own, grid)).permute(0, 2, 3, 1)
 
     height, width = (
         layer.weight.view(side, channels // side, side, channels // side)

@@ -17,13 +17,8 @@ from typing import Unpack
 
 from torch import nn
 
-from mmwave.models.backbones.base import (
-    BackboneSettings,
-    MLPBackbone,
-    drop_path_rates,
-    per_stage,
-    resolve_arch,
-)
+from mmwave.models.backbones.arch import per_stage, resolve_arch
+from mmwave.models.backbones.base import BackboneSettings, MLPBackbone, drop_path_rates
 from mmwave.models.layers import ChannelMLP, ConvEmbed, DropPath
 from mmwave.registry import MODELS
 from tests.families import FAMILIES

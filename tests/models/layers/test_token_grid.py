@@ -73,7 +73,7 @@ def test_windows_mix_the_positions_that_are_there(size):
     layer = TokenLinear(12, 12).double()
     x = images(2, *size, 5).double()
     grid, own = windows(size, x)
-    got = grid.whole(grid.mixed(own, layer)).permute(0, 2, 3, 1)
+    got = grid.to_map(grid.mixed(own, layer)).permute(0, 2, 3, 1)
     matrix, bias = layer.weight.view(*WINDOW, *WINDOW), layer.bias.view(*WINDOW)
     for top in range(0, size[0], WINDOW[0]):
         for left in range(0, size[1], WINDOW[1]):
@@ -91,7 +91,7 @@ def test_means_and_factors_are_of_whole_images(size):
     factors = images(2, 5, seed=3).double()
     for grid, own in (windows(size, x), (ResizedTokens.of(size, WINDOW, like=x), x)):
         assert relative_error(grid.mean(own), x.mean(dim=(1, 2))) < 1e-13
-        spread = grid.whole(own * grid.spread(factors))
+        spread = grid.to_map(own * grid.spread(factors))
         assert torch.equal(spread.permute(0, 2, 3, 1), x * factors[:, None, None])
 
 
@@ -100,7 +100,7 @@ def test_images_are_dropped_whole():
     drop_path = DropPath(0.5).train()
     x = torch.ones(16, 7, 9, 2)
     for grid, own in (windows((7, 9), x), (ResizedTokens.of((7, 9), WINDOW, like=x), x)):
-        kept = grid.whole(grid.dropped(own, drop_path)).flatten(1)
+        kept = grid.to_map(grid.dropped(own, drop_path)).flatten(1)
         assert set(kept[:, 0].tolist()) == {0.0, 2.0}
         assert torch.equal(kept, kept[:, :1].expand_as(kept))
         assert torch.equal(grid.dropped(own, drop_path.eval()), own)
@@ -112,7 +112,7 @@ def test_images_are_dropped_whole():
 def test_even_fills_up_with_zeros(size):
     x = images(1, *size, 2)
     even = [side + side % 2 for side in size]
-    got = ResizedTokens.of(size, WINDOW, like=x).even(x)
+    got = ResizedTokens.of(size, WINDOW, like=x).pad_even(x)
     assert list(got.shape[1:3]) == even
     assert torch.equal(got[:, : size[0], : size[1]], x)
     assert got.sum() == pytest.approx(x.sum().item(), rel=1e-5)

@@ -23,9 +23,11 @@ def test_both_grids_see_the_same(size):
     for grid in (by_map, by_window):
         assert relative_error(grid.mean(windows), x.mean(dim=(2, 3))) < 1e-14
     factors = images(2, 5, seed=1).double()
-    ours = by_window.back(windows) * by_window.spread(factors)
-    assert torch.equal(by_window.whole(ours), by_map.back(windows) * by_map.spread(factors))
-    assert torch.equal(by_map.whole(x), x)
+    ours = by_window.from_windows(windows) * by_window.spread(factors)
+    assert torch.equal(
+        by_window.to_map(ours), by_map.from_windows(windows) * by_map.spread(factors)
+    )
+    assert torch.equal(by_map.to_map(x), x)
 
 
 @pytest.mark.parametrize('size', [(6, 8), (5, 7)])
@@ -34,7 +36,7 @@ def test_even_maps_are_zero_outside(size):
     even = tuple(side + side % 2 for side in size)
     wanted = resize(x, even)
     shape = counts(size, window)
-    assert torch.equal(MapGrid(size, window, shape).even(x), wanted)
+    assert torch.equal(MapGrid(size, window, shape).pad_even(x), wanted)
     mask = mask_of(size, window, shape, x)
     dirty = cut(x, window) + (1 - mask).repeat(2, 1, 1, 1)
-    assert torch.equal(join(WindowGrid(size, window, shape, mask).even(dirty), even), wanted)
+    assert torch.equal(join(WindowGrid(size, window, shape, mask).pad_even(dirty), even), wanted)
