@@ -24,7 +24,7 @@ DOCUMENTS = [
 ]
 FAMILIES = sorted(ROOT.glob('configs/*/metafile.yml'))
 DOCUMENT = pytest.mark.parametrize('document', DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
-PATH = re.compile(r'(?<![\w/.-])(?:tools|configs|projects|mmwave|tests|\.ci)/[\w./-]*[\w/]')
+PATH = re.compile(r'(?<![\w/.-])(?:tools|configs|projects|mmwave|tests|\.ci)/[\w./<>-]*[\w/>]')
 LINK = re.compile(r'\]\((?!https?://)([^)\s]+)\)')
 MAKE = re.compile(r'(?:`|^)make ([a-z -]+?)(?:`|\s+#|$)', re.MULTILINE)
 SNIPPET = re.compile(r'```python\n(.*?)```', re.DOTALL)
@@ -32,9 +32,12 @@ COMMAND = re.compile(r'(tools/\w+\.(?:py|sh))(.*)')
 
 
 def missing_paths(text, folder=ROOT):
-    """Paths that are neither in the repository's root nor in the document's folder."""
-    named = set(PATH.findall(text))
-    return sorted(p for p in named if not ((ROOT / p).exists() or (folder / p).exists()))
+    """Paths that are neither in the repository's root nor in the document's folder.
+
+    ``<family>`` in a path stands for any name.
+    """
+    named = {path: re.sub(r'<\w+>', '*', path) for path in PATH.findall(text)}
+    return sorted(p for p, g in named.items() if not (any(ROOT.glob(g)) or any(folder.glob(g))))
 
 
 def targets():
@@ -99,6 +102,9 @@ def test_the_checks_see_what_is_wrong():
     assert missing_paths('see `tools/nothing.py` and configs/wavemlp/x_in1k.py, not a/tools/y') == [
         'configs/wavemlp/x_in1k.py',
         'tools/nothing.py',
+    ]
+    assert missing_paths('`tests/families/<family>.py` or `tests/<family>/x.py`') == [
+        'tests/<family>/x.py'
     ]
     assert LINK.findall('[a](b.md) [c](https://d) [e](#f)') == ['b.md', '#f']
     assert leads_somewhere(ROOT / 'README.md', '#licence-and-citation')

@@ -15,7 +15,8 @@ from timm.scheduler import CosineLRScheduler
 
 from mmwave.apis.preflight import preflight
 from mmwave.models import RepMLPNet
-from tests.contracts import ROOT
+from tests.contracts import ROOT, registered
+from tests.families import FAMILIES
 from tests.test_configs import LEAVES, build, load
 
 MIXER_S16 = ROOT / 'configs/mlp_mixer/mlp-mixer-s16_in1k.py'
@@ -291,8 +292,8 @@ def recipe(cfg: Config) -> dict:
     )
 
 
-# The release of Wave-MLP, which the others' rows are told from.
-WAVE = dict(
+# The release of Wave-MLP; the families' data state how theirs differ.
+RELEASE = dict(
     optimizer=('AdamW', 1e-3, 0.05),
     eps=1e-8,
     amp=True,
@@ -311,82 +312,23 @@ WAVE = dict(
     drop_path=0.1,
     drop=0,
 )
-POSMLP = WAVE | dict(
-    optimizer=('AdamW', 1e-3, 0.067),
-    eps=1e-5,
-    clip=1.0,
-    batch=(60, 480),
-    repeated=False,
-    ema=[8e-5],
-    mixing=[('Mixup', 0.5), ('CutMix', 1.0)],
-    augment=(3, 6, 1.0),
-    erase=None,
-    ratios={(0.67, 1.5)},
-    drop=0.0233,
-)
-VIP = WAVE | dict(optimizer=('AdamW', 2e-3, 0.05), batch=(256, 2048), repeated=False, ema=[])
-RESMLP = WAVE | dict(
-    optimizer=('Lamb', 5e-3, 0.2),
-    eps=1e-6,
-    amp=False,
-    epochs=400,
-    batch=(256, 2048),
-    ema=[],
-    crops=['bicubic'],
-    drop_path=0.05,
-)
-GMLP = WAVE | dict(
-    optimizer=('AdamW', 1e-3 * 2048 / 512, 0.1),
-    amp=False,
-    batch=(256, 2048),
-    repeated=False,
-    ema=[],
-    augment=(2, 9, 0),
-    crops=['bicubic'],
-    evaluation=(256, 224, 'bicubic'),
-)
-MIXER = WAVE | dict(
-    optimizer=('AdamW', 3e-3, 0.3),
-    amp=False,
-    clip=1.0,
-    batch=(64, 4096),
-    repeated=False,
-    ema=[],
-    mixing=[],
-    smoothing=0.0,
-    augment=None,
-    erase=None,
-    crops=['bilinear'],
-    evaluation=(256, 224, 'bicubic'),
-    drop_path=0,
-)
-EAMLP = WAVE | dict(optimizer=('AdamW', 1e-3, 0.03), amp=False, batch=(64, 512), repeated=False)
 RECIPES = {
-    'wavemlp': WAVE,
-    'posmlp': POSMLP,
-    'posmlp-t': POSMLP | dict(optimizer=('AdamW', 2e-3, 0.067), batch=(128, 512)),
-    'vip': VIP,
-    'vip-l7': VIP | dict(evaluation=(256, 224, 'bicubic')),
-    'resmlp': RESMLP,
-    'gmlp': GMLP,
-    'mlp_mixer': MIXER,
-    'eamlp': EAMLP,
+    registered()[name].__module__.rpartition('.')[2]: family.recipes
+    for name, family in FAMILIES.items()
 }
+"""Of the families that state them, by folder: variant, or '' for all others, -> differences."""
 
 
 @pytest.mark.parametrize(
     'leaf',
-    [
-        leaf
-        for leaf in LEAVES
-        if leaf.stem.endswith('_in1k') and leaf.parent.name != 'repmlpnet'  # tested above
-    ],
+    [leaf for leaf in LEAVES if leaf.stem.endswith('_in1k') and RECIPES[leaf.parent.name]],
     ids=lambda leaf: leaf.stem,
 )
 def test_recipes(leaf):
     """Figures of the releases' READMEs, settings and logs."""
-    wanted = RECIPES.get(leaf.stem.removesuffix('_in1k'), RECIPES.get(leaf.parent.name))
-    assert recipe(load(leaf)) == wanted
+    recipes = RECIPES[leaf.parent.name]
+    variant = load(leaf).model.backbone.arch
+    assert recipe(load(leaf)) == RELEASE | recipes[''] | recipes.get(variant, {})
 
 
 def test_a_dumped_config_is_read_back():

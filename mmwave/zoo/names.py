@@ -6,14 +6,16 @@ The data set may carry a size, ``ade20k-512x512``, or the name of another recipe
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmwave.errors import UserError
 
 # Sizes that a name leaves out: ImageNet at 224 pixels, unless the variant is called after its size
 # as t256 is, and detectors are compared at 1280 x 800.
 _SIZES = {'in1k': (224, 224), 'coco': (800, 1280)}
+_BACKBONES = Path(__file__).parents[1] / 'models' / 'backbones'
 # Elsewhere the first hyphen of a name ends the family.
-_HYPHENATED = ('mlp-mixer',)
+_HYPHENATED = tuple(p.stem.replace('_', '-') for p in sorted(_BACKBONES.glob('[a-z]*_*.py')))
 
 
 @dataclass(frozen=True, kw_only=True)

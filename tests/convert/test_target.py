@@ -13,7 +13,7 @@ from mmwave.convert import families, gmlp, repmlpnet, vip
 from mmwave.convert.family import Recognised
 from mmwave.convert.target import expected_of, target_of
 from mmwave.errors import UserError
-from tests.contracts import SMALLEST
+from tests.families import SMALLEST
 
 ARCH = {'depths': (1, 0, 1, 1), 'dim': 8, 'mlp_ratio': 6, 'patch_size': 16}
 

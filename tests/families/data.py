@@ -25,6 +25,12 @@ class FamilyData:
         grid_modes: accepted by it, apart from ``'strict'``; none where it has no such argument.
         has_batch_norms: whether it has any.
         drop_path_rates: those of the blocks that have any, by the number of blocks and the rate.
+        variants: by a name, fields of ``tiny`` to change for what else a deploy form distinguishes.
+        held_ratio: bytes that a training step on an image of 224 x 224 holds without ``lean``, by
+            those with it, of the smallest arch with one block a stage; measured.
+        recipes: how its ImageNet configs differ from the release of Wave-MLP, in the fields of
+            ``tests/test_recipes.py``: by the variant, in ``''`` those that hold for all; none where
+            they are tested elsewhere.
         quick_leaves: its configs that are built and trained in quick tests; others are slow ones.
     """
 
@@ -37,6 +43,9 @@ class FamilyData:
     grid_modes: tuple[str, ...] = ()
     has_batch_norms: bool = False
     drop_path_rates: Callable[[int, float], list[float]] = linear_rates
+    variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    held_ratio: float = 1.3
+    recipes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     quick_leaves: tuple[str, ...] = ()
 
 

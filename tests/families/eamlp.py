@@ -23,5 +23,7 @@ FAMILY = FamilyData(
     options=lambda draw: dict(token_drop_rate=0.0),
     # The first two stages, the release's tokens-to-token part, drop nothing.
     drop_path_rates=lambda depth, rate: linear_rates(depth - 2, rate),
+    held_ratio=1.833,
+    recipes={'': dict(optimizer=('AdamW', 1e-3, 0.03), amp=False, batch=(64, 512), repeated=False)},
     quick_leaves=('eamlp-7_in1k', 'eamlp-7_sem-fpn_40k_ade20k-512x512'),
 )

@@ -14,5 +14,19 @@ FAMILY = FamilyData(
     one_width=dict(depths=(1, 1, 1, 1), dim=16, mlp_ratio=2, grid=4),
     drawn=_drawn,
     grid_modes=('window', 'resize'),
+    variants={'oblong': dict(grid=(4, 5))},
+    held_ratio=2.151,
+    recipes={
+        '': dict(
+            optimizer=('AdamW', 1e-3 * 2048 / 512, 0.1),
+            amp=False,
+            batch=(256, 2048),
+            repeated=False,
+            ema=[],
+            augment=(2, 9, 0),
+            crops=['bicubic'],
+            evaluation=(256, 224, 'bicubic'),
+        )
+    },
     quick_leaves=('gmlp-s16_retinanet_1x_coco',),
 )

@@ -34,5 +34,23 @@ FAMILY = FamilyData(
     drawn=_drawn,
     grid_modes=('window', 'resize'),
     has_batch_norms=True,
+    variants={'square': dict(windows=(4, 4, 4, 2), groups=(1, 4, 4, 8))},
+    held_ratio=1.639,
+    recipes={
+        '': dict(
+            optimizer=('AdamW', 1e-3, 0.067),
+            eps=1e-5,
+            clip=1.0,
+            batch=(60, 480),
+            repeated=False,
+            ema=[8e-5],
+            mixing=[('Mixup', 0.5), ('CutMix', 1.0)],
+            augment=(3, 6, 1.0),
+            erase=None,
+            ratios={(0.67, 1.5)},
+            drop=0.0233,
+        ),
+        't': dict(optimizer=('AdamW', 2e-3, 0.067), batch=(128, 512)),
+    },
     quick_leaves=('posmlp-t_sem-fpn_40k_ade20k-512x512',),
 )

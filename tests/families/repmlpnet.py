@@ -27,6 +27,13 @@ FAMILY = FamilyData(
     drawn=_drawn,
     grid_modes=('window',),
     has_batch_norms=True,
+    variants={
+        'nested': dict(windows=((16, 8), (8, 4), (4, 2), (2, 1))),
+        # Windows that show other pixels at every stage.
+        'loose': dict(windows=((8, 6), (4, 4), (3, 1), (1, 2))),
+        'without-branches': dict(kernels=()),
+    },
+    held_ratio=1.841,
     quick_leaves=(
         'repmlpnet-t224_in1k',
         'repmlpnet-t256_retinanet_1x_coco',

@@ -15,5 +15,19 @@ FAMILY = FamilyData(
     drawn=_drawn,
     grid_modes=('window', 'resize'),
     drop_path_rates=lambda depth, rate: [rate] * depth,  # the release drops all alike
+    variants={'oblong': dict(grid=(4, 5))},
+    held_ratio=1.649,
+    recipes={
+        '': dict(
+            optimizer=('Lamb', 5e-3, 0.2),
+            eps=1e-6,
+            amp=False,
+            epochs=400,
+            batch=(256, 2048),
+            ema=[],
+            crops=['bicubic'],
+            drop_path=0.05,
+        )
+    },
     quick_leaves=('resmlp-s12_upernet_80k_cityscapes-512x1024',),
 )

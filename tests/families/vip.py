@@ -21,5 +21,14 @@ FAMILY = FamilyData(
     one_width=dict(depths=(1, 1, 1, 1), dims=(16,) * 4, patch_size=7, grids=(8, 4, 4, 4)),
     drawn=_drawn,
     grid_modes=('window', 'resize'),
+    # An axis of 3, in segments that are copied by single values.
+    variants={
+        'oblong': dict(dims=(24, 36, 36, 36), patch_size=4, grids=((8, 12), (4, 6), (4, 6), (2, 3)))
+    },
+    held_ratio=1.83,
+    recipes={
+        '': dict(optimizer=('AdamW', 2e-3, 0.05), batch=(256, 2048), repeated=False, ema=[]),
+        'l7': dict(evaluation=(256, 224, 'bicubic')),
+    },
     quick_leaves=('vip-s7_retinanet_1x_coco',),
 )

@@ -19,6 +19,17 @@ FAMILY = FamilyData(
     tiny=dict(depths=(1, 1, 1, 1), dims=(8, 12, 16, 20), mlp_ratios=(2, 2, 1, 2), norm='BN'),
     drawn=_drawn,
     has_batch_norms=True,
+    variants={
+        f'{phase}-{norm}-{"norm" if stem else "plain"}': dict(
+            phase=phase, norm=norm, stem_norm=stem
+        )
+        for phase in ('fc', 'dw')
+        for norm in ('BN', 'GN')
+        for stem in (False, True)
+        if (phase, norm, stem) != ('fc', 'BN', True)  # that is the tiny one
+    },
+    held_ratio=1.762,
+    recipes={'': {}},
     quick_leaves=(
         'wavemlp-t-dw_in1k',
         'wavemlp-t-dw_retinanet_1x_coco',

@@ -10,14 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwave.inspect.memory import held_bytes, saved_bytes
-from mmwave.models.recompute import (
-    CHEAP,
-    PRODUCTS,
-    _Call,
-    has_hooks_inside,
-    selective_recompute,
-)
+from mmwave.inspect.memory import held_bytes, peak_bytes, saved_bytes
+from mmwave.models.recompute import is_recomputable, selective_recompute
+from mmwave.models.recompute.notes import Call
+from mmwave.models.recompute.policy import CHEAP, PRODUCTS, WITHOUT_GRADIENT
+from tests.contracts import build, images, registered, total
+from tests.families import FAMILIES, TINY
 
 UNIT = 100 * 8 * 4
 """Bytes of the block's input."""
@@ -110,8 +108,8 @@ def test_chains_are_recomputed_from_what_is_stored():
 
 def test_what_several_need_is_recomputed_once(monkeypatch):
     calls = []
-    repeat = _Call._repeat
-    monkeypatch.setattr(_Call, '_repeat', lambda call: calls.append(call) or repeat(call))
+    repeat = Call._repeat
+    monkeypatch.setattr(Call, '_repeat', lambda call: calls.append(call) or repeat(call))
     linears = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
 
     def function(x):
@@ -140,7 +138,7 @@ def test_an_output_in_another_memory_format_the_second_time():
     )
     x, linear = inputs(), nn.Linear(100, 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmwave.models.recompute.CHEAP_OPS', {turned})
+        patch.setattr('mmwave.models.recompute.recorder.CHEAP_OPS', {turned})
         assert_same_bits(lambda x: linear(turned(x * 2)), x, *linear.parameters())
 
 
@@ -202,7 +200,8 @@ class Sine(torch.autograd.Function):
         return gradient * ctx.saved_tensors[0].cos()
 
 
-def test_outputs_of_functions_with_a_backward_of_their_own():
+def test_outputs_of_functions_with_a_backward_of_their_own(monkeypatch):
+    monkeypatch.setattr('mmwave.models.recompute.recorder.WITHOUT_GRADIENT', {torch.sin})
     linear = nn.Linear(8, 8)
 
     def function(x):
@@ -210,7 +209,7 @@ def test_outputs_of_functions_with_a_backward_of_their_own():
 
     assert_same_bits(function, inputs(), *linear.parameters())
     assert held(function, inputs(), lean=True) == UNIT
-    assert torch.batch_norm_elemt in CHEAP
+    assert torch.batch_norm_elemt in CHEAP & WITHOUT_GRADIENT
 
 
 def test_only_what_asks_for_gradients_gets_them():
@@ -249,6 +248,27 @@ def test_a_later_change_in_place_is_an_error():
         y.sum().backward()
 
 
+def test_a_later_change_of_what_a_product_stores_is_an_error():
+    """Autograd checks no versions of what hooks store."""
+    block, x = Block(), inputs()
+    y = run(block, x)
+    with torch.no_grad():
+        block.fc2.weight.add_(1)
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        y.sum().backward()
+
+
+def test_copies_that_take_less_memory_are_stored():
+    x, weight = inputs(1000, 64), torch.randn(4, 4, requires_grad=True)
+    for function in (
+        lambda x: (x + 1)[:, :4].contiguous() @ weight,
+        lambda x: F.pad(x + 1, (0, -60)) @ weight,
+        lambda x: (x[:, :4] + 1).bfloat16() @ weight.bfloat16(),
+    ):
+        assert_same_bits(function, x, weight)
+        assert held(function, x, lean=True) <= held(function, x, lean=False)
+
+
 def test_an_output_that_is_changed_in_place_is_stored_as_it_is_then():
     linear = nn.Linear(8, 8)
 
@@ -277,7 +297,7 @@ def test_nothing_stays_behind():
     """No reference cycles: notes go with the graph, not when the collector comes."""
 
     def notes():
-        return sum(type(o) is _Call for o in gc.get_objects())
+        return sum(type(o) is Call for o in gc.get_objects())
 
     block = Block()
     gc.collect()
@@ -307,6 +327,51 @@ def test_it_steps_aside_where_others_decide_what_is_stored():
         got = gradients(checkpointed, x, *block.parameters(), lean=lean)
         assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
     assert held(checkpointed, x, lean=False) == held(checkpointed, x, lean=True)
+
+
+def test_where_hooks_on_saved_tensors_are_forbidden():
+    block, x = Block(), inputs()
+    with torch.autograd.graph.disable_saved_tensors_hooks('none here'):
+        run(block, x).sum().backward()
+    assert block.fc1.weight.grad.abs().sum() > 0
+
+
+def test_tensors_of_inference_mode():
+    linear = nn.Linear(8, 8)
+    with torch.inference_mode():
+        x = torch.randn(100, 8)
+    run(lambda x: linear(F.gelu(x).clone()), x).sum().backward()
+    assert linear.weight.grad.abs().sum() > 0
+
+
+def test_what_needs_no_gradient_is_not_noted():
+    sizes = []
+    for lean in (False, True):
+        model = build('WaveMLP', TINY['WaveMLP'], frozen_stages=4, lean=lean).train()
+        x = images(2, 3, 64, 64)
+        model(x)
+        sizes.append(peak_bytes(lambda model=model, x=x: model(x)))
+    assert sizes[1] <= 1.01 * sizes[0]
+
+
+@pytest.mark.parametrize('name', TINY)
+def test_a_graph_without_a_backward_pass_leaves_nothing_behind(name):
+    """Nor does one that is only half used: an output that its operation saves holds no graph."""
+    model, x = build(name, TINY[name]).train(), images(2, 3, 36, 40)
+
+    def tensors():
+        gc.collect()
+        return sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+
+    def use():
+        outputs = model(x)
+        torch.autograd.grad(outputs[-1].sum(), model.out_norms['3'].weight, retain_graph=True)
+
+    use()
+    before = tensors()
+    for _ in range(3):
+        use()
+    assert tensors() == before
 
 
 def test_transforms_and_modes():
@@ -345,20 +410,23 @@ def test_hooks_of_modules_run_once_and_are_obeyed():
     assert len(calls) == 2
 
 
-def test_hooks_inside_are_found():
+def test_parts_with_hooks_inside_or_compiled_are_stored():
     block = Block()
-    assert not has_hooks_inside(block)
+    assert is_recomputable(block)
     block.register_forward_hook(lambda *_: None)
-    assert not has_hooks_inside(block)
+    assert is_recomputable(block)
     handle = block.norm.register_forward_pre_hook(lambda *_: None)
-    assert has_hooks_inside(block)
+    assert not is_recomputable(block)
     handle.remove()
     handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
     try:
-        assert has_hooks_inside(block)
+        assert not is_recomputable(block)
     finally:
         handle.remove()
-    assert not has_hooks_inside(block)
+    assert is_recomputable(block)
+    assert not is_recomputable(torch.compile(block, backend='eager'))
+    block.norm.compile(backend='eager')
+    assert not is_recomputable(block)
 
 
 def test_threads_do_not_disturb_each_other():
@@ -378,6 +446,35 @@ def test_threads_do_not_disturb_each_other():
     assert len(found) == 80
     for got in found:
         assert all(torch.equal(a, b) for a, b in zip(wanted, got, strict=True))
+
+
+def step(name, size, **options):
+    """Outputs, gradients and buffers of a training step that drops whatever a family can drop."""
+    accepted = registered()[name].arguments()
+    rates = {k: 0.2 for k in ('drop_path_rate', 'drop_rate', 'token_drop_rate') if k in accepted}
+    model = build(name, TINY[name], **rates, **options).train()
+    x = images(4, 3, *size).requires_grad_(not model.with_cp)  # images need no gradient
+    torch.manual_seed(5)  # the same branches and values are dropped
+    outputs = model(x)
+    total(outputs).backward()
+    gradients = {f'gradient of {k}': p.grad for k, p in model.named_parameters()}
+    return dict(enumerate(outputs)) | gradients | dict(model.named_buffers()) | {'image': x.grad}
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize(
+    ('name', 'grid_mode'), [(n, m) for n, f in FAMILIES.items() for m in f.grid_modes or (None,)]
+)
+def test_backbones_in_every_grid_mode(name, grid_mode, with_cp):
+    """On images that fill all windows or none; the published sizes: test_contract.py."""
+    options = {} if grid_mode is None else dict(grid_mode=grid_mode)
+    for size, act, norm_eval in (((64, 192), 'GELU', False), ((45, 70), 'PReLU', True)):
+        options |= dict(act_cfg=dict(type=act), norm_eval=norm_eval, with_cp=with_cp)
+        got, wanted = (step(name, size, lean=lean, **options) for lean in (True, False))
+        assert got.keys() == wanted.keys()
+        for key, tensor in wanted.items():
+            assert got[key] is tensor is None or torch.equal(got[key], tensor), key
+            assert tensor is None or tensor.isfinite().all(), key
 
 
 def test_functions_of_the_policy():

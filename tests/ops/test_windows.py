@@ -1,9 +1,11 @@
 """Cutting maps into windows and joining them again."""
 
+import itertools
+
 import pytest
 import torch
 
-from mmwave.ops.windows import counts, cut, join, resize
+from mmwave.ops.windows import by_parts, counts, cut, cuts, join, resize, spans
 from tests.contracts import images
 from tests.graphs import check_op, recorded
 
@@ -97,3 +99,40 @@ def test_gradients_of_the_custom_ops(size):
 )
 def test_counts(size, wanted):
     assert counts(size, (3, 4)) == wanted
+
+
+def test_windows_that_fill_an_axis_are_as_near_to_the_trained_one_as_can_be():
+    for step, side in itertools.product((1, 2, 7, 14), range(1, 200)):
+        found = spans(side, step)
+        count = sum(n for n, _ in found)
+        assert sum(n * s for n, s in found) == side
+        nearest = min(abs(side / n - step) for n in range(1, side + 1))
+        assert abs(side / count - step) == nearest
+        sides = [s for _, s in found]
+        assert len(sides) <= 2
+        assert sides == sorted(sides, reverse=True)
+        assert max(sides) - min(sides) <= 1
+        assert all(n > 0 and s > 0 for n, s in found)
+
+
+@pytest.mark.parametrize(
+    ('side', 'wanted'), [(8, [(2, 4)]), (9, [(2, 4), (1, 1)]), (3, [(1, 3)]), (4, [(1, 4)])]
+)
+def test_windows_of_the_trained_size_and_what_is_left(side, wanted):
+    assert cuts(side, 4) == wanted
+
+
+@pytest.mark.parametrize('sides', [spans, cuts])
+@pytest.mark.parametrize('size', [(6, 8), (7, 9), (2, 5)])
+def test_parts_of_a_map_have_windows_of_one_size(size, sides):
+    x, seen = images(2, *size, 3), []
+
+    def mix(part, window):
+        assert not any(n % s for n, s in zip(part.shape[1:3], window, strict=True))
+        seen.append(part.shape[1] * part.shape[2])
+        return part + 1
+
+    rows, columns = sides(size[0], 3), sides(size[1], 4)
+    assert torch.equal(by_parts(x, rows, columns, mix), x + 1)
+    assert len(seen) == len(rows) * len(columns)
+    assert sum(seen) == size[0] * size[1]

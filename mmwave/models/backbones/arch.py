@@ -7,7 +7,7 @@ Arch = TypeVar('Arch')
 
 
 def resolve_arch(arch: str | Mapping[str, Any] | Arch, archs: Mapping[str, Arch]) -> Arch:
-    """The arch called ``arch``, or built of a dict of its fields, or given as it is.
+    """Return the arch called ``arch``, one built from a dict of its fields, or ``arch`` itself.
 
     Raises:
         ValueError: for an unknown name; the message lists the known ones.

@@ -1,31 +1,27 @@
-"""What every backbone shares: outputs, freezing, checkpointing, loading, depth of parameters."""
+"""What every backbone shares: settings, outputs, freezing, both forms, depth of parameters."""
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypedDict
+from typing import Any, ClassVar, Protocol, Self, TypedDict
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwave.checkpoint import brief, equals, load_matching, read_checkpoint, state_dict_of
-from mmwave.errors import UserError, printable, printable_path
 from mmwave.models.deployed import (
     deployed_family,
-    find_deployed_family,
     folded_state,
-    form_of,
     replace_parts,
 )
-from mmwave.models.layers import Module, batch_norms, batch_statistics_kept
-from mmwave.models.recompute import has_hooks_inside, selective_recompute
+from mmwave.models.layers import batch_norms, batch_statistics_kept
+from mmwave.models.recompute import is_recomputable, selective_recompute
 from mmwave.structures import SizeConstraint, StageInfo
 
-from .arch import check_rate, resolve_arch
+from .arch import check_rate
+from .pretrained import PretrainedModule
 
 
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
@@ -62,8 +58,8 @@ class BackboneSettings(TypedDict, total=False):
         frozen_stages: -1, the default, freezes nothing, 0 the stem, k the stem and the first k
             stages, with the downsamples before them and their output norms. Frozen norms keep their
             statistics.
-        norm_eval: keep every batch norm in eval mode during training, so that it uses and keeps the
-            statistics it was loaded with. Default: False.
+        norm_eval: keep every batch norm in eval mode during training, so that it uses the
+            statistics it was loaded with and does not update them. Default: False.
         with_cp: recompute all of a block's activations in the backward pass instead of storing
             them. Default: False.
         lean: in training, recompute the outputs of norms, activations and gates in the backward
@@ -71,7 +67,7 @@ class BackboneSettings(TypedDict, total=False):
             :mod:`mmwave.models.recompute`. ``with_cp`` goes further and needs no ``lean``. Default:
             True.
         deploy: build the deploy form, the same function for inference alone, with norms folded and
-            projections merged; see :mod:`mmwave.models.deployed`. It takes the weights that
+            projections merged; see :mod:`mmwave.models.deployed`. It loads the weights that
             :func:`mmwave.deploy.to_deploy` makes. Default: False.
         act_cfg: activation of the MLPs. Default, as published: ``dict(type='GELU')``; weights
             from MindSpore or Google need ``dict(type='GELU', approximate='tanh')``.
@@ -108,7 +104,7 @@ GELU = MappingProxyType({'type': 'GELU'})
 """Config of the published activation."""
 
 
-class MLPBackbone(Module):
+class MLPBackbone(PretrainedModule):
     """A backbone of four parts: ``stem``, ``downsamples``, ``stages`` and ``out_norms``.
 
     A subclass is a :class:`BackboneFamily`. It calls ``__init__``, builds the four parts of these
@@ -148,11 +144,7 @@ class MLPBackbone(Module):
         init_cfg: dict | list[dict] | None = None,
         **unknown: Any,
     ) -> None:
-        if unknown:
-            raise TypeError(
-                f'{type(self).__name__} got an unexpected keyword argument '
-                f'{next(iter(unknown))!r}: expected one of {", ".join(self.arguments())}'
-            )
+        self._check_names(unknown)
         super().__init__(init_cfg=init_cfg)
         check_rate('drop_path_rate', drop_path_rate)
         self.arch = arch
@@ -177,15 +169,35 @@ class MLPBackbone(Module):
     archs: ClassVar[Mapping[str, Any]]
     published: ClassVar[Mapping[str, Any]] = MappingProxyType({'act_cfg': dict(GELU)})
 
+    def __new__(cls, *args: Any, **settings: Any) -> Self:
+        # Here too, before a family passes on what it was given beside arguments of its own. A
+        # subclass of a family may accept others.
+        first = next(base for base in cls.__mro__ if '__init__' in vars(base))
+        if 'archs' in vars(first):
+            cls._check_names(settings)
+        return super().__new__(cls)
+
+    @classmethod
+    def _check_names(cls, given: Iterable[str]) -> None:
+        accepted = cls.arguments()
+        for name in given:
+            if name not in accepted:
+                raise TypeError(
+                    f'{cls.__name__} got an unexpected keyword argument {name!r}: expected one of '
+                    f'{", ".join(accepted)}'
+                )
+
     @classmethod
     def arguments(cls) -> tuple[str, ...]:
         """Names of the accepted arguments, the family's own first."""
-        own = [
-            name
-            for name, parameter in inspect.signature(cls).parameters.items()
-            if parameter.kind is not parameter.VAR_KEYWORD
-        ]
-        return tuple(dict.fromkeys([*own, *BackboneSettings.__annotations__]))
+        names: list[str] = []
+        for base in cls.__mro__:
+            if '__init__' in vars(base):
+                given = list(inspect.signature(vars(base)['__init__']).parameters.values())[1:]
+                names += [p.name for p in given if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+            if 'archs' in vars(base):
+                break
+        return tuple(dict.fromkeys([*names, *BackboneSettings.__annotations__]))
 
     # The four parts; annotated here so that readers and type checkers know them.
     stem: nn.Module
@@ -223,8 +235,8 @@ class MLPBackbone(Module):
         return x
 
     def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Tensor:
-        """Call a part of the backbone; what it stores for the backward pass, ``lean`` decides."""
-        with selective_recompute(self.lean and not has_hooks_inside(part)):
+        """Call a part of the backbone, with selective recomputation where ``lean`` is on."""
+        with selective_recompute(self.lean and is_recomputable(part)):
             return part(x, *context)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -270,47 +282,6 @@ class MLPBackbone(Module):
         norms = [self.out_norms[str(i)] for i in self.out_indices if i < k]
         return [self.stem, *self.downsamples[: max(k - 1, 0)], *self.stages[:k], *norms]
 
-    def init_weights(self) -> None:
-        given = self.init_cfg
-        entries = [given] if isinstance(given, Mapping) else list(given or ())
-        self.init_cfg = [e for e in entries if not _is_pretrained(e)] or None
-        try:
-            super().init_weights()
-        finally:
-            self.init_cfg = given
-        for entry in filter(_is_pretrained, entries):
-            options = {k: entry[k] for k in ('prefix', 'trust') if entry.get(k) is not None}
-            self.load_pretrained(entry['checkpoint'], **options)
-
-    def load_pretrained(self, path: str, *, prefix: str | None = None, trust: bool = False) -> None:
-        """Load the tensors of the file that match by name and shape, and log how many did.
-
-        Args:
-            path: a local ``.safetensors`` or torch file.
-            prefix: what the backbone's names begin with in the file, the last dot given or not.
-                By default ``backbone.`` where the file has such names, else nothing.
-            trust: read a file that runs code when it is read.
-
-        Raises:
-            FileNotFoundError: where there is no such file.
-            ValueError: where under half of this backbone's tensors are in the file, where the file
-                was converted for other settings than this backbone's, or would run code when read.
-        """
-        if '://' in path:
-            raise UserError(
-                f'pretrained weights must be a local file, not {path!r}: download it first'
-            )
-        if not path:
-            raise UserError('the path of the pretrained weights is empty')
-        content = read_checkpoint(path, trust=trust)
-        self.check_settings(content, path)
-        state = state_dict_of(content)
-        if prefix is None:
-            prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
-        prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
-        report = load_matching(self, state, prefix=prefix, source=path)
-        print_log(report.summary(), logger='current')
-
     def deploy_form(self) -> tuple['MLPBackbone', tuple[str, ...]]:
         """Return a new backbone in deploy form and eval mode, and what was folded: a line a kind.
 
@@ -342,69 +313,6 @@ class MLPBackbone(Module):
     def num_blocks(self) -> int:
         """Blocks of all stages."""
         return sum(len(stage) for stage in self.stages)
-
-    def check_form(self, names: Collection[str]) -> None:
-        """Raise ``ValueError`` where weights of these names are of the other form."""
-        mine = 'deploy' if self.deploy else 'train'
-        family = find_deployed_family(type(self))
-        theirs = None if family is None else form_of(names, family)
-        if theirs in (None, mine):
-            return
-        cure = (
-            'build the model with deploy=True'
-            if theirs == 'deploy'
-            else 'convert them with tools/to_deploy.py, or build the model with deploy=False'
-        )
-        raise UserError(
-            f'the weights are in {theirs} form, this {type(self).__name__} is in {mine} form: '
-            f'{cure}'
-        )
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Every way of loading ends here, mmengine's own included.
-        self.check_form([k.removeprefix(prefix) for k in state_dict if k.startswith(prefix)])
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def check_settings(self, content: Any, source: str) -> None:
-        """Hold what a converter noted in a checkpoint (its arch, its GELU) against this backbone.
-
-        Raises:
-            ValueError: where the checkpoint is of another family, or of other settings.
-        """
-        meta = content.get('meta') if isinstance(content, Mapping) else None
-        noted = meta.get('backbone') if isinstance(meta, Mapping) else None
-        if not isinstance(noted, Mapping):
-            return
-        source = printable_path(source)
-        strange = [name for name in noted if not isinstance(name, str)]
-        if strange:
-            raise UserError(f'{source} names a setting of its backbone {brief(strange[0])}')
-        kind = noted.get('type', '')
-        if not isinstance(kind, str):
-            raise UserError(f'{source} is of a backbone with type={brief(kind)}, no name')
-        family = kind.rpartition('.')[2]
-        if family and family not in {c.__name__ for c in type(self).__mro__}:
-            raise UserError(
-                f'{source} is of a {printable(family, 80)}, this backbone is a '
-                f'{type(self).__name__}'
-            )
-        wanted = {'deploy': False, **self.published, **noted}
-        if 'arch' in wanted:
-            try:
-                wanted['arch'] = resolve_arch(wanted['arch'], self.archs)
-            except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-                raise UserError(
-                    f'{source} is of a backbone with arch={brief(wanted["arch"])}, which is none '
-                    f'of a {type(self).__name__}: {printable(error)}'
-                ) from error
-        for name in sorted(wanted.keys() - {'type'}):
-            mine = getattr(self, name, wanted[name])
-            if mine is not wanted[name] and not equals(mine, wanted[name]):
-                raise UserError(
-                    f'{source} is of a backbone with {printable(name, 80)}='
-                    f'{brief(wanted[name], 200)}, this one has {printable(name, 80)}='
-                    f'{brief(mine, 200)}'
-                )
 
     def layer_depth(self, name: str) -> tuple[int, int]:
         """Depth of a parameter, for learning rates that decay towards the input.
@@ -477,7 +385,7 @@ def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
 
 
 class _Repeatable:
-    """A context that is entered anew for each backward pass over one graph."""
+    """A context that is entered again for each backward pass over one graph."""
 
     def __init__(self, make: Callable[[], AbstractContextManager]) -> None:
         self.make = make
@@ -490,9 +398,3 @@ class _Repeatable:
 
     def __exit__(self, *error: Any) -> bool | None:
         return self.entered.pop().__exit__(*error)
-
-
-def _is_pretrained(entry: Mapping[str, Any]) -> bool:
-    kind = entry.get('type')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')

@@ -10,7 +10,7 @@ Tokens attend to a small memory that is learnt, the same for all images, instead
 one linear layer compares every token with the memory's units, another sums the units' values. What
 ties tokens together is the normalisation between the two: a softmax over all tokens of the image
 for every unit, then a division by the sum over the units for every token. The cost is linear in the
-tokens and no weight knows how many there are. Overlapping patches are gathered in three steps with
+tokens and no weight depends on their number. Overlapping patches are gathered in three steps with
 strides 4, 8 and 16, external attention after the first two; a class token and sinusoid positions
 are added, and the blocks follow.
 

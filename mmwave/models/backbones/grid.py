@@ -123,7 +123,7 @@ class GridBackbone(MLPBackbone):
         return self._strides[stage] == self._strides[stage - 1]
 
     def _enter(self, x: Tensor) -> tuple[Tensor, list[TokenGrid]]:
-        """The images as the stem takes them, and the grid of every stage."""
+        """The images as the stem accepts them, and the grid of every stage."""
         image = x.shape[2], x.shape[3]
         if self.grid_mode == 'resize':
             patch = self._strides[0]

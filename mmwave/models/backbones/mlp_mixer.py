@@ -106,7 +106,7 @@ class MixerBlock(nn.Module):
 
 
 def _init(module: nn.Module) -> None:
-    """As flax fills a dense layer: variance 1 / inputs, no bias."""
+    """Initialise as flax does a dense layer: variance 1 / inputs, no bias."""
     if isinstance(module, nn.Linear):
         # A normal cut off at two deviations has 0.88 of its deviation left.
         std = module.in_features**-0.5 / 0.87962566

@@ -7,7 +7,7 @@ Published code: Zhicaiwww/PosMLP at commit 654f020, ``models/posmlp.py``, ``mode
 
 A block is one channel MLP. Between its two layers the hidden channels are split in halves, and one
 half, mixed over the positions of a window, gates the other, as in gMLP. The matrices that mix are
-not learnt entry by entry but computed of relative positions: row p is a softmax over q of a
+not learnt entry by entry but computed from relative positions: row p is a softmax over q of a
 quadratic form of the offset from p to q, a Gaussian with a centre and a spread. A group of channels
 has one of each, six numbers. Four stages with strides 4, 8, 16 and 32 make a pyramid.
 
@@ -20,7 +20,7 @@ Kept from the release, since its weights were trained so:
 - every norm has an epsilon of 1e-6.
 
 Differences from the published release: names of parameters; dense outputs, each with an output
-norm; images of any size, see ``grid_mode``; kernels are computed of the offsets, where the release
+norm; any image size, see ``grid_mode``; kernels are computed from the offsets, where the release
 holds a table of their products per block; initial values. Published weights, converted by
 ``tools/convert_checkpoint.py``, give the same outputs.
 """

@@ -158,7 +158,7 @@ class ChannelPerceptron(nn.Module):
         super().__init__()
         positions = math.prod(window)
         self.weight = nn.Parameter(torch.empty(sets, positions, positions))
-        # As torch fills the weight of the release's convolution.
+        # As torch initialises the weight of the release's convolution.
         nn.init.uniform_(self.weight, -(positions**-0.5), positions**-0.5)
         self.norm = build_norm('BN', sets)
 

@@ -10,7 +10,7 @@ features. Waves are unfolded into real and imaginary parts and summed over seven
 and of a column, so that the weight of a neighbour depends on the content of both through their
 phases. The two sums and a plain channel projection are blended per channel by weights computed from
 the whole image, and a channel MLP follows. Four stages with strides 4, 8, 16 and 32 make a pyramid;
-no part of it knows the image's size.
+no part of it depends on the image's size.
 
 Shapes: N images, C channels, H x W positions of the map.
 
@@ -18,8 +18,8 @@ Kept from the release, since its weights were trained so:
 - the phase estimators end in BatchNorm and ReLU in every variant, those with GroupNorm included;
 - real and imaginary parts are stacked and mixed by a grouped convolution whose output g reads the
   stacked channels 2g and 2g + 1 (see :func:`mmwave.ops.phase_mix`);
-- the stem pads two pixels to a kernel of seven with stride four: an image 333 pixels wide gives 83
-  columns;
+- the stem pads two pixels to a kernel of seven with stride four: an image 333 pixels wide becomes
+  83 columns;
 - ``m`` and ``b`` have no norm in the stem and the downsamples.
 
 Differences from the published release: names of parameters; dense outputs and classification are
@@ -145,7 +145,7 @@ class PhaseAwareTokenMixer(nn.Module):
         self.reweight = ChannelMLP(channels, channels // 4, 3 * channels, act_cfg)
         self.proj = PointwiseConv(channels, channels)
         for kernel in (self.kernel_h, self.kernel_w):
-            nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))  # as torch fills a convolution's
+            nn.init.kaiming_uniform_(kernel, a=math.sqrt(5))  # as torch initialises a convolution's
 
     def forward(self, x: Tensor) -> Tensor:
         wave_h = self.amplitude_h(x), self.phase_h(x)

@@ -21,7 +21,7 @@ class Deployed(Protocol):
     """The class of a part in deploy form."""
 
     def __init__(self, part: nn.Module) -> None:
-        """Build it for the sizes of ``part``, its values yet to be loaded; ``part`` is used up."""
+        """Build it for the sizes of ``part``, its values yet to be loaded; ``part`` is consumed."""
 
     @staticmethod
     def fold(part: nn.Module) -> Mapping[str, Tensor]:
@@ -103,14 +103,26 @@ def folded_state(backbone: Any, family: DeployedFamily) -> dict[str, Tensor]:
     """The deploy form's state dict, computed from a train form."""
     state = {}
     for name, part in _parts(backbone):
+        _check_class(name, part, family)
         kind = family.PARTS.get(type(part).__name__)
         tensors = part.state_dict() if kind is None else kind.fold(part)
         state |= {f'{name}.{key}': value for key, value in tensors.items()}
     return state
 
 
+def _check_class(name: str, part: nn.Module, family: DeployedFamily) -> None:
+    """Raise ``UserError`` for a part of a class of somebody else's, made of one that is fused."""
+    kind = type(part)
+    known = [base.__name__ for base in kind.__mro__ if base.__name__ in family.PARTS]
+    if known and not (kind.__name__ in known and kind.__module__.startswith('mmwave.')):
+        raise UserError(
+            f'{name} is a {kind.__module__}.{kind.__qualname__}, not a {known[0]} of mmwave, and '
+            'has no deploy form: it may compute something else'
+        )
+
+
 def form_of(names: Collection[str], family: DeployedFamily) -> Literal['train', 'deploy'] | None:
-    """Which form weights of these names are of; None where the names do not tell."""
+    """Which form weights of these names are of; None where the names do not determine it."""
     both, train = family.MARKS
     if not any(name.endswith(both) for name in names):
         return None

@@ -126,7 +126,7 @@ class FusedTokenAttention(nn.Module):
 
 def _folded_mlp(mlp: nn.Module, norm: nn.Module) -> dict[str, Tensor]:
     """The tensors of a part ``mlp`` with scale and shift of the norm in front of it folded in."""
-    state = {f'mlp.{k}': v for k, v in mlp.named_parameters()}
+    state = {f'mlp.{k}': v for k, v in mlp.state_dict().items()}
     state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
         mlp.fc1.weight, mlp.fc1.bias, *affine_of(norm)
     )

@@ -32,8 +32,8 @@ MAX_KERNELS = 4
 class KernelGate(nn.Module):
     """What a gate mixes windows by.
 
-    It stores the kernels of trained windows, or what kernels of any size are computed of. The last
-    few that were computed of those are cached, see :func:`~mmwave.ops.cache.cached`.
+    It stores the kernels of trained windows, or what kernels of any size are computed from. The
+    last few of those are cached, see :func:`~mmwave.ops.cache.cached`.
 
     Args:
         gate: a ``PositionalGate``.

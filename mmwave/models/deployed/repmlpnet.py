@@ -78,7 +78,7 @@ class FusedRepMLPBlock(nn.Module):
         state['channel_perceptron.bias'] = offsets[:, None].expand(matrices.shape[:2])
         state['ffn.fc1.weight'], state['ffn.fc1.bias'] = first
         state['ffn.fc2.weight'], state['ffn.fc2.bias'] = second
-        return state | {f'ffn.act.{k}': v for k, v in ffn.act.named_parameters()}
+        return state | {f'ffn.act.{k}': v for k, v in ffn.act.state_dict().items()}
 
 
 def _as_matrices(local: nn.Module, window: tuple[int, int]) -> tuple[Tensor, Tensor]:

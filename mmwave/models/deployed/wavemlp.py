@@ -137,7 +137,7 @@ class FusedWaveBlock(nn.Module):
         )
         state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
         for name, act in (('mlp.act', mlp.act), ('mixer.reweight.act', mixer.reweight.act)):
-            state |= {f'{name}.{k}': v for k, v in act.named_parameters()}
+            state |= {f'{name}.{k}': v for k, v in act.state_dict().items()}
         return state
 
 

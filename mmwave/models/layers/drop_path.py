@@ -9,7 +9,7 @@ class DropPath(nn.Module):
 
     Deep Networks with Stochastic Depth (arXiv:1603.09382). What is kept is divided by the
     probability of being kept, so that its expectation is the input. The random numbers are those
-    that mmcv's module of this name draws: a seed gives the same training.
+    that mmcv's module of this name draws: training with the same seed is the same.
 
     Args:
         drop_prob: probability of leaving the branch out.

@@ -54,9 +54,9 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def batch_statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch norms in training mode normalise as ever but keep their running statistics.
+    """Inside, batch norms in training mode normalise as ever but do not update their statistics.
 
-    Activation checkpointing computes a block's forward twice; without this its running statistics
+    Activation checkpointing runs a block's forward pass twice; without this its running statistics
     would be updated twice from one batch.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

@@ -11,8 +11,8 @@ from .conv import Conv2d
 class PointwiseConv(Conv2d):
     """Mix channels at every position by itself: (N, C_in, H, W) -> (N, C_out, H, W).
 
-    A map with channels last in memory is a matrix of positions and channels: one product takes all
-    images, forwards and backwards, where a convolution takes image after image.
+    A map with channels last in memory is a matrix of positions and channels: one product computes
+    all images, forwards and backwards, where a convolution computes image after image.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:

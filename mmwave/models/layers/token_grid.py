@@ -2,7 +2,7 @@
 
 Two answers to one question, with one set of methods that blocks are written against:
 :class:`WindowTokens` cuts the map into windows of the trained grid; :class:`ResizedTokens`
-resamples the map to the trained grid, and what the layers make of it back.
+resamples the map to the trained grid, and the output of the layers back.
 
 The second is what interpolating the weights comes to. Let W mix the trained positions, U
 interpolate from the trained grid to the map's and D from the map's to the trained one. The matrix
@@ -31,7 +31,7 @@ def resampling(source: int, target: int, like: Tensor) -> Tensor:
 
     Positions are centres of equal cells; reduced axes are averaged by a triangle that is as wide
     as two of the target's cells. Rows sum to one. The same as torch's
-    ``interpolate(mode='bilinear', antialias=True)``, which knows no half precision on the CPU.
+    ``interpolate(mode='bilinear', antialias=True)``, which lacks half precision on the CPU.
     """
     scale = source / target
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
@@ -47,11 +47,11 @@ class TokenGrid(Grid):
     """What both answers have in common."""
 
     def to_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
-        """The stage's own form as layers take it that mix positions along ``axes`` (1: H, 2: W)."""
+        """The stage's own form, for layers that mix positions along ``axes`` (1: H, 2: W)."""
         raise NotImplementedError
 
     def from_trained(self, x: Tensor, axes: tuple[int, ...] = (1, 2)) -> Tensor:
-        """What such layers gave, in the stage's own form."""
+        """The output of such layers, in the stage's own form."""
         raise NotImplementedError
 
     def mixed(self, x: Tensor, mix: Callable[[Tensor], Tensor]) -> Tensor:

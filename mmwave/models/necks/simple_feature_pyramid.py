@@ -103,7 +103,7 @@ class SimpleFeaturePyramid(Module):
             raise TypeError(f'expected a tuple of one map, got a {type(inputs).__name__}')
         if len(inputs) != 1:
             # Not the last of them: a backbone's unused norms would get no gradients, which DDP
-            # takes for a fault.
+            # treats as an error.
             raise ValueError(
                 f'expected one map, got {len(inputs)}: build the backbone with out_indices=(-1,)'
             )

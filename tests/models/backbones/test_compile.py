@@ -53,7 +53,7 @@ def model(name, grid_mode=None, **options):
     return made.double()
 
 
-def recorded(made, backend='eager', **options):
+def counting(made, backend='eager', **options):
     """``made`` compiled as in a fresh process, without a break, and the counter of its graphs."""
     torch.compiler.reset()
     counters.clear()
@@ -78,7 +78,7 @@ def test_one_graph_for_all_sizes(name, grid_mode, form):
     made = model(name, grid_mode).eval()
     if form == 'deploy':
         made, _ = to_deploy(made)
-    graph, counter = recorded(made)
+    graph, counter = counting(made)
     for size in SIZES:
         x = image(*size)
         with torch.no_grad():
@@ -87,11 +87,11 @@ def test_one_graph_for_all_sizes(name, grid_mode, form):
     assert counter.frame_count == 1
 
 
-# AOTAutograd records the backward pass as well.
+# AOTAutograd traces the backward pass as well.
 @modes(SLOW | {('EAMLP', None), ('GMLP', 'resize'), ('ViP', 'resize')})
 def test_one_graph_for_training_on_all_sizes(name, grid_mode):
     made = model(name, grid_mode, **STEADY.get(name, {})).train()
-    graph, counter = recorded(made, 'aot_eager')
+    graph, counter = counting(made, 'aot_eager')
     for size in SIZES[:4]:
         found = []
         for run in (made, graph):
@@ -114,7 +114,7 @@ def test_one_graph_for_training_on_all_sizes(name, grid_mode):
 )
 def test_one_graph_for_training_on_all_sizes_under_autocast(name):
     made = model(name, **STEADY.get(name, {})).float().train()
-    graph, counter = recorded(made, 'aot_eager')
+    graph, counter = counting(made, 'aot_eager')
     for size in SIZES[:3]:
         found = []
         for run in (made, graph):
@@ -152,7 +152,7 @@ def test_inductor_makes_one_graph_for_all_sizes(name, grid_mode, form):
     made = model(name, grid_mode, **STEADY.get(name, {})).float()
     if form == 'deploy':
         made, _ = to_deploy(made.eval())
-    graph, counter = recorded(made.train(form == 'train'), 'inductor')
+    graph, counter = counting(made.train(form == 'train'), 'inductor')
     for size in SIZES[:4]:
         x, found = image(*size, dtype=torch.float32), []
         for run, given in ((made, x.clone()), (graph, x)):
@@ -177,7 +177,7 @@ def test_inductor_makes_one_graph_for_all_sizes(name, grid_mode, form):
 @pytest.mark.parametrize('batch', [1, 2])
 def test_one_more_graph_for_images_of_a_single_window(name, batch):
     made = model(name, 'window').eval()
-    graph, counter = recorded(made)
+    graph, counter = counting(made)
     for size, graphs in (((100, 132), 1), ((64, 200), 1), ((50, 64), 2), ((230, 64), 2)):
         x = image(*size, batch=batch)
         with torch.no_grad():
@@ -189,7 +189,7 @@ def test_one_more_graph_for_images_of_a_single_window(name, batch):
 # Torch has another kernel for float32 convolutions of 16 windows and more.
 def test_one_graph_below_and_above_sixteen_windows_of_repmlpnet():
     made = model('RepMLPNet', 'window').float().eval()
-    graph, counter = recorded(made)
+    graph, counter = counting(made)
     for size in ((100, 132), (250, 130), (200, 200)):
         x = image(*size, dtype=torch.float32)
         with torch.no_grad():
@@ -210,7 +210,7 @@ def test_one_graph_below_and_above_sixteen_windows_of_repmlpnet():
 )
 def test_two_graphs_where_nobody_says_that_sizes_vary(name, grid_mode):
     made = model(name, grid_mode).eval()
-    graph, counter = recorded(made)
+    graph, counter = counting(made)
     with torch.no_grad():
         for size in SIZES:
             graph(images(2, 3, *size).double())
@@ -241,7 +241,7 @@ def test_a_graph_per_size_of_resized_windows(form):
     made = model('PosMLP', 'resize').eval()
     if form == 'deploy':
         made, _ = to_deploy(made)
-    graph, counter = recorded(made)
+    graph, counter = counting(made)
     for size, graphs in (((100, 132), 1), ((64, 96), 2), ((62, 94), 2), ((128, 64), 3)):
         x = images(2, 3, *size).double()
         with torch.no_grad():
@@ -251,7 +251,7 @@ def test_a_graph_per_size_of_resized_windows(form):
 
 def test_strict_sizes():
     made = model('RepMLPNet', 'strict').eval()
-    graph, counter = recorded(made)
+    graph, counter = counting(made)
     for size in ((64, 128), (128, 192), (128, 128)):
         x = image(*size)
         with torch.no_grad():

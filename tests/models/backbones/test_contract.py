@@ -277,13 +277,16 @@ def test_lean_under_autocast(name, arch):
         assert torch.equal(grad_a[n], grad_b[n]), n
 
 
-def test_lean_stores_less(name, arch):
-    saved = []
+def test_lean_holds_less(name, arch):
+    smallest = arch == FAMILIES[name].smallest
+    held = []
     for lean in (False, True):
         model = build(name, shallow(name, arch), lean=lean).train()
-        x = images(2, 3, 64, 64)
-        saved.append(held_bytes(lambda model=model, x=x: model(x)))
-    assert saved[1] < saved[0] / 1.25
+        x = images(1, 3, 224, 224)
+        held.append(held_bytes(lambda model=model, x=x: model(x)))
+    # Of its smallest arch a family states the ratio; 3 % are for other versions of torch.
+    assert held[0] / held[1] > (FAMILIES[name].held_ratio / 1.03 if smallest else 1.25)
+    assert build(name, arch).lean
 
 
 def test_drop_path_is_as_published(name, arch):
@@ -448,6 +451,14 @@ def test_deploy_form(name, arch):
             assert ((a - b).norm() / b.norm()).item() < 0.05
 
 
+def mutable_operators(program):
+    """Names of the operators of an exported graph that change their arguments."""
+    operators = [n.target for n in program.graph.nodes if n.op == 'call_function']
+    schemas = [operator._schema for operator in operators if hasattr(operator, '_schema')]
+    assert schemas
+    return [schema.name for schema in schemas if schema.is_mutable]
+
+
 def test_deploy_form_is_the_same_however_it_is_run(name, arch):
     """With gradients, channels last, compiled, exported: it overwrites nothing of others."""
     model = build(name, shallow(name, arch)).eval()
@@ -466,15 +477,19 @@ def test_deploy_form_is_the_same_however_it_is_run(name, arch):
     assert x.grad.abs().sum() > 0
     x = x.detach()
     side = torch.export.Dim.DYNAMIC
-    program = torch.export.export(
-        deployed, (x,), dynamic_shapes=({0: side, 2: side, 3: side},)
-    ).module()
+    with torch.no_grad():  # so that it would compute in place if no graph were traced
+        program = torch.export.export(deployed, (x,), dynamic_shapes=({0: side, 2: side, 3: side},))
+    assert not mutable_operators(program)
     with torch.no_grad():
         last = deployed(x.contiguous(memory_format=torch.channels_last))
         graph = compiled(deployed, fullgraph=True)(x)
-        for outputs in (again, with_graph, last, graph, program(x)):
+        exported = program.module()(x)
+        for outputs in (again, with_graph, last, graph, exported):
             for a, b in zip(outputs, wanted, strict=True):
                 assert relative_error(a, b) < 1e-5
+        other = images(3, 3, 90, 150)  # of one window where x has one: a graph is of one kind
+        for a, b in zip(program.module()(other), deployed(other), strict=True):
+            assert relative_error(a, b) < 1e-5
     assert torch.equal(x, kept)
 
 

@@ -102,8 +102,8 @@ def test_transforms(name, form):
     along = (wanted * direction).sum()
     assert relative_error(torch.func.grad(scalar)(x), wanted) < EXACT
     assert relative_error(torch.func.jvp(scalar, (x,), (direction,))[1], along) < EXACT
-    for recorded in (True, False):
-        with forward_ad.dual_level(), torch.set_grad_enabled(recorded):
+    for autograd in (True, False):
+        with forward_ad.dual_level(), torch.set_grad_enabled(autograd):
             dual = scalar(forward_ad.make_dual(x, direction))
             assert relative_error(forward_ad.unpack_dual(dual).tangent, along) < EXACT
     by_image = torch.func.vmap(torch.func.grad(lambda image: scalar(image[None])))(x)
@@ -177,8 +177,8 @@ class TestWithKernels:
         along = (gradient * direction).sum()
         model = to_deploy(model)[0] if form == 'deploy' else model
         found = [torch.func.jvp(lambda x: pulled(model(x)), (x,), (direction,))[1]]
-        for recorded in (True, False):
-            with forward_ad.dual_level(), torch.set_grad_enabled(recorded):
+        for autograd in (True, False):
+            with forward_ad.dual_level(), torch.set_grad_enabled(autograd):
                 dual = pulled(model(forward_ad.make_dual(x, direction)))
                 found.append(forward_ad.unpack_dual(dual).tangent)
         for tangent in found:

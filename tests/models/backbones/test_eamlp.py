@@ -247,16 +247,6 @@ def test_token_attentions_drop_in_training_alone():
         assert same == [i < first for i in range(4)]
 
 
-@pytest.mark.parametrize('deploy', [False, True])
-@pytest.mark.parametrize('out_indices', [(0,), (1,), (0, 2)])
-def test_weights_of_the_first_stages_are_of_the_form_they_are_of(out_indices, deploy):
-    model = EAMLP(TINY, out_indices=out_indices, deploy=deploy)
-    EAMLP(TINY, out_indices=out_indices, deploy=deploy).load_state_dict(model.state_dict())
-    other = EAMLP(TINY, out_indices=out_indices, deploy=not deploy)
-    with pytest.raises(ValueError, match=f'weights are in {"deploy" if deploy else "train"} form'):
-        other.load_state_dict(model.state_dict())
-
-
 def test_drop_path_grows_over_the_blocks_alone():
     model = EAMLP(TINY | dict(depths=(1, 1, 2, 3)), drop_path_rate=0.4)
     rates = [m.drop_prob for m in model.modules() if isinstance(m, DropPath)]

@@ -1,17 +1,22 @@
-"""What GMLP, ResMLP, MLPMixer and ViP do on images of other sizes than their trained one."""
+"""What backbones that are tied to a grid do on images of other sizes than their trained one."""
 
 import copy
 
 import pytest
 import torch
 
-from mmwave.models.backbones.grid import four_stages
-from mmwave.models.backbones.vip import PermuteMLP
+from mmwave.models.backbones.grid import (
+    GridBackbone,
+    PlainBackbone,
+    WindowBackbone,
+    check_grid_mode,
+    four_stages,
+    grid_pair,
+    output_depths,
+)
 from mmwave.models.layers import DropPath
-from mmwave.models.layers.token_grid import WindowTokens
-from mmwave.models.layers.windows import mask_of
-from mmwave.ops.windows import counts, cut
-from tests.contracts import build, compiled, images, relative_error
+from mmwave.ops.windows import counts
+from tests.contracts import build, images, registered, relative_error, total
 
 # Windows of 32 pixels, 4 x 4 positions; not square where it says so.
 PLAIN = dict(depths=(1, 1, 1, 1), dim=8, patch_size=8, grid=4)
@@ -154,7 +159,7 @@ def test_constant_maps_stay_constant_when_resized(name, size):
 def test_every_mode_trains(name, grid_mode):
     made = model(name, grid_mode).train()
     x = images(2, 3, 45, 70).double().requires_grad_()
-    sum((level * images(*level.shape)).sum() for level in made(x)).backward()
+    total(made(x)).backward()
     gradients = [p.grad for p in made.parameters()]
     assert all(g is not None and g.isfinite().all() and g.abs().max() > 0 for g in gradients)
     assert (x.grad.abs().sum(dim=1) > 0).all()
@@ -173,87 +178,6 @@ def test_windows_of_an_image_are_dropped_together(name):
     assert set(calls) == {(3, 1)}
 
 
-def test_vip_mixes_segments_of_columns_and_rows():
-    """The three branches and their blend, window by window, from the definition."""
-    torch.manual_seed(0)
-    size, window, channels = (7, 5), (4, 3), 24
-    mixer = PermuteMLP(channels, dict(type='GELU')).double()
-    x = images(2, *size, channels).double()
-    shape = counts(size, window)
-    mask = mask_of(size, window, shape, like=x).permute(0, 2, 3, 1)
-    own = cut(x.permute(0, 3, 1, 2), window, shape).permute(0, 2, 3, 1)
-    grid = WindowTokens(size, window, shape, mask)
-    got = grid.to_map(mixer(own, grid)).permute(0, 2, 3, 1)
-
-    height, width = (
-        layer.weight.view(side, channels // side, side, channels // side)
-        for layer, side in ((mixer.height, 4), (mixer.width, 3))
-    )
-    h, w = torch.zeros_like(x), torch.zeros_like(x)
-    for top in range(0, size[0], 4):
-        for left in range(0, size[1], 3):
-            piece = x[:, top : top + 4, left : left + 3]
-            high, wide = piece.shape[1:3]
-            where = (slice(None), slice(top, top + high), slice(left, left + wide))
-            columns = piece.unflatten(3, (4, 6))  # segment, place in it
-            rows = piece.unflatten(3, (3, 8))
-            h[where] = torch.einsum('aubv,nbjkv->najku', height[:high, :, :high], columns).flatten(
-                3
-            )
-            w[where] = torch.einsum('aubv,nibkv->niaku', width[:wide, :, :wide], rows).flatten(3)
-    c = mixer.channel(x)
-    weights = mixer.reweight((h + w + c).mean(dim=(1, 2))).view(2, channels, 3).softmax(dim=2)
-    blended = sum(part * weights[:, None, None, :, i] for i, part in enumerate((h, w, c)))
-    assert relative_error(got, mixer.proj(blended)) < 1e-13
-
-
-@pytest.mark.parametrize(
-    ('name', 'changes', 'message'),
-    [
-        ('GMLP', dict(grid=(4, 0)), r'grid=\(4, 0\) must be one or two positive whole numbers'),
-        ('GMLP', dict(dim=0), 'dim=0 must be a positive whole number'),
-        ('GMLP', dict(dim=3, mlp_ratio=3), 'dim=3 times mlp_ratio=3 must be even'),
-        ('GMLP', dict(grid=4.0), r'grid=4\.0 must be one or two positive whole numbers'),
-        ('ResMLP', dict(depths=(1, 0)), r'depths=\(1, 0\) must be 4 whole numbers'),
-        ('ResMLP', dict(depths=12), 'depths=12 must be 4 whole numbers'),
-        ('MLPMixer', dict(depths=(0,) * 4), r'depths=.* not all zero'),
-        ('MLPMixer', dict(depths=(1,) * 5), r'depths=.* must be 4 whole numbers'),
-        ('MLPMixer', dict(token_mlp_dim=0.5), r'token_mlp_dim=0\.5 must be a positive whole'),
-        ('ViP', dict(grids=(8, 4, 4)), r'grids=\(8, 4, 4\) must be 4, each as large'),
-        ('ViP', dict(grids=(8, 3, 3, 3)), r'grids=.* half of it'),
-        ('ViP', dict(dims=(8, 18, 18, 18)), r'dims=.* must be multiples of the sides of grids='),
-        ('ViP', dict(dims=(8, 16, 32, 32)), r'dims=.* may change only where the map is halved'),
-    ],
-)
-def test_bad_fields_are_named(name, changes, message):
-    with pytest.raises(ValueError, match=message):
-        build(name, dict(ARCHS[name], **changes))
-
-
-def test_sizes_that_are_no_part_of_what_is_trained():
-    a, b = (build('ResMLP', dict(PLAIN, scale_init=s), out_indices=(3,)) for s in (0.1, 1e-6))
-    assert a.arch == b.arch
-    assert a.stages[0][0].scale1[0].item() == pytest.approx(0.1)
-    assert b.stages[0][0].scale2[0].item() == pytest.approx(1e-6)
-
-
-def test_gates_of_gmlp_start_as_one():
-    block = build('GMLP', PLAIN).stages[0][0]
-    assert (block.gate.proj.bias == 1).all()
-    assert 0 < block.gate.proj.weight.abs().max() < 1e-5
-    with pytest.raises(ValueError, match='gate_norm_eps=0 must be above 0'):
-        build('GMLP', PLAIN, gate_norm_eps=0)
-
-
-def test_layers_of_mlp_mixer_start_with_a_variance_of_one_over_their_inputs():
-    block = build('MLPMixer', 's16').stages[0][0]
-    layers = [m for m in block.modules() if isinstance(m, torch.nn.Linear)]
-    assert len(layers) == 4
-    for layer in layers:
-        assert layer.weight.std().item() == pytest.approx(layer.in_features**-0.5, rel=0.02)
-        assert not layer.bias.any()
-
-
 @pytest.mark.parametrize(
     ('depth', 'parts'), [(30, (7, 8, 7, 8)), (12, (3,) * 4), (3, (0, 1, 1, 1)), (1, (0, 0, 0, 1))]
 )
@@ -261,7 +185,7 @@ def test_blocks_fall_into_four_parts(depth, parts):
     assert four_stages(depth) == parts
 
 
-def test_a_tap_before_the_first_block_is_the_stem_normed():
+def test_an_output_before_the_first_block_is_the_stem_normed():
     made = build('GMLP', dict(PLAIN, depths=(0, 1, 0, 1))).eval()
     assert [len(stage) for stage in made.stages] == [0, 1, 0, 1]
     x = images(1, 3, 33, 40)
@@ -272,20 +196,65 @@ def test_a_tap_before_the_first_block_is_the_stem_normed():
     assert made.layer_depth('stages.3.0.fc1.weight') == (2, 4)
 
 
+# Compiled graphs for all sizes: test_compile.py.
 @pytest.mark.export
 @pytest.mark.parametrize('name', ['GMLP', 'ViP'])  # positions mixed over both axes, and over one
-def test_a_graph_of_the_resized_model_holds_for_other_sizes(name):
-    made = model(name, 'resize')
-    graphs = [compiled(made, fullgraph=True)]
+def test_an_exported_graph_of_the_resized_model_holds_for_other_sizes(name):
+    made = model(name, 'resize', out_indices=(1,))
     side = torch.export.Dim.DYNAMIC
     program = torch.export.export(
         made,
-        (images(2, 3, 96, 128).double(),),
+        (images(2, 3, 60, 40).double(),),
         dynamic_shapes=({0: side, 2: side, 3: side},),
     )
-    graphs.append(program.module())
+    graph = program.module()
     for shape in ((1, 3, 64, 72), (2, 3, 100, 37)):
         x = images(*shape).double()
-        for graph in graphs:
-            for got, wanted in zip(run(graph, x), run(made, x), strict=True):
-                assert relative_error(got, wanted) < 1e-13
+        for got, wanted in zip(run(graph, x), run(made, x), strict=True):
+            assert relative_error(got, wanted) < 1e-13
+
+
+def test_who_is_tied_to_a_grid():
+    """So that a family of these bases is tested here."""
+    families = {n for n, c in registered().items() if issubclass(c, GridBackbone)}
+    assert families == set(ARCHS)
+    plain = {n for n, c in registered().items() if issubclass(c, PlainBackbone)}
+    assert plain == set(ARCHS) - {'ViP'}
+
+
+def test_trained_sizes():
+    made = model('ViP', archs=OBLONG)
+    assert made.trained_size == (32, 48)
+    assert made.size_constraint.only is None
+    assert model('ViP', 'strict', OBLONG).size_constraint.only == (32, 48)
+
+
+def test_windows_of_a_stage_follow_the_mode():
+    for mode in MODES:
+        made = build('PosMLP', 't', grid_mode=mode)
+        assert isinstance(made, WindowBackbone)
+        windows = made.windows(3)
+        assert windows.trained == (7, 7)
+        assert (windows.resize, windows.filled) == (mode == 'resize', mode == 'strict')
+
+
+def test_names_of_modes():
+    for mode in MODES:
+        check_grid_mode('MLP', mode)
+    with pytest.raises(ValueError, match=r"unknown grid_mode 'tile': MLP has window, resize, str"):
+        check_grid_mode('MLP', 'tile')
+
+
+def test_grids_as_one_number_or_two():
+    assert grid_pair('grid', 4) == (4, 4)
+    assert grid_pair('grid', [4, 5]) == (4, 5)
+    for wrong in (0, 4.0, (4, 0), (4,), (4, 5, 6), (4, 5.0)):
+        with pytest.raises(ValueError, match=r'grid=.* must be one or two positive whole numbers'):
+            grid_pair('grid', wrong)
+
+
+def test_depths_may_be_zero_but_not_all():
+    assert output_depths([0, 1, 0, 2]) == (0, 1, 0, 2)
+    for wrong in (12, (1, 0), (0, 0, 0, 0), (1,) * 5, (1, 1, 1, -1), (1, 1, 1, 1.0)):
+        with pytest.raises(ValueError, match=r'depths=.* must be 4 whole numbers.*not all zero'):
+            output_depths(wrong)

@@ -82,7 +82,7 @@ for name, shapes in PUBLISHED.items():
 
 
 def test_convert_and_load(tmp_path):
-    assert PUBLISHED.keys() == SMALLEST.keys()
+    assert PUBLISHED.keys() <= SMALLEST.keys()
     given = f'PUBLISHED, FOLDER = {PUBLISHED}, {str(tmp_path)!r}'
     lines = run(BLOCK + given + CONVERT)
     assert [line for line in lines if line.split(' ')[0] in PUBLISHED] == [

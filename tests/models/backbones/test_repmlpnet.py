@@ -1,6 +1,5 @@
-"""RepMLPNet against what the published code computes, at any size, and in its deploy form."""
+"""RepMLPNet against what the published code computes, in both forms, and at any size."""
 
-import copy
 import json
 import re
 import warnings
@@ -14,11 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
 from mmwave.deploy import to_deploy
-from mmwave.inspect.memory import held_bytes
 from mmwave.models import RepMLPNet
 from mmwave.models.backbones.repmlpnet import ARCHS, STRIDES, RepMLPNetArch
 from tests import parity
-from tests.contracts import compiled, images, randomise_norms, relative_error, total
+from tests.contracts import images, randomise_norms, relative_error, total
 
 GOLDENS = json.loads((Path(__file__).parents[2] / 'data/repmlpnet-goldens.json').read_text())
 CLASSES = 16
@@ -71,7 +69,9 @@ def published_shapes(arch: str) -> list[tuple[str, tuple[int, ...]]]:
     return [*shapes, ('head.weight', (CLASSES, ARCHS[arch].dims[-1])), ('head.bias', (CLASSES,))]
 
 
-@pytest.mark.parametrize('case', GOLDENS)
+@pytest.mark.parametrize(
+    'case', [pytest.param(c, marks=pytest.mark.slow if '-b' in c else ()) for c in GOLDENS]
+)
 def test_computes_what_the_release_computes(case, tmp_path):
     golden = GOLDENS[case]
     arch = golden['arch']
@@ -292,31 +292,18 @@ def test_half_precision_does_not_overflow_on_large_maps():
             assert relative_error(got.double(), wanted) < 0.02
 
 
-# One window along an axis or several: torch's compilers tell the two apart, so a graph made for one
-# of them holds for all sizes of that kind.
-@pytest.mark.parametrize(
-    ('example', 'sizes', 'deploy'),
-    [
-        # The contract exports every deploy form with free sizes.
-        pytest.param((60, 40), [(64, 64), (33, 47)], True, marks=pytest.mark.slow),
-        ((130, 100), [(65, 70), (128, 96), (97, 333)], False),
-    ],
-)
-def test_graphs_hold_for_other_sizes(example, sizes, deploy):
-    model = tiny(dict(NESTED, windows=(16, 8, 4, 2))).eval()
-    if deploy:
-        model, _ = to_deploy(model)
+# Compiled graphs for all sizes: test_compile.py; exported deploy forms: tests/models/deployed.
+@pytest.mark.export
+def test_graphs_hold_for_other_sizes():
+    model = tiny(dict(NESTED, windows=(16, 8, 4, 2)), out_indices=(1,)).eval()
     side = torch.export.Dim.DYNAMIC
-    x = images(2, 3, *example).double()
+    x = images(2, 3, 130, 100).double()
     free = {0: side, 2: side, 3: side}
-    graphs = [
-        (torch.export.export(model, (x,), dynamic_shapes=(free,)).module(), 1e-12),
-        (compiled(model, fullgraph=True), 1e-12),
-    ]
+    graphs = [(torch.export.export(model, (x,), dynamic_shapes=(free,)).module(), 1e-12)]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the size check is evaluated once, as tracing says
         graphs.append((torch.jit.trace(model, x), 1e-8))  # it divides sizes in float32
-    for size in sizes:
+    for size in ((65, 70), (128, 96), (97, 133)):
         x = images(3, 3, *size).double()
         with torch.no_grad():
             for graph, bound in graphs:
@@ -336,23 +323,6 @@ def test_channels_last_in_float32(kernels):
         assert relative_error(a, b) < 1e-5
 
 
-def test_a_subclass_is_not_deployed_as_if_it_were_none():
-    class Mine(RepMLPNet):
-        pass
-
-    with pytest.raises(ValueError, match='Mine needs a deploy_form of its own'):
-        to_deploy(Mine(NESTED))
-
-
-def test_deploying_draws_no_random_numbers():
-    model = tiny()
-    torch.manual_seed(1)
-    wanted = torch.rand(3)
-    torch.manual_seed(1)
-    to_deploy(model)
-    assert torch.equal(torch.rand(3), wanted)
-
-
 def test_a_shift_by_a_whole_window_shifts_the_output():
     """Windows see each other through the global perceptron alone, which a shift leaves as it is."""
     model = tiny().eval()
@@ -361,87 +331,6 @@ def test_a_shift_by_a_whole_window_shifts_the_output():
         for a, b in zip(model(x), model(x.roll((64, 32), dims=(2, 3))), strict=True):
             h, w = a.shape[2] // 3, a.shape[3] // 3
             assert relative_error(b, a.roll((h, w), dims=(2, 3))) < 1e-13
-
-
-@pytest.mark.parametrize('arch', [NESTED, LOOSE, NESTED | dict(kernels=())])
-@pytest.mark.parametrize('size', [(64, 64), (128, 96), (33, 47)])
-def test_deploy_form_is_equal_elementwise(arch, size):
-    model = tiny(arch).eval()
-    before = copy.deepcopy(model.state_dict())
-    x = images(2, 3, *size).double()
-    deployed, _ = to_deploy(model)
-    with torch.no_grad():
-        for got, wanted in zip(deployed(x), model(x), strict=True):
-            assert ((got - wanted).abs() <= 1e-9 * wanted.abs().clamp(min=1e-3)).all()
-    assert all(torch.equal(t, before[k]) for k, t in model.state_dict().items())
-    norms = [n for n, m in deployed.named_modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert norms == [f'out_norms.{i}' for i in range(4)]
-    assert 'local_perceptron' not in ' '.join(deployed.state_dict())
-
-
-def test_the_comparison_sees_a_transposed_kernel(monkeypatch):
-    from mmwave.models.deployed import repmlpnet
-
-    right = repmlpnet.conv_to_fc
-    monkeypatch.setattr(repmlpnet, 'conv_to_fc', lambda k, w: right(k.transpose(2, 3), w))
-    model = tiny().eval()
-    deployed, _ = to_deploy(model)
-    x = images(2, 3, 64, 64).double()
-    with torch.no_grad():
-        assert relative_error(deployed(x)[0], model(x)[0]) > 1e-4
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_deploy_form_keeps_dtype_settings_and_a_strict_state(dtype):
-    model = tiny(grid_mode='strict', out_indices=(1, 3), act_cfg=dict(type='ReLU')).to(dtype)
-    deployed, report = to_deploy(model)
-    assert not deployed.training
-    assert {p.dtype for p in deployed.parameters()} == {dtype}
-    assert (deployed.grid_mode, deployed.out_indices) == ('strict', (1, 3))
-    assert deployed.act_cfg == dict(type='ReLU')
-    assert report.parameters == tuple(
-        sum(p.numel() for p in m.parameters()) for m in (model, deployed)
-    )
-    fresh = tiny(grid_mode='strict', out_indices=(1, 3), act_cfg=dict(type='ReLU'), deploy=True).to(
-        dtype
-    )
-    fresh.load_state_dict(deployed.state_dict(), strict=True)
-    x = images(1, 3, 64, 64).to(dtype)
-    with torch.no_grad():
-        for got, wanted in zip(fresh.eval()(x), deployed(x), strict=True):
-            assert torch.equal(got, wanted)
-
-
-def test_folding_in_low_precision_rounds_once():
-    model = tiny().float()
-    exact, _ = to_deploy(copy.deepcopy(model).double())
-    for dtype in (torch.float32, torch.bfloat16):
-        folded, _ = to_deploy(copy.deepcopy(model).to(dtype))
-        if dtype is torch.bfloat16:
-            exact, _ = to_deploy(copy.deepcopy(model).to(dtype).double())
-        for name, tensor in exact.state_dict().items():
-            assert torch.equal(folded.state_dict()[name], tensor.to(folded.state_dict()[name])), (
-                name
-            )
-
-
-def test_weights_of_the_other_form_are_refused(tmp_path):
-    train, deploy = tiny(), tiny(deploy=True)
-    deployed, _ = to_deploy(train)
-    for model, state, message in (
-        (train, deployed.state_dict(), 'in deploy form, this RepMLPNet is in train form: build'),
-        (deploy, train.state_dict(), r'in train form, .* tools/to_deploy\.py'),
-    ):
-        with pytest.raises(ValueError, match=message):
-            model.load_state_dict(state, strict=False)
-        path = str(tmp_path / 'weights.pth')
-        torch.save({f'backbone.{k}': v for k, v in state.items()}, path)
-        with pytest.raises(ValueError, match=message):
-            model.load_pretrained(path)
-        with pytest.raises(ValueError, match=message):
-            torch.nn.ModuleDict({'backbone': model}).load_state_dict(
-                {f'backbone.{k}': v for k, v in state.items()}, strict=False
-            )
 
 
 def test_strict_takes_sizes_that_windows_fill_and_names_them():
@@ -495,59 +384,3 @@ def test_arch_as_a_dict_and_its_checks():
     ):
         with pytest.raises(ValueError, match=message):
             RepMLPNet(NESTED | change)
-
-
-def test_weights_of_another_window_are_refused(tmp_path):
-    path = str(tmp_path / 't256.pth')
-    meta = dict(backbone=dict(type='mmwave.RepMLPNet', arch='t256'))
-    state = {k: torch.empty(v.shape) for k, v in RepMLPNet('t224').state_dict().items()}
-    torch.save(dict(meta=meta, state_dict=state), path)
-    with pytest.raises(ValueError, match=r'with arch=RepMLPNetArch\(.*\(64, 64\).*\(56, 56\)'):
-        RepMLPNet('t224').load_pretrained(path)
-
-
-@pytest.mark.parametrize('arch', [NESTED, LOOSE, NESTED | dict(kernels=())])
-@pytest.mark.parametrize('size', [(64, 64), (100, 37)])
-@pytest.mark.parametrize('options', [{}, dict(norm_eval=True), dict(with_cp=True)])
-def test_lean_gives_the_same_bits(arch, size, options):
-    """Outputs, gradients and statistics; with statistics of maps that need padding, too."""
-    runs = []
-    for lean in (True, False):
-        model = tiny(arch, drop_path_rate=0.5, lean=lean, **options).float().train()
-        torch.manual_seed(5)  # for drop path
-        levels = model(images(2, 3, *size))
-        total(levels).backward()
-        gradients = {f'gradient of {k}': p.grad for k, p in model.named_parameters()}
-        runs.append(dict(enumerate(levels)) | dict(model.named_buffers()) | gradients)
-    got, wanted = runs
-    assert got.keys() == wanted.keys()
-    for key, tensor in wanted.items():
-        assert torch.equal(got[key], tensor), key
-        assert tensor.isfinite().all(), key
-
-
-def test_lean_under_autocast():
-    runs = []
-    for lean in (True, False):
-        model = tiny(lean=lean).float().train()
-        with torch.autocast('cpu', dtype=torch.bfloat16):
-            levels = model(images(2, 3, 64, 64))
-        total(levels).backward()
-        runs.append((levels, [p.grad for p in model.parameters()]))
-    (got, got_gradients), (wanted, gradients) = runs
-    for a, b in zip(got, wanted, strict=True):
-        assert relative_error(a.float(), b.float()) < 1e-6
-    scale = max(gradient.abs().max() for gradient in gradients)
-    for a, b in zip(got_gradients, gradients, strict=True):
-        assert (a - b).abs().max() < 2 * torch.finfo(torch.bfloat16).eps * scale
-
-
-def test_lean_keeps_less():
-    shallow = dict(asdict(ARCHS['t224']), depths=(1, 1, 1, 1))
-    kept = {}
-    for lean in (True, False):
-        model = RepMLPNet(shallow, lean=lean).train()
-        x = images(1, 3, 224, 224)
-        kept[lean] = held_bytes(lambda m=model, x=x: m(x))
-    assert kept[False] > 1.6 * kept[True]
-    assert RepMLPNet(shallow).lean

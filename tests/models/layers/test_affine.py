@@ -8,9 +8,9 @@ from tests.contracts import images
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize('recorded', [False, True])
+@pytest.mark.parametrize('autograd', [False, True])
 @pytest.mark.parametrize('channels_last', [False, True])
-def test_scale_and_shift(channels_last, recorded, dtype):
+def test_scale_and_shift(channels_last, autograd, dtype):
     layer = Affine(3, channels_last)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([0.5, -2.0, 0.0]))
@@ -18,8 +18,8 @@ def test_scale_and_shift(channels_last, recorded, dtype):
     layer, x = layer.to(dtype), images(2, 3, 4, 5).to(dtype)
     shape = (3, 1, 1)
     wanted = x.double() * layer.weight.double().view(shape) + layer.bias.double().view(shape)
-    with torch.set_grad_enabled(recorded):
+    with torch.set_grad_enabled(autograd):
         got = layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if channels_last else layer(x)
     assert got.dtype == dtype
-    assert got.requires_grad == recorded
+    assert got.requires_grad == autograd
     assert torch.allclose(got.double(), wanted, rtol=torch.finfo(dtype).eps, atol=1e-9)

@@ -116,15 +116,3 @@ def test_even_fills_up_with_zeros(size):
     assert list(got.shape[1:3]) == even
     assert torch.equal(got[:, : size[0], : size[1]], x)
     assert got.sum() == pytest.approx(x.sum().item(), rel=1e-5)
-
-
-def test_gradients_reach_weights_and_maps_alike_in_both_layouts():
-    """The product from the left and the one from the right, values and gradients."""
-    layer = TokenLinear(12, 7).double()
-    x = images(3, 12, 5).double().requires_grad_()
-    weights = images(3, 7, 5, seed=2).double()
-    results = []
-    for out in (layer(x), F.linear(x.transpose(1, 2), layer.weight, layer.bias).transpose(1, 2)):
-        results.append([out, *torch.autograd.grad((out * weights).sum(), [x, *layer.parameters()])])
-    for got, wanted in zip(*results, strict=True):
-        assert relative_error(got, wanted) < 1e-14

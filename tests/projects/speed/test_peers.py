@@ -20,7 +20,8 @@ from speed.cases import families
 from speed.peers import CONTENDERS, PEERS, libraries
 from speed.peers.libraries import Library
 from speed.peers.repmlpnet import PublishedDeploy, PublishedTrain
-from tests.contracts import SMALLEST, compiled, images, randomise_norms, relative_error, total
+from tests.contracts import compiled, images, randomise_norms, relative_error, total
+from tests.families import SMALLEST
 
 TANH = dict(type='GELU', approximate='tanh')
 WAVEMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32))

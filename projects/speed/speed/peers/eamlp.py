@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mmwave.models import EAMLP
-from mmwave.models.backbones.eamlp import UNITS, WIDENING, EAMLPArch, sinusoids
+from mmwave.models.backbones.eamlp import UNITS, WIDENING, EAMLPArch
 from mmwave.models.layers import build_activation
+from mmwave.ops.sinusoids import sinusoids
 from mmwave.structures import SizeConstraint
 
 from .base import last_level
