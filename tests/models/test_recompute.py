@@ -238,6 +238,17 @@ def test_under_autocast():
     assert all(torch.equal(p.grad, g) for p, g in zip(block.parameters(), wanted[2:], strict=True))
 
 
+def test_what_ran_without_autocast_is_recomputed_without(monkeypatch):
+    # A function that autocast casts.
+    monkeypatch.setattr('mmwave.models.recompute.recorder.CHEAP', {torch.Tensor.matmul})
+    x, linear, found = inputs().detach(), nn.Linear(8, 8), []
+    for lean in (False, True):
+        y = run(lambda x: linear(x.matmul(linear.weight)).square().sum(), x, lean=lean)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            found += torch.autograd.grad(y, linear.weight)
+    assert torch.equal(*found)
+
+
 def test_a_later_change_in_place_is_an_error():
     """As autograd has it for what is stored."""
     block, x = Block(), inputs()

@@ -1,7 +1,7 @@
 """How a tensor is recomputed: notes that stand in for it among what autograd stores."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ class Call:
         function: Callable[..., Any],
         args: tuple,
         kwargs: Mapping[str, Any],
-        autocast: tuple[str, torch.dtype] | None,
+        autocast: tuple[str, torch.dtype | None],
     ) -> None:
         self.function, self.args, self.kwargs, self.autocast = function, args, kwargs, autocast
         # Saved tensors and calls that need an output, and those that got it in this backward pass.
@@ -49,12 +49,17 @@ class Call:
         return result
 
     def _repeat(self) -> Any:
-        cast = self.autocast
-        context = nullcontext() if cast is None else torch.autocast(cast[0], dtype=cast[1])
-        with torch.no_grad(), context:
+        with torch.no_grad(), self._autocast():
             args = mapped(value_of, self.args)
             kwargs = {name: mapped(value_of, value) for name, value in self.kwargs.items()}
             return self.function(*args, **kwargs)
+
+    def _autocast(self) -> AbstractContextManager:
+        """Autocast as it was, whatever it is now."""
+        kind, dtype = self.autocast
+        if dtype is None and not (kind and torch.is_autocast_enabled(kind)):
+            return nullcontext()
+        return torch.autocast(kind, dtype=dtype, enabled=dtype is not None)
 
 
 class Input:

@@ -126,10 +126,10 @@ class Recorder(TorchFunctionMode):
 
     def _cast(self, args: tuple, *, to_half: bool) -> tuple:
         """Cast as autocast is about to, so that the casts' results are recomputed as well."""
-        autocast = autocast_of(args[0]) if args else None
-        if autocast is None or not (to_half or autocast[0] == 'cuda'):
+        kind, half = autocast_of(args[0]) if args else ('', None)
+        if half is None or not (to_half or kind == 'cuda'):
             return args
-        before, after = (torch.float32, autocast[1])[:: 1 if to_half else -1]
+        before, after = (torch.float32, half)[:: 1 if to_half else -1]
 
         def cast(arg: Any) -> Any:
             # Stored in half precision it is smaller than the float32 it would be recomputed from.
@@ -155,9 +155,9 @@ def identity(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def autocast_of(tensor: Tensor) -> tuple[str, torch.dtype] | None:
-    """Device type and dtype of autocast, where it is on."""
+def autocast_of(tensor: Tensor) -> tuple[str, torch.dtype | None]:
+    """Device type, empty where it has no autocast, and the dtype of autocast where it is on."""
     kind = tensor.device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
-        return None
-    return kind, torch.get_autocast_dtype(kind)
+    if not torch.amp.is_autocast_available(kind):
+        return '', None
+    return kind, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
