@@ -97,7 +97,7 @@ def contract(folder, family: str) -> subprocess.CompletedProcess:
         'not slow and not gpu',
     ]
     return subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-p', 'pool_mlp', '-p', 'no:cacheprovider', *tests],
+        [sys.executable, '-m', 'pytest', '-qx', '-p', 'pool_mlp', '-p', 'no:cacheprovider', *tests],
         cwd=ROOT,
         env=os.environ | {'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}', 'PYTEST_ADDOPTS': ''},
         capture_output=True,
@@ -105,6 +105,7 @@ def contract(folder, family: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('broken', [False, True])
 def test_a_family_of_one_file_passes_the_contract(tmp_path, broken):
     family = FAMILY
