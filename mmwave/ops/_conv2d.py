@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .graphs import needs_opaque_op
+from .overridable import overridable
 
 
+@overridable
 def conv2d(
     x: Tensor,
     weight: Tensor,

@@ -15,7 +15,7 @@ FAMILY = FamilyData(
     drawn=_drawn,
     grid_modes=('window', 'resize'),
     variants={'oblong': dict(grid=(4, 5))},
-    held_ratio=2.151,
+    held_ratio=1.699,
     recipes={
         '': dict(
             optimizer=('AdamW', 1e-3 * 2048 / 512, 0.1),

@@ -35,7 +35,7 @@ FAMILY = FamilyData(
     grid_modes=('window', 'resize'),
     has_batch_norms=True,
     variants={'square': dict(windows=(4, 4, 4, 2), groups=(1, 4, 4, 8))},
-    held_ratio=1.639,
+    held_ratio=1.459,
     recipes={
         '': dict(
             optimizer=('AdamW', 1e-3, 0.067),

@@ -100,7 +100,7 @@ def test_chains_are_recomputed_from_what_is_stored():
 
     def function(x):
         y = F.gelu(linear(x))
-        return linear((y * y.sigmoid()).t().contiguous().t())
+        return linear((y.cos() * y.sin()).t().contiguous().t())
 
     assert_same_bits(function, x, *linear.parameters())
     assert held(function, x, lean=True) == 2 * UNIT  # outputs of both products
@@ -114,11 +114,23 @@ def test_what_several_need_is_recomputed_once(monkeypatch):
 
     def function(x):
         y = F.gelu(x)
-        return sum(linear(y) for linear in linears) + y * y.sin()
+        return sum(linear(y) for linear in linears) + y.cos() * y.sin()
 
     gradients(function, inputs(), *linears.parameters(), times=2)
-    assert len(calls) == 2 * 2  # gelu and sin in either backward pass
+    assert len(calls) == 2 * 3  # gelu, sin and cos in either backward pass
     assert all(call.results is None for call in calls)
+
+
+def test_activations_that_are_factors_are_stored():
+    """Gates: the product is recomputed from them."""
+    x, linear = inputs(), nn.Linear(8, 8)
+
+    def function(x):
+        return linear(F.gelu(x) * F.silu(x))
+
+    assert_same_bits(function, x, *linear.parameters())
+    assert held(function, x, lean=True) == 3 * UNIT  # both activations and the output
+    assert held(function, x, lean=False) == 4 * UNIT
 
 
 def test_views_of_an_output():

@@ -9,7 +9,16 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .notes import Call, Input, Made, Output, Saved, flat, has_storage, mapped
-from .policy import CHEAP, CHEAP_OPS, COPIES, FLOAT32, PRODUCTS, WITHOUT_GRADIENT
+from .policy import (
+    ACTIVATIONS,
+    CHEAP,
+    CHEAP_OPS,
+    COPIES,
+    FLOAT32,
+    MUL,
+    PRODUCTS,
+    WITHOUT_GRADIENT,
+)
 
 
 class Recorder(TorchFunctionMode):
@@ -19,6 +28,8 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.made: dict[int, Made] = {}
         """By the identity of the storage."""
+        self.multiplies = False
+        """Whether a multiplication is being called, other than dropout's."""
         self.saved: dict[int, list[Saved]] | None = None
         """What the cheap function that is being called stores: maybe its output, as softmax's."""
 
@@ -27,7 +38,10 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if function in CHEAP:
-            return self._run(function, args, kwargs)
+            self.multiplies = function in MUL
+            result = self._run(function, args, kwargs)
+            self.multiplies = False
+            return result
         if function in CHEAP_OPS:
             with self:  # for what is called inside
                 result = function.__wrapped__(*args, **kwargs)
@@ -35,7 +49,8 @@ class Recorder(TorchFunctionMode):
             return result
         if function in PRODUCTS:
             args = self._cast(args, to_half=True)
-        elif function is F.dropout:
+            return getattr(function, '__wrapped__', function)(*args, **kwargs)
+        if function is F.dropout:
             return self._dropout(*args, **kwargs)
         return function(*args, **kwargs)
 
@@ -147,6 +162,8 @@ class Recorder(TorchFunctionMode):
         """How ``tensor`` can be recomputed; None where it cannot."""
         made = self.made.get(identity(tensor)) if has_storage(tensor) else None
         if made is None or made.version != tensor._version or made.dtype != tensor.dtype:
+            return None
+        if self.multiplies and made.call.function in ACTIVATIONS:
             return None
         return Output(made, tensor)
 

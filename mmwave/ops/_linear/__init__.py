@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..backend import current_backend, select
 from ..graphs import is_tracing
+from ..overridable import overridable
 from .onednn import linear_onednn
 from .reference import linear_reference
 
@@ -14,6 +15,7 @@ MIN_ONEDNN_MACS = 2**21
 """Multiply-accumulates below which oneDNN's call overhead exceeds torch's whole run time."""
 
 
+@overridable
 def linear(
     x: Tensor,
     weight: Tensor,
