@@ -6,11 +6,15 @@ state dict is :func:`weight` of the tensor's published name, and the images are 
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmwave.models import MLPBackbone
+from tests.contracts import relative_error
 
 
 def _normal(seed: int, shape: Iterable[int]) -> np.ndarray:
@@ -40,3 +44,32 @@ def image(shape: Iterable[int], seed: int = 0) -> Tensor:
 def state_dict(names_and_shapes: Iterable[tuple[str, Iterable[int]]]) -> dict[str, Tensor]:
     """``{name: weight(name, shape)}``."""
     return {name: weight(name, shape) for name, shape in names_and_shapes}
+
+
+def assert_golden(
+    model: MLPBackbone, state: Mapping[str, Tensor], golden: Mapping[str, Any], bound: float
+) -> None:
+    """Hold a published classifier's raw maps and logits against a golden, elementwise.
+
+    Args:
+        model: the backbone, whose output norms are for maps with channels last; it is changed.
+        state: our names, ``backbone.*`` and ``head.fc.*``.
+        golden: ``input``, ``stages`` and ``logits``.
+        bound: largest relative error.
+    """
+    model = model.double().eval()
+    own = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
+    missing, unexpected = model.load_state_dict(own, strict=False)
+    assert not unexpected
+    assert all(name.startswith('out_norms.') for name in missing)
+    last = model.out_norms['3']
+    model.out_norms = nn.ModuleDict({str(i): nn.Identity() for i in range(4)})
+    with torch.no_grad():
+        outputs = model(image(golden['input']).double())
+        logits = last(outputs[3].permute(0, 2, 3, 1)).mean(dim=(1, 2))
+        logits = logits @ state['head.fc.weight'].double().T + state['head.fc.bias'].double()
+    for output, wanted in zip(outputs, golden['stages'], strict=True):
+        assert list(output.shape) == wanted['shape']
+        values = torch.tensor(wanted['value'], dtype=torch.float64)
+        assert relative_error(output.flatten()[wanted['index']], values) < bound
+    assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < bound

@@ -11,11 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmwave.models.deployed import (
-    deployed_family,
-    folded_state,
-    replace_parts,
-)
+from mmwave.models.deployed import deployed_family, folded_state, replace_parts
 from mmwave.models.layers import batch_norms, batch_statistics_kept
 from mmwave.models.recompute import is_recomputable, selective_recompute
 from mmwave.structures import SizeConstraint, StageInfo
@@ -236,7 +232,9 @@ class MLPBackbone(PretrainedModule):
 
     def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Tensor:
         """Call a part of the backbone, with selective recomputation where ``lean`` is on."""
-        with selective_recompute(self.lean and is_recomputable(part)):
+        # In this order: inference need not look through the part's modules.
+        lean = self.lean and torch.is_grad_enabled() and is_recomputable(part)
+        with selective_recompute(lean):
             return part(x, *context)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -111,9 +111,7 @@ class Recorder(TorchFunctionMode):
                 continue
             if call is None:
                 call = Call(
-                    getattr(function, '__wrapped__', function)
-                    if function in CHEAP_OPS
-                    else function,
+                    function.__wrapped__ if function in CHEAP_OPS else function,
                     mapped(self._source, args),
                     {name: mapped(self._source, value) for name, value in kwargs.items()},
                     autocast_of(tensor),

@@ -90,23 +90,7 @@ def test_computes_what_the_release_computes(case):
     counted = sum(p.numel() for p in blank.parameters()) + CLASSES * (ARCHS[arch].dims[-1] + 1)
     assert counted == golden['params']
     state = apply(FAMILY.rules, parity.state_dict(published_shapes(arch))).tensors
-    model = PosMLP(arch).double().eval()
-    own = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    missing, unexpected = model.load_state_dict(own, strict=False)
-    assert not unexpected
-    assert all(name.startswith('out_norms.') for name in missing)
-    last = model.out_norms['3']
-    model.out_norms = torch.nn.ModuleDict({str(i): torch.nn.Identity() for i in range(4)})
-    with torch.no_grad():
-        outputs = model(parity.image(golden['input']).double())
-        logits = last(outputs[3].permute(0, 2, 3, 1)).mean(dim=(1, 2))
-        logits = logits @ state['head.fc.weight'].double().T + state['head.fc.bias'].double()
-    # Measured: 2e-15.
-    for output, wanted in zip(outputs, golden['stages'], strict=True):
-        assert list(output.shape) == wanted['shape']
-        values = torch.tensor(wanted['value'], dtype=torch.float64)
-        assert relative_error(output.flatten()[wanted['index']], values) < 1e-13
-    assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-13
+    parity.assert_golden(PosMLP(arch), state, golden, 1e-13)  # measured: 2e-15
 
 
 # Parameters of the classifier with 1000 classes and MACs at 224 x 224, in millions and billions,

@@ -36,22 +36,7 @@ def test_computes_what_the_release_computes(case, tmp_path):
     convert_file(tmp_path / 'published.pth', tmp_path / 'ours.pth')
     state = read_checkpoint(tmp_path / 'ours.pth')['state_dict']
 
-    model = ViP(golden['arch']).double().eval()
-    own = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    missing, unexpected = model.load_state_dict(own, strict=False)
-    assert not unexpected
-    assert all(name.startswith('out_norms.') for name in missing)
-    last = model.out_norms['3']
-    model.out_norms = torch.nn.ModuleDict({str(i): torch.nn.Identity() for i in range(4)})
-    with torch.no_grad():
-        outputs = model(parity.image(golden['input']).double())
-        logits = last(outputs[3].permute(0, 2, 3, 1)).mean(dim=(1, 2))
-        logits = logits @ state['head.fc.weight'].double().T + state['head.fc.bias'].double()
-    for output, wanted in zip(outputs, golden['stages'], strict=True):
-        assert list(output.shape) == wanted['shape']
-        values = torch.tensor(wanted['value'], dtype=torch.float64)
-        assert relative_error(output.flatten()[wanted['index']], values) < 1e-12
-    assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-12
+    parity.assert_golden(ViP(golden['arch']), state, golden, 1e-12)
 
 
 def test_segments_of_columns_and_rows_are_mixed():
