@@ -4,6 +4,8 @@ The public functions are those exported here. An op's implementations live in a 
 its name (``_phase_mix/``), so that no name is a function and a module at once.
 """
 
+from ._axial_sample import axial_sample
+from ._axial_shift import axial_shift
 from ._blend import blend_
 from ._conv2d import conv2d
 from ._gelu import gelu_
@@ -17,6 +19,8 @@ from .backend import current_backend, use_backend
 from .positional_kernel import positional_kernel
 
 __all__ = [
+    'axial_sample',
+    'axial_shift',
     'blend_',
     'conv2d',
     'current_backend',

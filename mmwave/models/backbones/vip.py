@@ -30,7 +30,14 @@ from typing import Unpack
 
 from torch import Tensor, nn
 
-from mmwave.models.layers import ConvEmbed, DropPath, Linear, LinearMLP
+from mmwave.models.layers import (
+    ConvEmbed,
+    DropPath,
+    Linear,
+    LinearMLP,
+    blended,
+    branch_weights,
+)
 from mmwave.models.layers.token_grid import TokenGrid
 from mmwave.registry import MODELS
 
@@ -121,10 +128,8 @@ class PermuteMLP(nn.Module):
         h = mixed_along(1, x, self.height, grid)
         w = mixed_along(2, x, self.width, grid)
         c = self.channel(x)
-        # In the release the three weights of a channel are neighbours: (N, C * 3).
-        weights = self.reweight(grid.mean(h + w + c)).unflatten(1, (-1, 3)).softmax(dim=2)
-        weight_h, weight_w, weight_c = (grid.spread(weight) for weight in weights.unbind(dim=2))
-        return self.proj((h * weight_h).addcmul(w, weight_w).addcmul(c, weight_c))
+        weights = branch_weights(self.reweight, grid.mean(h + w + c))
+        return self.proj(blended((h, w, c), [grid.spread(weight) for weight in weights]))
 
 
 def mixed_along(axis: int, x: Tensor, mix: nn.Module, grid: TokenGrid) -> Tensor:

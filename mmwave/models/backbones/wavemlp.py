@@ -42,6 +42,8 @@ from mmwave.models.layers import (
     ConvEmbed,
     DropPath,
     PointwiseConv,
+    blended,
+    branch_weights,
     build_norm,
 )
 from mmwave.models.layers.norm import NORMS
@@ -153,10 +155,7 @@ class PhaseAwareTokenMixer(nn.Module):
         h, w, mean = phase_mix(*wave_h, *wave_w, self.kernel_h, self.kernel_w)
         c = self.channel(x)
         pooled = (mean + mean_over(c, 2, 3))[..., None, None]
-        # In the release the three weights of a channel are neighbours: (N, C * 3, 1, 1).
-        weights = self.reweight(pooled).unflatten(1, (-1, 3)).softmax(dim=2)
-        weight_h, weight_w, weight_c = weights.unbind(dim=2)
-        return self.proj((h * weight_h).addcmul(w, weight_w).addcmul(c, weight_c))
+        return self.proj(blended((h, w, c), branch_weights(self.reweight, pooled)))
 
 
 class WaveBlock(nn.Module):

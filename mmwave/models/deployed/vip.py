@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_before
 from mmwave.models.layers import affine_of
+from mmwave.models.layers.branches import by_branch
 from mmwave.models.layers.deployed import ConstantLinear, ConstantMLP, add_blend
 from mmwave.models.layers.inplace import add, may_overwrite
 from mmwave.models.layers.token_grid import TokenGrid
@@ -94,8 +95,7 @@ class FusedViPBlock(nn.Module):
             first.weight, first.bias, *affine_of(block.norm2)
         )
         for name in ('mixer.reweight.fc2.weight', 'mixer.reweight.fc2.bias'):
-            # (C * 3, ..) -> (3 * C, ..)
-            state[name] = state[name].unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
+            state[name] = by_branch(state[name])
         return state
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import Affine, Conv2d, affine_of
+from mmwave.models.layers.branches import by_branch
 from mmwave.models.layers.deployed import ConstantEmbed, ConstantLinear, ConstantMLP, add_blend
 from mmwave.models.layers.inplace import may_overwrite
 from mmwave.models.layers.norm import is_batch_norm
@@ -125,11 +126,8 @@ class FusedWaveBlock(nn.Module):
         hidden, weights = mixer.reweight.fc1, mixer.reweight.fc2
         state['mixer.reweight.fc1.weight'] = hidden.weight.flatten(1)
         state['mixer.reweight.fc1.bias'] = hidden.bias
-        # (C * 3, ..) -> (3 * C, ..)
         for key, tensor in (('weight', weights.weight.flatten(1)), ('bias', weights.bias)):
-            state[f'mixer.reweight.fc2.{key}'] = (
-                tensor.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
-            )
+            state[f'mixer.reweight.fc2.{key}'] = by_branch(tensor)
         state['mixer.proj.weight'] = mixer.proj.weight.flatten(1)
         state['mixer.proj.bias'] = mixer.proj.bias
         state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(

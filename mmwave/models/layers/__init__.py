@@ -2,6 +2,7 @@
 
 from .activation import build_activation
 from .affine import Affine
+from .branches import blended, branch_weights
 from .channel_mlp import ChannelMLP, LinearMLP
 from .conv import Conv2d
 from .conv_embed import ConvEmbed
@@ -9,7 +10,7 @@ from .drop_path import DropPath
 from .halves import halves
 from .linear import Linear
 from .module import Module
-from .norm import affine_of, batch_norms, batch_statistics_kept, build_norm
+from .norm import LayerNorm2d, affine_of, batch_norms, batch_statistics_kept, build_norm
 from .pointwise import PointwiseConv
 from .token_linear import TokenLinear
 
@@ -19,6 +20,7 @@ __all__ = [
     'Conv2d',
     'ConvEmbed',
     'DropPath',
+    'LayerNorm2d',
     'Linear',
     'LinearMLP',
     'Module',
@@ -27,6 +29,8 @@ __all__ = [
     'affine_of',
     'batch_norms',
     'batch_statistics_kept',
+    'blended',
+    'branch_weights',
     'build_activation',
     'build_norm',
     'halves',

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmwave.ops import conv2d, linear, patches, phase_mix
+from mmwave.ops import axial_sample, axial_shift, conv2d, linear, patches, phase_mix
 
 # batch_norm_elemt ends torch.nn.SyncBatchNorm's forward: what the ranks exchanged is its input.
 _NORMS = 'batch_norm batch_norm_elemt group_norm layer_norm rms_norm'
@@ -16,7 +16,7 @@ _ACTIVATIONS = """
     selu sigmoid silu softmax softplus softsign tanh
 """
 _ARITHMETIC = 'addcmul cos div mul reciprocal sin to'
-_COPIES = 'cat clone contiguous flatten pad reshape'
+_COPIES = 'cat clone contiguous flatten pad reshape roll'
 _FLOAT32 = 'group_norm layer_norm reciprocal rms_norm softmax softplus'
 _PRODUCTS = 'baddbmm bmm conv2d linear matmul __matmul__'
 
@@ -35,7 +35,7 @@ CHEAP = _functions(f'{_NORMS} {_ACTIVATIONS} {_ARITHMETIC} {_COPIES}')
 Sums are none of them: a block's shortcut is stored, so that no recomputation reaches beyond it.
 """
 CHEAP -= {torch.batch_norm}  # its arguments differ from F.batch_norm's, which layers call
-CHEAP_OPS = frozenset({patches, phase_mix})
+CHEAP_OPS = frozenset({axial_sample, axial_shift, patches, phase_mix})
 """Likewise of :mod:`mmwave.ops`. What they store themselves may be recomputed as well."""
 WITHOUT_GRADIENT = frozenset({patches, torch.batch_norm_elemt})
 """Functions whose outputs are recomputed even where they need no gradient.
