@@ -14,6 +14,8 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     # A 1 x 1 convolution as a linear layer: (O, I, 1, 1) -> (O, I); or without a last axis of one:
     # (1, P, 1) -> (1, P).
     'flatten': lambda tensor: tensor.flatten(1),
+    # A linear layer as a 1 x 1 convolution: (O, I) -> (O, I, 1, 1).
+    'pointwise': lambda tensor: tensor[..., None, None],
     # A 1 x 1 convolution of S groups as the matrices of its groups: (S * P, P, 1, 1) -> (S, P, P).
     'group matrices': lambda tensor: tensor.reshape(-1, tensor.shape[1], tensor.shape[1]),
     # One number per channel, with or without leading axes of one: (1, 1, C) or (C) -> (C).
@@ -32,6 +34,7 @@ class Rule:
     target: str = ''
     transform: str = ''
     reason: str = ''
+    computed: Callable[[Tensor], Tensor] | None = None
 
 
 def rename(pattern: str, target: str) -> Rule:
@@ -50,15 +53,21 @@ def transform(pattern: str, target: str, name: str) -> Rule:
     return Rule(re.compile(pattern), target=target, transform=name)
 
 
-def drop(pattern: str, reason: str) -> Rule:
+def drop(pattern: str, reason: str, computed: Callable[[Tensor], Tensor] | None = None) -> Rule:
     """Return a rule that leaves tensors out.
+
+    Args:
+        pattern: of their names.
+        reason: for the report.
+        computed: for tables that our model computes: a tensor -> the one that it must equal, in
+            shape and values. Tensors on the meta device have no values to compare.
 
     Raises:
         ValueError: where the reason is empty.
     """
     if not reason:
         raise ValueError(f'the rule that drops {pattern!r} must give a reason')
-    return Rule(re.compile(pattern), reason=reason)
+    return Rule(re.compile(pattern), reason=reason, computed=computed)
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,8 @@ def apply(
 
     Raises:
         UserError: listing every source name without a rule, every shape that its transform does not
-            accept, every target name written twice; and against ``expected`` every missing name,
+            accept, every dropped one that differs from what it must equal, every target name
+            written twice; and against ``expected`` every missing name,
             every unexpected name, every shape that differs and every tensor of integers or bool.
     """
     done = Applied()
@@ -134,6 +144,8 @@ def apply(
             problems.append(f'no rule for {printable(name)}')
         elif rule.reason:
             done.dropped.setdefault(rule.reason, []).append(name)
+            if rule.computed and not tensor.is_meta and not _equal(tensor, rule.computed(tensor)):
+                problems.append(f'{printable(name)} has other values than our model computes')
         else:
             target = match.expand(rule.target)
             writers.setdefault(target, []).append(name)
@@ -156,6 +168,10 @@ def apply(
     if problems:
         raise UserError('\n  '.join([f'{len(problems)} tensors do not fit:', *problems]))
     return done
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.double(), b.double())
 
 
 _COUNTERS = re.compile(r'(?:.*\.)?num_batches_tracked')

@@ -393,6 +393,45 @@ def vip(
     return found | (_linear('head', classes, width) if classes else {})
 
 
+def cyclemlp(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    mlp_ratios: Iterable[int] = (4, 4, 4, 4),
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Return names and shapes of the authors' CycleMLP, without its tables of offsets.
+
+    With ``classes=None`` those of its dense form.
+    """
+    found: Shapes = {}
+    for stage, (depth, dim, ratio) in enumerate(zip(depths, dims, mlp_ratios, strict=True)):
+        lead, side = (f'network.{2 * stage - 1}', 3) if stage else ('patch_embed', 7)
+        found[f'{lead}.proj.weight'] = (dim, channels, side, side)
+        found[f'{lead}.proj.bias'] = (dim,)
+        for block in (f'network.{2 * stage}.{j}' for j in range(depth)):
+            found |= _norm(f'{block}.norm1', dim)
+            found[f'{block}.attn.mlp_c.weight'] = (dim, dim)
+            for axis in 'hw':
+                found[f'{block}.attn.sfc_{axis}.weight'] = (dim, dim, 1, 1)
+                found[f'{block}.attn.sfc_{axis}.bias'] = (dim,)
+            found |= _linear(f'{block}.attn.reweight.fc1', dim // 4, dim)
+            found |= _linear(f'{block}.attn.reweight.fc2', 3 * dim, dim // 4)
+            found |= _linear(f'{block}.attn.proj', dim, dim)
+            found |= _norm(f'{block}.norm2', dim)
+            found |= _linear(f'{block}.mlp.fc1', ratio * dim, dim)
+            found |= _linear(f'{block}.mlp.fc2', dim, ratio * dim)
+        if classes is None:
+            found |= _norm(f'norm{2 * stage}', dim)
+        channels = dim
+    return (
+        found
+        if classes is None
+        else {**found, **_norm('norm', dim), **_linear('head', classes, dim)}
+    )
+
+
 def _renamed(shapes: Shapes, *patterns: tuple[str, str]) -> Shapes:
     found = {}
     for name, shape in shapes.items():

@@ -54,6 +54,20 @@ def test_convolutions_become_matrices():
         assert torch.equal(matrices[s], groups[2 * s : 2 * s + 2, :, 0, 0])
 
 
+def test_linear_layers_become_convolutions():
+    assert torch.equal(TRANSFORMS['pointwise'](A)[:, :, 0, 0], A)
+    assert TRANSFORMS['pointwise'](A).shape == (2, 3, 1, 1)
+
+
+def test_a_dropped_table_must_be_what_is_computed():
+    rules = (drop('a', 'computed', lambda table: torch.arange(float(len(table)))),)
+    for table in (torch.arange(3), torch.arange(3.0), torch.empty(3, device='meta')):
+        assert apply(rules, {'a': table}).dropped == {'computed': ['a']}
+    for table in (torch.arange(3.0) + 1, torch.zeros(3, 1), torch.full((3,), float('nan'))):
+        with pytest.raises(ValueError, match='a has other values than our model computes'):
+            apply(rules, {'a': table})
+
+
 def test_vectors_lose_their_axes_of_one():
     for shape in ((1, 1, 3), (3,), (1, 3)):
         assert torch.equal(

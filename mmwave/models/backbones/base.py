@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmwave.models.deployed import deployed_family, folded_state, replace_parts
-from mmwave.models.layers import batch_norms, batch_statistics_kept
+from mmwave.models.layers import PointwiseConv, batch_norms, batch_statistics_kept
 from mmwave.models.recompute import is_recomputable, selective_recompute
 from mmwave.structures import SizeConstraint, StageInfo
 
@@ -35,9 +35,9 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 def init_linear(module: nn.Module) -> None:
     """Draw the weights of a linear layer with a deviation of 0.02 and zero its bias.
 
-    For ``module.apply``: other layers are left as they are.
+    For ``module.apply``: other layers are left as they are. A 1 x 1 convolution is a linear layer.
     """
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | PointwiseConv):
         from mmengine.model import trunc_normal_init  # see Module
 
         trunc_normal_init(module, std=0.02)

@@ -7,6 +7,7 @@ from torch import nn
 from mmwave.deploy import to_deploy
 from mmwave.models import MLPBackbone, RepMLPNet
 from mmwave.models.backbones.base import BackboneSettings, drop_path_rates, init_linear
+from mmwave.models.layers import PointwiseConv
 from mmwave.structures import StageInfo
 from tests.contracts import images, registered, relative_error
 from tests.families import TINY
@@ -41,11 +42,17 @@ def test_drop_path_grows_over_all_blocks():
 
 def test_linear_layers_alone_are_initialised():
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Linear(100, 100), nn.Conv2d(3, 3, 1), nn.Linear(100, 2, bias=False))
+    layers = nn.Sequential(
+        nn.Linear(100, 100),
+        nn.Conv2d(3, 3, 1),
+        nn.Linear(100, 2, bias=False),
+        PointwiseConv(99, 99),
+    )
     before = layers[1].weight.clone()
     layers.apply(init_linear)
-    assert layers[0].weight.std().item() == pytest.approx(0.02, rel=0.05)
-    assert not layers[0].bias.any()
+    for layer in (layers[0], layers[3]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert not layer.bias.any()
     assert torch.equal(layers[1].weight, before)
 
 

@@ -1,0 +1,21 @@
+"""Semantic FPN on CycleMLP-B3; PVT's recipe, not trained here."""
+
+_base_ = [
+    '../_base_/models/sem-fpn.py',
+    '../_base_/datasets/ade20k_512x512.py',
+    '../_base_/schedules/sem-fpn_adamw_40k.py',
+    '../_base_/runtime/mmseg.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='mmwave.CycleMLP',
+        arch='b3',
+        out_indices=(0, 1, 2, 3),
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/cyclemlp-b3_in1k.pth'
+        ),
+    ),
+    neck=dict(in_channels=[64, 128, 320, 512]),
+    decode_head=dict(num_classes=150),
+)

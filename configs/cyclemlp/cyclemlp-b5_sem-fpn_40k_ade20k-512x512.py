@@ -1,0 +1,21 @@
+"""Semantic FPN on CycleMLP-B5; PVT's recipe, not trained here."""
+
+_base_ = [
+    '../_base_/models/sem-fpn.py',
+    '../_base_/datasets/ade20k_512x512.py',
+    '../_base_/schedules/sem-fpn_adamw_40k.py',
+    '../_base_/runtime/mmseg.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='mmwave.CycleMLP',
+        arch='b5',
+        out_indices=(0, 1, 2, 3),
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/cyclemlp-b5_in1k.pth'
+        ),
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+    decode_head=dict(num_classes=150),
+)
