@@ -21,9 +21,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
     parser.add_argument(
-        '--no-ema',
-        action='store_true',
-        help='use the raw weights of a training checkpoint, not the averaged ones',
+        '--ema',
+        action=argparse.BooleanOptionalAction,
+        help='use the averaged weights of a training checkpoint, or the raw ones; without either '
+        'option those that the published accuracy is of',
     )
     parser.add_argument(
         '--trust-checkpoint',
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError('the path of the file to convert is empty')
     from mmwave.convert import convert_file
 
-    report = convert_file(args.src, args.dst, ema=not args.no_ema, trust=args.trust_checkpoint)
+    report = convert_file(args.src, args.dst, ema=args.ema, trust=args.trust_checkpoint)
     print('\n'.join(lines(report, args.dst)))
 
 

@@ -63,7 +63,7 @@ def convert_file(
     src: str | PathLike[str],
     dst: str | PathLike[str],
     *,
-    ema: bool = True,
+    ema: bool | None = None,
     trust: bool = False,
 ) -> ConversionReport:
     """Convert a published weight file; family and arch are recognised by names and shapes.
@@ -78,7 +78,8 @@ def convert_file(
     Args:
         src: torch, safetensors, MindSpore or Paddle file, or an ``.npz`` of a JAX model.
         dst: ``.pth`` or ``.safetensors``, replaced where it exists.
-        ema: use the averaged weights of a training checkpoint where it has them.
+        ema: use the averaged weights of a training checkpoint where it has them. Default: those
+            that the published accuracy is of, see :class:`Release`.
         trust: see :func:`mmwave.checkpoint.read_checkpoint`.
 
     Raises:
@@ -88,7 +89,7 @@ def convert_file(
             floating-point; all are listed.
     """
     src, dst = source_and_target(src, dst)
-    source = read(src, ema=ema, trust=trust)
+    source = read(src, ema=_is_average_published if ema is None else ema, trust=trust)
     family, release = identify(source.tensors, source.framework)
     target, applied = _apply_rules(family, release, source.tensors)
     origin = {'source': printable(src.name), 'sha256': sha256_of(src)}
@@ -182,6 +183,11 @@ def published_names(
     named = _in_family_names(release, tensors)
     rules = family.rules or family.recognise(_shapes_of(named)).rules
     return apply(rules, named.tensors).after(named).sources
+
+
+def _is_average_published(tensors: Mapping[str, Tensor], framework: Framework) -> bool:
+    _, release = identify(tensors, framework)
+    return release.weights == 'ema'
 
 
 def _apply_rules(

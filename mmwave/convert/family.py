@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmwave.models import MLPBackbone
 
-from .readers import Framework
+from .readers import Framework, Weights
 from .rules import Rule, Zeros
 
 Shape = tuple[int, ...]
@@ -68,6 +68,8 @@ class Release:
             those that the family's rules are written for.
         fills: tensors that the framework does not save.
         settings: what the backbone's config must state besides the arch.
+        weights: which weights of a training checkpoint with both the published accuracy is of:
+            averaged (``'ema'``) or raw (``'model'``) ones.
     """
 
     framework: Framework
@@ -77,6 +79,7 @@ class Release:
     names: tuple[tuple[Rule, ...], ...] = ()
     fills: tuple[Zeros, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: Weights = 'ema'
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -26,6 +26,10 @@ from mmwave.checkpoint import (
 from mmwave.errors import UserError, printable
 
 Framework = Literal['pytorch', 'mindspore', 'paddle', 'jax']
+Weights = Literal['model', 'ema']
+"""Raw weights, or those averaged over the training."""
+Choice = Callable[[Mapping[str, Tensor], Framework], bool]
+"""Whether to use the averaged weights, by their tensors and what wrote them."""
 EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
 """Entries of a training checkpoint with averaged weights, as timm, DeiT and RepMLP name them."""
 
@@ -75,16 +79,16 @@ class Source:
 
     tensors: dict[str, Tensor]
     framework: Framework
-    weights: Literal['model', 'ema']
+    weights: Weights
     notes: tuple[str, ...] = ()
 
 
-def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) -> Source:
+def read(path: str | PathLike[str], *, ema: bool | Choice = True, trust: bool = False) -> Source:
     """Read a torch, safetensors, MindSpore or Paddle file, or an ``.npz`` of a JAX model.
 
     Args:
         path: a local file.
-        ema: use the averaged weights of a training checkpoint where it has them.
+        ema: use the averaged weights of a training checkpoint where it has them, or what decides.
         trust: see :func:`mmwave.checkpoint.read_checkpoint`.
 
     Raises:
@@ -108,15 +112,18 @@ def read(path: str | PathLike[str], *, ema: bool = True, trust: bool = False) ->
     return _chosen(read_checkpoint(path, trust=trust), (), 'pytorch', ema)
 
 
-def _chosen(content: Any, notes: tuple[str, ...], framework: Framework, ema: bool) -> Source:
+def _chosen(
+    content: Any, notes: tuple[str, ...], framework: Framework, ema: bool | Choice
+) -> Source:
     """Return the raw or the averaged weights of a checkpoint."""
     entries = content if isinstance(content, Mapping) else {}
     found = (k for k in EMA_KEYS if isinstance(entries.get(k), Mapping) and entries[k])
     averaged = next(found, None)
     if averaged and ema:
-        note = f'used the averaged weights (EMA), entry {averaged!r}'
         tensors = state_dict_of({'state_dict': content[averaged]})
-        return Source(tensors, framework, 'ema', (*notes, note))
+        if ema is True or ema(tensors, framework):
+            note = f'used the averaged weights (EMA), entry {averaged!r}'
+            return Source(tensors, framework, 'ema', (*notes, note))
     if averaged:
         notes = (*notes, f'skipped the averaged weights (EMA), entry {averaged!r}')
     return Source(state_dict_of(content), framework, 'model', notes)

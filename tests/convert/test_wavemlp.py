@@ -5,14 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 import mmwave
 from mmwave.checkpoint import read_checkpoint, sha256_of
-from mmwave.convert import convert_file
+from mmwave.convert import convert_file, identify
 from mmwave.errors import UserError
 from mmwave.models.backbones.wavemlp import ARCHS
 from tests import parity
@@ -83,6 +83,22 @@ def test_averaged_or_raw_weights(tmp_path, ema, factor):
     assert report.meta['weights'] == ('ema' if ema else 'model')
     got = read_checkpoint(tmp_path / 'converted.pth')['state_dict']['head.fc.weight']
     assert torch.equal(got, parity.weight('head.weight', got.shape) * factor)
+
+
+@pytest.mark.parametrize('weights', ['model', 'ema'])
+def test_the_release_says_which_weights_are_published(tmp_path, monkeypatch, weights):
+    def published(*args):
+        family, release = identify(*args)
+        return family, replace(release, weights=weights)
+
+    monkeypatch.setattr('mmwave.convert.api.identify', published)
+    timm_file(tmp_path / 'source')
+    for ema, wanted in ((None, weights), (True, 'ema'), (False, 'model')):
+        report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth', ema=ema)
+        assert report.meta['weights'] == wanted
+        verb = 'used' if wanted == 'ema' else 'skipped'
+        note = f"{verb} the averaged weights (EMA), entry 'state_dict_ema'"
+        assert report.notes == (note,)
 
 
 def test_metadata(tmp_path):
@@ -253,8 +269,9 @@ def test_the_tool_reports_what_it_did(tmp_path, tool):
     ):
         assert text in output
     assert read_checkpoint(tmp_path / 'b.safetensors')['meta']['weights'] == 'ema'
-    assert tool('run.pth.tar', 'c.pth', '--no-ema')[0] == 0
-    assert read_checkpoint(tmp_path / 'c.pth')['meta']['weights'] == 'model'
+    for option, weights in (('--no-ema', 'model'), ('--ema', 'ema')):
+        assert tool('run.pth.tar', 'c.pth', option)[0] == 0
+        assert read_checkpoint(tmp_path / 'c.pth')['meta']['weights'] == weights
 
 
 def test_the_tool_counts_what_was_dropped_and_filled(tmp_path, tool):
