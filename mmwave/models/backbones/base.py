@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmwave.models.deployed import deployed_family, folded_state, replace_parts
-from mmwave.models.layers import batch_norms, batch_statistics_kept
+from mmwave.models.layers import PointwiseConv, batch_norms, batch_statistics_kept
 from mmwave.models.recompute import is_recomputable, selective_recompute
 from mmwave.structures import SizeConstraint, StageInfo
 
@@ -35,9 +35,9 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 def init_linear(module: nn.Module) -> None:
     """Draw the weights of a linear layer with a deviation of 0.02 and zero its bias.
 
-    For ``module.apply``: other layers are left as they are.
+    For ``module.apply``: other layers are left as they are. A 1 x 1 convolution is a linear layer.
     """
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear | PointwiseConv):
         from mmengine.model import trunc_normal_init  # see Module
 
         trunc_normal_init(module, std=0.02)
@@ -224,13 +224,16 @@ class MLPBackbone(PretrainedModule):
         if self.deploy:
             return self.stages[index](x, *context)
         for block in self.stages[index]:
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                x = _checkpointed(block, x, *context)
-            else:
-                x = self.run_part(block, x, *context)
+            x = self.run_block(block, x, *context)
         return x
 
-    def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Tensor:
+    def run_block(self, block: nn.Module, x: Tensor, *context: Any) -> Any:
+        """Call a block, recomputed in the backward pass as ``with_cp`` and ``lean`` ask for."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return _checkpointed(block, x, *context)
+        return self.run_part(block, x, *context)
+
+    def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Any:
         """Call a part of the backbone, with selective recomputation where ``lean`` is on."""
         # In this order: inference need not look through the part's modules.
         lean = self.lean and torch.is_grad_enabled() and is_recomputable(part)
@@ -373,7 +376,7 @@ def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tup
 # torch.compile leaves it alone: dynamo has no checkpoints with contexts. As torch.compiler.disable,
 # but dynamo, whose import takes as long as torch's, is not imported before there is a call.
 @torch._disable_dynamo
-def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
+def _checkpointed(block: nn.Module, *inputs: Any) -> Any:
     """Run ``block`` now, without storing its activations, and again in the backward pass."""
 
     def contexts() -> tuple:
