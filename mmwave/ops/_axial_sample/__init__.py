@@ -5,9 +5,10 @@ from torch import Tensor
 from .._axial_shift import check_dim
 from ..backend import select
 from ..overridable import overridable
+from .cpp import axial_sample_cpp
 from .reference import axial_sample_reference
 
-_IMPLEMENTATIONS = {'reference': axial_sample_reference}
+_IMPLEMENTATIONS = {'cpp': axial_sample_cpp, 'reference': axial_sample_reference}
 
 
 @overridable

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from ..backend import select
 from ..overridable import overridable
+from .cpp import axial_shift_cpp
 from .reference import axial_shift_reference
 
-_IMPLEMENTATIONS = {'reference': axial_shift_reference}
+_IMPLEMENTATIONS = {'cpp': axial_shift_cpp, 'reference': axial_shift_reference}
 
 
 @overridable
