@@ -14,6 +14,8 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     # A 1 x 1 convolution as a linear layer: (O, I, 1, 1) -> (O, I); or without a last axis of one:
     # (1, P, 1) -> (1, P).
     'flatten': lambda tensor: tensor.flatten(1),
+    # A linear layer as a 1 x 1 convolution: (O, I) -> (O, I, 1, 1).
+    'pointwise': lambda tensor: tensor[..., None, None],
     # A 1 x 1 convolution of S groups as the matrices of its groups: (S * P, P, 1, 1) -> (S, P, P).
     'group matrices': lambda tensor: tensor.reshape(-1, tensor.shape[1], tensor.shape[1]),
     # One number per channel, with or without leading axes of one: (1, 1, C) or (C) -> (C).

@@ -55,6 +55,11 @@ def test_convolutions_become_matrices():
         assert torch.equal(matrices[s], groups[2 * s : 2 * s + 2, :, 0, 0])
 
 
+def test_linear_layers_become_convolutions():
+    assert torch.equal(TRANSFORMS['pointwise'](A)[:, :, 0, 0], A)
+    assert TRANSFORMS['pointwise'](A).shape == (2, 3, 1, 1)
+
+
 def test_vectors_lose_their_axes_of_one():
     for shape in ((1, 1, 3), (3,), (1, 3)):
         assert torch.equal(
