@@ -14,7 +14,8 @@ model = dict(
         out_indices=(0, 1, 2, 3),
         drop_path_rate=0.2,
         init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/activemlp-xt_in1k.pth'
+            type='Pretrained',
+            checkpoint='{{$MMWAVE_CHECKPOINTS:checkpoints}}/activemlp-xt_in1k.pth',
         ),
     ),
     decode_head=dict(in_channels=[64, 128, 320, 512], num_classes=150),

@@ -405,9 +405,11 @@ def activemlp(
 ) -> Shapes:
     """Return names and shapes of the authors' ActiveMLP, of its dense form for ``classes=None``."""
     found: Shapes = {}
-    stages = list(zip(depths, dims, mlp_ratios, shares, strict=True))
+    lead, side, last = 'patch_embed', 7, 0
+    stages = zip(depths, dims, mlp_ratios, shares, strict=True)
     for stage, (depth, dim, ratio, share) in enumerate(stages):
-        lead, side = (f'blocks.{stage - 1}.{last}.downsample', 3) if stage else ('patch_embed', 7)
+        if stage:
+            lead, side = f'blocks.{stage - 1}.{last}.downsample', 3
         found[f'{lead}.proj.weight'] = (dim, channels, side, side)
         found[f'{lead}.proj.bias'] = (dim,)
         channels, last = dim, depth - 1

@@ -19,10 +19,11 @@ FAMILY = FamilyData(
     smallest='xt',
     # Blocks that predict offsets, that reuse them, and one at the interval that is the last.
     tiny=dict(
-        depths=(2, 1, 3, 4), dims=(8, 12, 16, 24), mlp_ratios=(2, 2, 1, 2), shares=(2, 4, 1, 8)
+        depths=(2, 1, 3, 1), dims=(8, 12, 16, 24), mlp_ratios=(2, 2, 1, 2), shares=(2, 4, 1, 8)
     ),
     drawn=_drawn,
-    held_ratio=1.5,
+    variants={'again': dict(depths=(1, 1, 5, 1))},  # a stage that predicts offsets twice
+    held_ratio=1.3,
     recipes={'': dict(crops=['bicubic'], evaluation=(256, 224, 'bicubic'))},
     quick_leaves=(
         'activemlp-xt_in1k',

@@ -266,11 +266,9 @@ class ActiveMLP(MLPBackbone):
             embed.apply(init_layer)
         self.finish()
 
-    def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
-        """Map ``x`` through the blocks of stage ``index``, offsets passed from one to the next."""
-        if self.deploy:
-            return super().run_blocks(index, x, *context)
-        blocks, offsets = self.stages[index], None
+    def run_each(self, blocks: Any, x: Tensor, *context: Any) -> Tensor:
+        """Map ``x`` through the blocks of a stage, offsets passed from one to the next."""
+        offsets = None
         for block in blocks:
             x, offsets = self.run_block(block, x, offsets, blocks[0].position)
         return x
