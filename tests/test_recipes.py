@@ -131,6 +131,7 @@ def test_in1k_recipe():
         ('resmlp/resmlp-s12_in1k', 0.2),  # affine layers and scales included
         ('eamlp/eamlp-7_in1k', 0.03),
         ('cyclemlp/cyclemlp-b1_in1k', 0.05),
+        ('activemlp/activemlp-xt_in1k', 0.05),  # nor do its position convolutions
     ],
 )
 def test_norms_and_biases_do_not_decay(leaf, wanted):
@@ -139,7 +140,8 @@ def test_norms_and_biases_do_not_decay(leaf, wanted):
     wrapper = optimizer_of(cfg, model)
     decay = {id(g['params'][0]): g['weight_decay'] for g in wrapper.param_groups}
     for name, parameter in model.named_parameters():
-        assert decay[id(parameter)] == (wanted if parameter.dim() > 1 else 0), name
+        decays = parameter.dim() > 1 and '.position.' not in name
+        assert decay[id(parameter)] == (wanted if decays else 0), name
 
 
 def repmlpnet(variant: str) -> Config:
@@ -380,6 +382,7 @@ BY_LISTS = (
         'mlp_mixer/mlp-mixer-s16',
         'repmlpnet/repmlpnet-t224',
         'cyclemlp/cyclemlp-b1',
+        'activemlp/activemlp-xt',
     ],
 )
 def test_images_by_list_files(leaf, small_imagenet, numpy_seed):

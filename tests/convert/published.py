@@ -432,6 +432,50 @@ def cyclemlp(
     )
 
 
+def activemlp(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    mlp_ratios: Iterable[int] = (4, 4, 4, 4),
+    shares: Iterable[int] = (2, 4, 4, 8),
+    interval: int = 2,
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Return names and shapes of the authors' ActiveMLP, of its dense form for ``classes=None``."""
+    found: Shapes = {}
+    lead, side, last = 'patch_embed', 7, 0
+    stages = zip(depths, dims, mlp_ratios, shares, strict=True)
+    for stage, (depth, dim, ratio, share) in enumerate(stages):
+        if stage:
+            lead, side = f'blocks.{stage - 1}.{last}.downsample', 3
+        found[f'{lead}.proj.weight'] = (dim, channels, side, side)
+        found[f'{lead}.proj.bias'] = (dim,)
+        channels, last = dim, depth - 1
+        for j, block in enumerate(f'blocks.{stage}.{j}' for j in range(depth)):
+            found |= _norm(f'{block}.norm1', dim)
+            found[f'{block}.atm.atm_c.weight'] = (dim, dim)
+            for axis in 'hw':
+                found[f'{block}.atm.atm_{axis}.weight'] = (dim, dim, 1, 1)
+                found[f'{block}.atm.atm_{axis}.bias'] = (dim,)
+            found |= _linear(f'{block}.atm.fusion.fc1', dim // 4, dim)
+            found |= _linear(f'{block}.atm.fusion.fc2', 3 * dim, dim // 4)
+            found |= _linear(f'{block}.atm.proj', dim, dim)
+            found |= _norm(f'{block}.norm2', dim)
+            found |= _linear(f'{block}.mlp.fc1', ratio * dim, dim)
+            found |= _linear(f'{block}.mlp.fc2', dim, ratio * dim)
+            if j % interval == 0 and j < last:
+                found |= _norm(f'{block}.offset_layer.0', dim)
+                found |= _linear(f'{block}.offset_layer.1', 2 * dim // share, dim)
+        found[f'pos_blocks.{stage}.proj.weight'] = (dim, 1, 3, 3)
+        found[f'pos_blocks.{stage}.proj.bias'] = (dim,)
+        if classes is None:
+            found |= _norm(f'norm_{stage}', dim)
+    if classes is None:
+        return found
+    return found | _norm('norm', dim) | _linear('head', classes, dim)
+
+
 def _renamed(shapes: Shapes, *patterns: tuple[str, str]) -> Shapes:
     found = {}
     for name, shape in shapes.items():

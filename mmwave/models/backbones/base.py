@@ -2,18 +2,16 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmwave.models.deployed import deployed_family, folded_state, replace_parts
-from mmwave.models.layers import PointwiseConv, batch_norms, batch_statistics_kept
-from mmwave.models.recompute import is_recomputable, selective_recompute
+from mmwave.models.layers import PointwiseConv, batch_norms
+from mmwave.models.recompute import checkpointed, is_recomputable, selective_recompute
 from mmwave.structures import SizeConstraint, StageInfo
 
 from .arch import check_rate
@@ -221,16 +219,22 @@ class MLPBackbone(PretrainedModule):
 
     def run_blocks(self, index: int, x: Tensor, *context: Any) -> Tensor:
         """Map ``x`` through the blocks of stage ``index``, each called with ``context`` as well."""
-        if self.deploy:
-            return self.stages[index](x, *context)
-        for block in self.stages[index]:
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                x = _checkpointed(block, x, *context)
-            else:
-                x = self.run_part(block, x, *context)
+        blocks = self.stages[index]
+        return blocks(x, *context) if self.deploy else self.run_each(blocks, x, *context)
+
+    def run_each(self, blocks: Any, x: Tensor, *context: Any) -> Tensor:
+        """Map ``x`` through blocks in train form, for a family to override that passes on more."""
+        for block in blocks:
+            x = self.run_block(block, x, *context)
         return x
 
-    def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Tensor:
+    def run_block(self, block: nn.Module, x: Tensor, *context: Any) -> Any:
+        """Call a block, recomputed in the backward pass as ``with_cp`` and ``lean`` ask for."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpointed(block, x, *context)
+        return self.run_part(block, x, *context)
+
+    def run_part(self, part: nn.Module, x: Tensor, *context: Any) -> Any:
         """Call a part of the backbone, with selective recomputation where ``lean`` is on."""
         # In this order: inference need not look through the part's modules.
         lean = self.lean and torch.is_grad_enabled() and is_recomputable(part)
@@ -368,31 +372,3 @@ def _normalise_indices(out_indices: int | Sequence[int], num_stages: int) -> tup
     if list(indices) != sorted(set(indices)):
         raise ValueError(f'out_indices={given} must name each stage once, in increasing order')
     return indices
-
-
-# torch.compile leaves it alone: dynamo has no checkpoints with contexts. As torch.compiler.disable,
-# but dynamo, whose import takes as long as torch's, is not imported before there is a call.
-@torch._disable_dynamo
-def _checkpointed(block: nn.Module, *inputs: Any) -> Tensor:
-    """Run ``block`` now, without storing its activations, and again in the backward pass."""
-
-    def contexts() -> tuple:
-        return nullcontext(), _Repeatable(lambda: batch_statistics_kept(block))
-
-    return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
-
-
-class _Repeatable:
-    """A context that is entered again for each backward pass over one graph."""
-
-    def __init__(self, make: Callable[[], AbstractContextManager]) -> None:
-        self.make = make
-        self.entered: list[AbstractContextManager] = []
-
-    def __enter__(self) -> None:
-        context = self.make()
-        context.__enter__()
-        self.entered.append(context)
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self.entered.pop().__exit__(*error)

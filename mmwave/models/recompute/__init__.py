@@ -25,10 +25,11 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from mmwave.ops.graphs import is_tracing, is_watched
 
+from .checkpoint import checkpointed
 from .notes import Saved
 from .recorder import Recorder
 
-__all__ = ['is_recomputable', 'selective_recompute']
+__all__ = ['checkpointed', 'is_recomputable', 'selective_recompute']
 
 
 @contextmanager
