@@ -23,8 +23,8 @@ from tests.families import QUICK_LEAVES
 
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 SCOPES = {'in1k': 'mmpretrain', 'coco': 'mmdet', 'ade20k': 'mmseg', 'cityscapes': 'mmseg'}
-METHODS = {'retinanet', 'mask-rcnn', 'sem-fpn', 'upernet'}
-SCHEDULES = {'1x', '40k', '80k', '160k'}
+METHODS = {'retinanet', 'mask-rcnn', 'cascade-mask-rcnn', 'sem-fpn', 'upernet'}
+SCHEDULES = {'1x', '3x', '40k', '80k', '160k'}
 NAME = re.compile(
     r'(?P<family>mlp-mixer|[a-z]+)-(?P<variant>[a-z0-9]+(-dw)?)'
     r'(_(?P<method>[a-z-]+)_(?P<schedule>[0-9]+[xk]))?'
@@ -193,7 +193,7 @@ def test_widths_and_strides_are_the_backbone_s(leaf):
         assert channels == [model.bbox_head.in_channels] * 5
         if model.neck.type == 'FPN':
             assert model.neck.add_extra_convs == 'on_input'
-    elif model.type == 'MaskRCNN':
+    elif model.type in ('MaskRCNN', 'CascadeRCNN'):
         assert model.rpn_head.anchor_generator.strides == strides
         for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
             assert extractor.featmap_strides == strides[:4]

@@ -29,7 +29,6 @@ FAMILY = FamilyData(
     quick_leaves=(
         'asmlp-t_in1k',
         'asmlp-t_mask-rcnn_1x_coco',
-        'asmlp-t_cascade-mask-rcnn_3x_coco',
         'asmlp-t_upernet_160k_ade20k-512x512',
     ),
 )
