@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmcv.ops
 import mmengine.registry
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -377,3 +378,37 @@ def test_the_readme_s_window_padding_is_right():
             padded = [math.ceil(side / window) * window for side in sides]
             assert [int(high), int(wide)] == padded
             assert ratio == f'{math.prod(padded) / math.prod(sides):.2f}'
+
+
+def test_detectors_see_many_scales_and_crops():
+    from mmdet.registry import TRANSFORMS
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmdet.structures.mask import BitmapMasks
+
+    cfg = load(ROOT / 'configs/asmlp/asmlp-t_cascade-mask-rcnn_3x_coco.py')
+    steps = cfg.train_dataloader.dataset.pipeline[2:]  # behind the loading
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        pipeline = [TRANSFORMS.build(step) for step in steps]
+    rng = np.random.default_rng(0)
+    np.random.seed(0)
+    sides = set()
+    for _ in range(12):
+        done = dict(
+            img=rng.integers(0, 256, (300, 400, 3), dtype=np.uint8),
+            img_shape=(300, 400),
+            ori_shape=(300, 400),
+            gt_bboxes=HorizontalBoxes(np.array([[40.0, 50, 350, 260]], dtype=np.float32)),
+            gt_bboxes_labels=np.array([3]),
+            gt_ignore_flags=np.array([False]),
+            gt_masks=BitmapMasks(np.ones((1, 300, 400), dtype=np.uint8), 300, 400),
+            img_id=0,
+            img_path='',
+        )
+        for step in pipeline:
+            done = step(done)
+        height, width = done['inputs'].shape[1:]
+        sides.add(min(height, width))
+        assert 480 <= min(height, width) <= 800
+        assert max(height, width) <= 1333
+        assert done['data_samples'].gt_instances.masks.masks.shape[1:] == (height, width)
+    assert len(sides) > 4

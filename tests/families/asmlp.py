@@ -13,7 +13,7 @@ FAMILY = FamilyData(
     tiny=dict(depths=(1, 1, 1, 1), dims=(8, 12, 16, 20), mlp_ratio=2),
     drawn=_drawn,
     options=lambda draw: dict(shift_size=draw.choice((1, 3, 5, 7))),
-    held_ratio=1.3,
+    held_ratio=1.926,
     recipes={
         '': dict(
             clip=5.0,

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmwave.checkpoint import read_checkpoint
 from mmwave.convert import convert_file
+from mmwave.inspect.memory import held_bytes
 from mmwave.models import ASMLP
 from mmwave.models.backbones import pretrained
 from mmwave.models.backbones.asmlp import (
@@ -265,3 +266,15 @@ def test_arch_as_a_dict_and_its_checks():
     ):
         with pytest.raises(ValueError, match=message):
             ASMLP(fields | change)
+
+
+def test_lean_keeps_the_input_the_projections_and_the_pre_activations():
+    """Per block 1 + 4 + 1 + 4 maps, the first being the next one's here; as published, 20."""
+    for lean, maps in ((True, 10), (False, 20)):
+        model = ASMLP(
+            dict(depths=(1, 1, 1, 1), dims=(64,) * 4), out_indices=(0,), lean=lean
+        ).train()
+        block, x = model.stages[0][0], images(2, 64, 32, 32)
+        x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+        held = held_bytes(lambda model=model, block=block, x=x: model.run_part(block, x))
+        assert maps <= held / x.nbytes < maps + 0.1
