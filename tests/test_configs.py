@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmcv.ops
 import mmengine.registry
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -23,8 +24,8 @@ from tests.families import QUICK_LEAVES
 
 LEAVES = sorted(p for p in (ROOT / 'configs').glob('*/*.py') if p.parent.name != '_base_')
 SCOPES = {'in1k': 'mmpretrain', 'coco': 'mmdet', 'ade20k': 'mmseg', 'cityscapes': 'mmseg'}
-METHODS = {'retinanet', 'mask-rcnn', 'sem-fpn', 'upernet'}
-SCHEDULES = {'1x', '40k', '80k', '160k'}
+METHODS = {'retinanet', 'mask-rcnn', 'cascade-mask-rcnn', 'sem-fpn', 'upernet'}
+SCHEDULES = {'1x', '3x', '40k', '80k', '160k'}
 NAME = re.compile(
     r'(?P<family>mlp-mixer|[a-z]+)-(?P<variant>[a-z0-9]+(-dw)?)'
     r'(_(?P<method>[a-z-]+)_(?P<schedule>[0-9]+[xk]))?'
@@ -193,7 +194,7 @@ def test_widths_and_strides_are_the_backbone_s(leaf):
         assert channels == [model.bbox_head.in_channels] * 5
         if model.neck.type == 'FPN':
             assert model.neck.add_extra_convs == 'on_input'
-    elif model.type == 'MaskRCNN':
+    elif model.type in ('MaskRCNN', 'CascadeRCNN'):
         assert model.rpn_head.anchor_generator.strides == strides
         for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
             assert extractor.featmap_strides == strides[:4]
@@ -377,3 +378,37 @@ def test_the_readme_s_window_padding_is_right():
             padded = [math.ceil(side / window) * window for side in sides]
             assert [int(high), int(wide)] == padded
             assert ratio == f'{math.prod(padded) / math.prod(sides):.2f}'
+
+
+def test_detectors_see_many_scales_and_crops():
+    from mmdet.registry import TRANSFORMS
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmdet.structures.mask import BitmapMasks
+
+    cfg = load(ROOT / 'configs/asmlp/asmlp-t_cascade-mask-rcnn_3x_coco.py')
+    steps = cfg.train_dataloader.dataset.pipeline[2:]  # behind the loading
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        pipeline = [TRANSFORMS.build(step) for step in steps]
+    rng = np.random.default_rng(0)
+    np.random.seed(0)
+    sides = set()
+    for _ in range(12):
+        done = dict(
+            img=rng.integers(0, 256, (300, 400, 3), dtype=np.uint8),
+            img_shape=(300, 400),
+            ori_shape=(300, 400),
+            gt_bboxes=HorizontalBoxes(np.array([[40.0, 50, 350, 260]], dtype=np.float32)),
+            gt_bboxes_labels=np.array([3]),
+            gt_ignore_flags=np.array([False]),
+            gt_masks=BitmapMasks(np.ones((1, 300, 400), dtype=np.uint8), 300, 400),
+            img_id=0,
+            img_path='',
+        )
+        for step in pipeline:
+            done = step(done)
+        height, width = done['inputs'].shape[1:]
+        sides.add(min(height, width))
+        assert 480 <= min(height, width) <= 800
+        assert max(height, width) <= 1333
+        assert done['data_samples'].gt_instances.masks.masks.shape[1:] == (height, width)
+    assert len(sides) > 4

@@ -132,6 +132,7 @@ def test_in1k_recipe():
         ('eamlp/eamlp-7_in1k', 0.03),
         ('cyclemlp/cyclemlp-b1_in1k', 0.05),
         ('activemlp/activemlp-xt_in1k', 0.05),  # nor do its position convolutions
+        ('asmlp/asmlp-t_in1k', 0.05),
     ],
 )
 def test_norms_and_biases_do_not_decay(leaf, wanted):
@@ -172,6 +173,31 @@ def test_repmlpnet_learning_rates_are_the_release_s():
     assert ratios[:warm] == pytest.approx([1.0] * warm, abs=1.01 / (warm - 1))
     below = f'{100 * (1 - cosine(warm, total)):.1f} %'
     assert below in (ROOT / 'configs/repmlpnet/README.md').read_text()
+
+
+def test_asmlp_learning_rates_are_the_release_s():
+    """A warm-up of 20 epochs from 1e-6, then what is left of a cosine over all 300, per step."""
+    epoch, total = 10, 3000
+    warm = 20 * epoch
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    timm = CosineLRScheduler(
+        optimizer,
+        t_initial=total,
+        lr_min=1e-5,
+        warmup_t=warm,
+        warmup_lr_init=1e-6,
+        t_in_epochs=False,
+    )
+    wanted = []
+    for step in range(total):
+        timm.step_update(step)
+        wanted.append(optimizer.param_groups[0]['lr'])
+    got = learning_rates(load(ROOT / 'configs/asmlp/asmlp-t_in1k.py'), total, epoch_length=epoch)
+    # mmengine's warm-up ends one step early, and the cosine has begun in it.
+    assert got[:warm] == pytest.approx(wanted[:warm], abs=1.2e-2 * 1e-3)
+    assert got[warm:] == pytest.approx(wanted[warm:], rel=2e-4)
+    below = f'{100 * (1 - cosine(warm, total)):.1f} %'
+    assert below in (ROOT / 'configs/asmlp/README.md').read_text()
 
 
 def test_mindcv_learning_rates():
@@ -383,6 +409,7 @@ BY_LISTS = (
         'repmlpnet/repmlpnet-t224',
         'cyclemlp/cyclemlp-b1',
         'activemlp/activemlp-xt',
+        'asmlp/asmlp-t',
     ],
 )
 def test_images_by_list_files(leaf, small_imagenet, numpy_seed):

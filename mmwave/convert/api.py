@@ -19,7 +19,7 @@ from mmwave.checkpoint import (
 )
 from mmwave.errors import printable
 
-from .family import Family, Release, Shapes
+from .family import Family, Release, Shapes, Stated
 from .index import identify
 from .memory import settings_of, trained_grid, unwrapped
 from .readers import Framework, Source, read
@@ -92,10 +92,10 @@ def convert_file(
     source = read(src, ema=_is_average_published if ema is None else ema, trust=trust)
     family, release = identify(source.tensors, source.framework)
     target, applied = _apply_rules(family, release, source.tensors)
+    settings, notes = _settings_stated(family, release, source)
+    source = replace(source, notes=(*source.notes, *notes))
     origin = {'source': printable(src.name), 'sha256': sha256_of(src)}
-    state, report = _fold_and_report(
-        family, release, target, applied, source, origin, release.settings
-    )
+    state, report = _fold_and_report(family, release, target, applied, source, origin, settings)
     write_checkpoint(dst, state, report.meta)
     return report
 
@@ -149,11 +149,11 @@ def convert_model(model: nn.Module) -> Converted:
         settings, notes = settings_of(model, inspected, applied.sources)
         if inspected.check:
             inspected.check(model, target.sizes)
+        settings = {**release.settings, **settings}
     else:
-        settings = {}
-        notes = ('converted the model by its names alone, inspected none of its parts',)
+        settings, notes = _settings_stated(family, release, source)
+        notes = ('converted the model by its names alone, inspected none of its parts', *notes)
     origin = {'source': f'{type(model).__module__}.{type(model).__qualname__}'}
-    settings = {**release.settings, **settings}
     state, report = _fold_and_report(
         family, release, target, applied, replace(source, notes=notes), origin, settings
     )
@@ -201,6 +201,12 @@ def _apply_rules(
     target = target_of(family, family.recognise(_shapes_of(named)), grid)
     applied = apply(target.rules, named.tensors, target.expected, release.fills)
     return target, applied.after(named)
+
+
+def _settings_stated(family: Family, release: Release, source: Source) -> Stated:
+    """Return the settings that a release needs, and a checkpoint states, and notes on them."""
+    settings, notes = family.stated(source.stated) if family.stated else ({}, ())
+    return {**release.settings, **settings}, notes
 
 
 def _in_family_names(release: Release, tensors: Mapping[str, Tensor]) -> Applied:

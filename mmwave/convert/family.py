@@ -114,6 +114,10 @@ class Inspected:
     check: Callable[[nn.Module, Any], None] | None = None
 
 
+Stated = tuple[dict[str, Any], tuple[str, ...]]
+"""Settings of a backbone, and notes on them, a sentence each."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One paper's published files.
@@ -126,6 +130,9 @@ class Family:
         releases: all known ones.
         rules: published names -> ours, where they hold for every arch.
         inspected: what to inspect in a model in memory; None: it is converted by its names alone.
+        stated: entries of :data:`.readers.SETTINGS_KEYS` in a checkpoint -> settings of the
+            backbone that no tensor determines, and notes. It raises ``UserError`` where they are
+            none of the backbone's.
     """
 
     name: str
@@ -134,3 +141,4 @@ class Family:
     releases: tuple[Release, ...]
     rules: tuple[Rule, ...] = ()
     inspected: Inspected | None = None
+    stated: Callable[[Mapping[str, Any]], Stated] | None = None

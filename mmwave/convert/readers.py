@@ -4,7 +4,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,9 @@ Choice = Callable[[Mapping[str, Tensor], Framework], bool]
 """Whether to use the averaged weights, by their tensors and what wrote them."""
 EMA_KEYS = ('state_dict_ema', 'model_ema', 'ema')
 """Entries of a training checkpoint with averaged weights, as timm, DeiT and RepMLP name them."""
+
+SETTINGS_KEYS = ('config', 'args', 'meta')
+"""Entries of a checkpoint with settings of its training: Swin's, DeiT's and timm's, OpenMMLab's."""
 
 _PADDLE_TABLE = 'StructuredToParameterName@@'
 
@@ -75,12 +78,15 @@ class Source:
         framework: what wrote the file.
         weights: ``'ema'`` for tensors averaged over the training, else ``'model'``.
         notes: what was chosen or skipped in the file, a sentence each.
+        stated: entries of a checkpoint beside its weights that state settings, those of
+            :data:`SETTINGS_KEYS`.
     """
 
     tensors: dict[str, Tensor]
     framework: Framework
     weights: Weights
     notes: tuple[str, ...] = ()
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: str | PathLike[str], *, ema: bool | Choice = True, trust: bool = False) -> Source:
@@ -119,14 +125,15 @@ def _chosen(
     entries = content if isinstance(content, Mapping) else {}
     found = (k for k in EMA_KEYS if isinstance(entries.get(k), Mapping) and entries[k])
     averaged = next(found, None)
+    stated = {key: entries[key] for key in SETTINGS_KEYS if key in entries}
     if averaged and ema:
         tensors = state_dict_of({'state_dict': content[averaged]})
         if ema is True or ema(tensors, framework):
             note = f'used the averaged weights (EMA), entry {averaged!r}'
-            return Source(tensors, framework, 'ema', (*notes, note))
+            return Source(tensors, framework, 'ema', (*notes, note), stated)
     if averaged:
         notes = (*notes, f'skipped the averaged weights (EMA), entry {averaged!r}')
-    return Source(state_dict_of(content), framework, 'model', notes)
+    return Source(state_dict_of(content), framework, 'model', notes, stated)
 
 
 def _paddle_as_torch(content: Any) -> tuple[Any, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from .sizes import IMAGES, GridFacts, ImageCost, Size, grid_facts, image_costs
 _METHODS = {
     'retinanet': 'RetinaNet',
     'mask-rcnn': 'Mask R-CNN',
+    'cascade-mask-rcnn': 'Cascade Mask R-CNN',
     'sem-fpn': 'Semantic FPN',
     'upernet': 'UPerNet',
 }

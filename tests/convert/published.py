@@ -545,3 +545,44 @@ def write_npz(path: Path, tensors: Mapping[str, Any]) -> None:
     """Write named tensors as models of JAX are saved."""
     with path.open('wb') as file:
         np.savez(file, **{name: tensor.numpy() for name, tensor in tensors.items()})
+
+
+# -- AS-MLP ---------------------------------------------------------------------------------------
+
+ASMLP_TINY = {'depths': (1, 1, 1, 1), 'dims': (8, 16, 32, 64), 'mlp_ratio': 2}
+
+
+def asmlp(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    mlp_ratio: int = 4,
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Return names and shapes of the authors' AS-MLP, of its dense form for ``classes=None``."""
+
+    def conv(name: str, rows: int, columns: int, side: int = 1) -> Shapes:
+        return {f'{name}.weight': (rows, columns, side, side), f'{name}.bias': (rows,)}
+
+    dims = tuple(dims)
+    found = conv('patch_embed.proj', dims[0], channels, 4) | _norm('patch_embed.norm', dims[0])
+    for i, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
+        for block in (f'layers.{i}.blocks.{j}' for j in range(depth)):
+            shift, mlp = f'{block}.axial_shift', f'{block}.mlp'
+            found |= _norm(f'{block}.norm1', dim)
+            for part in ('conv1', 'conv2_1', 'conv2_2', 'conv3'):
+                found |= conv(f'{shift}.{part}', dim, dim)
+            found |= _norm(f'{shift}.norm1', dim) | _norm(f'{shift}.norm2', dim)
+            found |= _norm(f'{block}.norm2', dim)
+            found |= conv(f'{mlp}.fc1', mlp_ratio * dim, dim)
+            found |= conv(f'{mlp}.fc2', dim, mlp_ratio * dim)
+        if i < 3:
+            merging = f'layers.{i}.downsample'
+            found[f'{merging}.reduction.weight'] = (dims[i + 1], 4 * dim, 1, 1)
+            found |= _norm(f'{merging}.norm', 4 * dim)
+        if classes is None:
+            found |= _norm(f'norm{i}', dim)
+    if classes is not None:
+        found |= _norm('norm', dims[-1]) | _linear('head', classes, dims[-1])
+    return found

@@ -88,10 +88,12 @@ class BackboneFamily(Protocol):
     Attributes:
         archs: the family's named archs, frozen dataclasses.
         published: settings that a converted file stands for where it names none.
+        adaptable: those of them that weights may be loaded with another value of.
     """
 
     archs: ClassVar[Mapping[str, Any]]
     published: ClassVar[Mapping[str, Any]]
+    adaptable: ClassVar[frozenset[str]]
 
 
 GELU = MappingProxyType({'type': 'GELU'})

@@ -1,5 +1,6 @@
 """Loading weights into a backbone: of the right family, form and settings, and loudly."""
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
@@ -19,11 +20,14 @@ class PretrainedModule(Module):
     Attributes:
         archs: the family's named archs.
         published: settings that a converted file stands for where it names none.
+        adaptable: those that weights may be loaded with another value of, with a warning: training
+            adapts them.
         deploy: whether this is the deploy form.
     """
 
     archs: ClassVar[Mapping[str, Any]]
     published: ClassVar[Mapping[str, Any]]
+    adaptable: ClassVar[frozenset[str]] = frozenset()
     deploy: bool
 
     def init_weights(self) -> None:
@@ -123,12 +127,19 @@ class PretrainedModule(Module):
                 ) from error
         for name in sorted(wanted.keys() - {'type'}):
             mine = getattr(self, name, wanted[name])
-            if mine is not wanted[name] and not equals(mine, wanted[name]):
-                raise UserError(
-                    f'{source} is of a backbone with {printable(name, 80)}='
-                    f'{brief(wanted[name], 200)}, this one has {printable(name, 80)}='
-                    f'{brief(mine, 200)}'
-                )
+            if mine is wanted[name] or equals(mine, wanted[name]):
+                continue
+            difference = (
+                f'{source} is of a backbone with {printable(name, 80)}='
+                f'{brief(wanted[name], 200)}, this one has {printable(name, 80)}={brief(mine, 200)}'
+            )
+            if name not in self.adaptable:
+                raise UserError(difference)
+            print_log(
+                f'{difference}: without further training its outputs are not those of the file',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 def _is_pretrained(entry: Mapping[str, Any]) -> bool:
