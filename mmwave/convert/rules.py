@@ -218,3 +218,12 @@ linear: shapes do not, where a weight is square or of a 1 x 1 convolution in 2-D
 
 PADDLE_FILLS = (zeros(r'.*\.num_batches_tracked', 'Paddle counts no batches'),)
 """Tensors of torch's batch norms that Paddle's lack."""
+
+DENSE_NAMES = (
+    rename(r'backbone\.(.*)', r'\1'),
+    drop(
+        r'(?:neck|rpn_head|roi_head|bbox_head|mask_head|decode_head|auxiliary_head)\..*',
+        'parts of a detector or segmentor beside its backbone',
+    ),
+)
+"""Names in the detectors and segmentors of OpenMMLab to those of their backbone, for every family."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmwave.convert.rules import (
+    DENSE_NAMES,
     MINDSPORE_FILLS,
     MINDSPORE_NAMES,
     PADDLE_FILLS,
@@ -160,3 +161,15 @@ def test_paddle_names():
     ]
     assert done.dropped == {}
     assert PADDLE_FILLS[0].pattern.fullmatch('n.num_batches_tracked')
+
+
+def test_the_names_of_a_detector_are_those_of_its_backbone():
+    given = dict.fromkeys(('backbone.norm0.weight', 'backbone.head.weight'), A)
+    others = ('neck.lateral_convs.0.conv.weight', 'decode_head.conv_seg.bias', 'rpn_head.w')
+    done = apply(DENSE_NAMES, given | dict.fromkeys(others, B))
+    assert list(done.tensors) == ['norm0.weight', 'head.weight']
+    ((reason, names),) = done.dropped.items()
+    assert 'detector or segmentor' in reason
+    assert names == list(others)
+    with pytest.raises(ValueError, match='no rule for head.weight'):
+        apply(DENSE_NAMES, {'head.weight': A})
