@@ -74,9 +74,8 @@ def _sample(result: Tensor, x: Tensor, offsets: Tensor, dim: int) -> None:
     result.permute(0, 2, 3, 1).copy_(sums.view(_last(x)))
 
 
-def _unsample(
-    to_x: Tensor, to_offsets: Tensor, gradient: Tensor, x: Tensor, offsets: Tensor, dim: int
-) -> None:
+def _unsample(part: list[Tensor], dim: int) -> None:
+    to_x, to_offsets, gradient, x, offsets = part
     groups, length = offsets.shape[1], x.shape[dim]
     lower, upper, share = _places(offsets, dim)
     rows = _padded_rows(x, groups, dim).to(share.dtype)
@@ -103,18 +102,18 @@ class _Sample(torch.autograd.Function):
         ctx.save_for_backward(x, offsets)
         ctx.dim = dim
         result = x.new_empty(_last(x)).permute(0, 3, 1, 2)
-        for part in _parts(dim, result, x, offsets):
-            _sample(*part, dim)
+        for to, source, moved in _parts(dim, result, x, offsets):
+            _sample(to, source, moved, dim)
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
         x, offsets = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True
             return *axial_sample_gradients(x, offsets, gradient, ctx.dim), None
         to_x, to_offsets = (t.new_empty(_last(t)).permute(0, 3, 1, 2) for t in (x, offsets))
         for part in _parts(ctx.dim, to_x, to_offsets, gradient, x, offsets):
-            _unsample(*part, ctx.dim)
+            _unsample(part, ctx.dim)
         return to_x, to_offsets, None
 
 

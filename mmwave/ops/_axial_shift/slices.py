@@ -48,7 +48,7 @@ class _Shift(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         back = [(*channels, -offset) for *channels, offset in ctx.pieces]
         return _Shift.apply(gradient, back, ctx.dim), None, None
 
