@@ -121,9 +121,11 @@ resume() {
 }
 
 steps=(flowers retinanet mask-rcnn ade camvid street coco-windows overfit resume)
-families=(posmlp-t vip-s7 gmlp-s16 resmlp-s12 mlp-mixer-b16 eamlp-7)
-for family in "${families[@]}"; do
-    steps+=("coco-$family" "street-$family")
+for variant in posmlp-t vip-s7 gmlp-s16 resmlp-s12 mlp-mixer-b16 eamlp-7 cyclemlp-b1 hiremlp-t asmlp-t activemlp-xt; do
+    steps+=("coco-$variant")
+done
+for variant in posmlp-t vip-s7 gmlp-s16 resmlp-s12 mlp-mixer-b16 eamlp-7 cyclemlp-b2 hiremlp-s asmlp-t activemlp-t; do
+    steps+=("street-$variant")
 done
 steps+=(street-gmlp-s16-resize)
 
@@ -138,7 +140,8 @@ for step in "$@"; do
     case $step in
         retinanet | mask-rcnn) coco "$step" wavemlp-t-dw "$step" 320 2e-4 4 ;;
         coco-windows) coco "$step" repmlpnet-t256 retinanet 256 1e-4 4 ;;
-        coco-vip-s7) coco "$step" vip-s7 mask-rcnn 320 1e-4 2 ;; # its RoIs lie on maps of stride 3.5
+        # ViP's RoIs lie on maps of stride 3.5; AS-MLP's authors trained Mask R-CNN.
+        coco-vip-s7 | coco-asmlp-t) coco "$step" "${step#coco-}" mask-rcnn 320 1e-4 2 ;;
         coco-*) coco "$step" "${step#coco-}" retinanet 320 1e-4 2 ;;
         street-*-resize) street_mini "$step" gmlp-s16 model.backbone.grid_mode=resize ;;
         street-*) street_mini "$step" "${step#street-}" ;;
