@@ -30,8 +30,9 @@ run in the release, predicts its own offsets. Published weights, converted by
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Unpack
 
@@ -40,7 +41,6 @@ from torch import Tensor, nn
 from mmwave.models.layers import (
     ChannelMLP,
     Conv2d,
-    ConvEmbed,
     DropPath,
     LayerNorm2d,
     PointwiseConv,
@@ -48,16 +48,20 @@ from mmwave.models.layers import (
     branch_weights,
 )
 from mmwave.ops import axial_sample
-from mmwave.ops.layout import channels_last
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .arch import check_positive, per_stage, resolve_arch
-from .base import BackboneSettings, MLPBackbone, drop_path_rates, init_linear
-
-STRIDES = (4, 8, 16, 32)
-HEIGHT, WIDTH = 2, 3
-"""Axes of a map."""
+from .base import BackboneSettings, init_linear
+from .pyramid import (
+    HEIGHT,
+    STRIDES,
+    WIDTH,
+    PyramidBackbone,
+    check_blend,
+    overlapping_downsample,
+    overlapping_stem,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,7 @@ class ActiveMLPArch:
         for name in ('depths', 'dims', 'mlp_ratios', 'shares'):
             object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
         check_positive(self, 'interval')
-        if any(dim % 4 for dim in self.dims):
-            raise ValueError(
-                f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4'
-            )
+        check_blend(self.dims)
         if any(dim % share for dim, share in zip(self.dims, self.shares, strict=True)):
             raise ValueError(f'dims={self.dims} must be multiples of shares={self.shares}')
 
@@ -213,7 +214,7 @@ def init_layer(module: nn.Module) -> None:
 
 
 @MODELS.register_module()
-class ActiveMLP(MLPBackbone):
+class ActiveMLP(PyramidBackbone):
     """ActiveMLP as a pyramid of maps with strides 4, 8, 16 and 32.
 
     It accepts images (N, in_channels, H, W) of any size from 32 x 32 up and returns one map per
@@ -237,12 +238,11 @@ class ActiveMLP(MLPBackbone):
         self, arch: str | dict | ActiveMLPArch = 'xt', **settings: Unpack[BackboneSettings]
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
-        super().__init__(sizes, channels=sizes.dims, strides=STRIDES, **settings)
-        dims, stages = sizes.dims, range(self.num_stages)
+        super().__init__(sizes, **settings)
 
         def block(i: int, j: int, drop_path: float) -> ActiveBlock:
             return ActiveBlock(
-                dims[i],
+                sizes.dims[i],
                 sizes.mlp_ratios[i],
                 share=sizes.shares[i] if sizes.predicts_offsets(i, j) else 0,
                 is_first=j == 0,
@@ -250,21 +250,15 @@ class ActiveMLP(MLPBackbone):
                 act_cfg=self.act_cfg,
             )
 
-        rates = drop_path_rates(self.drop_path_rate, sizes.depths)
-        self.stem = ConvEmbed(
-            self.in_channels, dims[0], kernel_size=7, stride=4, padding=2, norm=None
+        def embed(make: Callable[..., nn.Module], c_in: int, c_out: int) -> nn.Module:
+            return make(c_in, c_out, norm=None).apply(init_layer)
+
+        self.build(
+            stem=partial(embed, overlapping_stem),
+            downsample=partial(embed, overlapping_downsample),
+            block=block,
+            norm=LayerNorm2d,
         )
-        self.downsamples = nn.ModuleList(
-            ConvEmbed(dims[i - 1], dims[i], kernel_size=3, stride=2, padding=1, norm=None)
-            for i in stages[1:]
-        )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(block(i, j, rate) for j, rate in enumerate(rates[i]))) for i in stages
-        )
-        self.out_norms = nn.ModuleDict({str(i): LayerNorm2d(dims[i]) for i in self.out_indices})
-        for embed in (self.stem, *self.downsamples):
-            embed.apply(init_layer)
-        self.finish()
 
     def run_each(self, blocks: Any, x: Tensor, *context: Any) -> Tensor:
         """Map ``x`` through the blocks of a stage, offsets passed from one to the next."""
@@ -272,9 +266,3 @@ class ActiveMLP(MLPBackbone):
         for block in blocks:
             x, offsets = self.run_block(block, x, offsets, blocks[0].position)
         return x
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        self.check_input(x)
-        # Channels last in memory, where a map is a matrix for all that mixes channels alone.
-        return super().forward(channels_last(x))

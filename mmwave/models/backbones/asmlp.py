@@ -29,6 +29,7 @@ any size. Published weights, converted by ``tools/convert_checkpoint.py``, give 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Unpack
 
@@ -49,10 +50,8 @@ from mmwave.ops.windows import counts, resize
 from mmwave.registry import MODELS
 
 from .arch import check_positive, per_stage, resolve_arch
-from .base import GELU, BackboneSettings, MLPBackbone, drop_path_rates
-
-STRIDES = (4, 8, 16, 32)
-HEIGHT, WIDTH = 2, 3
+from .base import GELU, BackboneSettings
+from .pyramid import HEIGHT, STRIDES, WIDTH, PyramidBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,7 @@ class ASMLPBlock(nn.Module):
 
 
 @MODELS.register_module()
-class ASMLP(MLPBackbone):
+class ASMLP(PyramidBackbone):
     """AS-MLP as a pyramid of maps with strides 4, 8, 16 and 32.
 
     It accepts images (N, in_channels, H, W) of any size from 32 x 32 up and returns one map per
@@ -205,10 +204,10 @@ class ASMLP(MLPBackbone):
         sizes = resolve_arch(arch, ARCHS)
         if not isinstance(shift_size, int) or shift_size < 1 or shift_size % 2 == 0:
             raise ValueError(f'shift_size={shift_size} must be an odd number from 1 up')
-        super().__init__(sizes, channels=sizes.dims, strides=STRIDES, **settings)
+        super().__init__(sizes, **settings)
         self.shift_size = shift_size
 
-        def block(i: int, drop_path: float) -> ASMLPBlock:
+        def block(i: int, _: int, drop_path: float) -> ASMLPBlock:
             return ASMLPBlock(
                 sizes.dims[i],
                 sizes.mlp_ratio,
@@ -217,22 +216,6 @@ class ASMLP(MLPBackbone):
                 act_cfg=self.act_cfg,
             )
 
-        rates = drop_path_rates(self.drop_path_rate, sizes.depths)
-        stages = range(self.num_stages)
-        self.stem = PatchEmbed(self.in_channels, sizes.dims[0])
-        self.downsamples = nn.ModuleList(
-            PatchMerging(sizes.dims[i - 1], sizes.dims[i]) for i in stages[1:]
+        self.build(
+            stem=PatchEmbed, downsample=PatchMerging, block=block, norm=partial(build_norm, 'GN')
         )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(block(i, rate) for rate in rates[i])) for i in stages
-        )
-        self.out_norms = nn.ModuleDict(
-            {str(i): build_norm('GN', sizes.dims[i]) for i in self.out_indices}
-        )
-        self.finish()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        self.check_input(x)
-        # Channels last in memory, where a map is a matrix for all that mixes channels alone.
-        return super().forward(channels_last(x))

@@ -28,6 +28,7 @@ class, and dense models have drop path as well. Published weights, converted by
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Unpack
 
@@ -35,7 +36,6 @@ from torch import Tensor, nn
 
 from mmwave.models.layers import (
     ChannelMLP,
-    ConvEmbed,
     DropPath,
     LayerNorm2d,
     PointwiseConv,
@@ -43,18 +43,23 @@ from mmwave.models.layers import (
     branch_weights,
 )
 from mmwave.ops import axial_shift
-from mmwave.ops.layout import channels_last
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .arch import per_stage, resolve_arch
-from .base import BackboneSettings, MLPBackbone, drop_path_rates, init_linear
+from .base import BackboneSettings, init_linear
+from .pyramid import (
+    HEIGHT,
+    STRIDES,
+    WIDTH,
+    PyramidBackbone,
+    check_blend,
+    overlapping_downsample,
+    overlapping_stem,
+)
 
-STRIDES = (4, 8, 16, 32)
 STEP = 3
 """Positions, itself included, that the channels of a position are read at along an axis."""
-HEIGHT, WIDTH = 2, 3
-"""Axes of a map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +79,7 @@ class CycleMLPArch:
     def __post_init__(self) -> None:
         for name in ('depths', 'dims', 'mlp_ratios'):
             object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
-        if any(dim % 4 for dim in self.dims):
-            raise ValueError(
-                f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4'
-            )
+        check_blend(self.dims)
 
 
 _DIMS = (64, 128, 320, 512)
@@ -158,7 +160,7 @@ class CycleBlock(nn.Module):
 
 
 @MODELS.register_module()
-class CycleMLP(MLPBackbone):
+class CycleMLP(PyramidBackbone):
     """CycleMLP as a pyramid of maps with strides 4, 8, 16 and 32.
 
     It accepts images (N, in_channels, H, W) of any size from 32 x 32 up and returns one map per
@@ -182,28 +184,14 @@ class CycleMLP(MLPBackbone):
         self, arch: str | dict | CycleMLPArch = 'b1', **settings: Unpack[BackboneSettings]
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
-        super().__init__(sizes, channels=sizes.dims, strides=STRIDES, **settings)
-        dims, stages = sizes.dims, range(self.num_stages)
+        super().__init__(sizes, **settings)
 
-        def block(i: int, drop_path: float) -> CycleBlock:
-            return CycleBlock(dims[i], sizes.mlp_ratios[i], drop_path, self.act_cfg)
+        def block(i: int, _: int, drop_path: float) -> CycleBlock:
+            return CycleBlock(sizes.dims[i], sizes.mlp_ratios[i], drop_path, self.act_cfg)
 
-        rates = drop_path_rates(self.drop_path_rate, sizes.depths)
-        self.stem = ConvEmbed(
-            self.in_channels, dims[0], kernel_size=7, stride=4, padding=2, norm=None
+        self.build(
+            stem=partial(overlapping_stem, norm=None),
+            downsample=partial(overlapping_downsample, norm=None),
+            block=block,
+            norm=LayerNorm2d,
         )
-        self.downsamples = nn.ModuleList(
-            ConvEmbed(dims[i - 1], dims[i], kernel_size=3, stride=2, padding=1, norm=None)
-            for i in stages[1:]
-        )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(block(i, rate) for rate in rates[i])) for i in stages
-        )
-        self.out_norms = nn.ModuleDict({str(i): LayerNorm2d(dims[i]) for i in self.out_indices})
-        self.finish()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        self.check_input(x)
-        # Channels last in memory, where a map is a matrix for all that mixes channels alone.
-        return super().forward(channels_last(x))

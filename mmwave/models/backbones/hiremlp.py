@@ -30,8 +30,9 @@ region is repeated as often as it takes. Published weights, converted by
 commit eab643f, ``research/cv/HireMLP``) rolls the other way: ``shift_direction``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, Unpack, get_args
 
@@ -40,21 +41,25 @@ from torch import Tensor, nn
 
 from mmwave.models.layers import (
     ChannelMLP,
-    ConvEmbed,
     DropPath,
     PointwiseConv,
     blended,
     branch_weights,
     build_norm,
 )
-from mmwave.ops.layout import channels_last
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .arch import per_stage, resolve_arch
-from .base import GELU, BackboneSettings, MLPBackbone, drop_path_rates
+from .base import GELU, BackboneSettings
+from .pyramid import (
+    STRIDES,
+    PyramidBackbone,
+    check_blend,
+    overlapping_downsample,
+    overlapping_stem,
+)
 
-STRIDES = (4, 8, 16, 32)
 ROWS, COLUMNS = 1, 2
 """Axes of a map (N, H, W, C)."""
 ShiftDirection = Literal['forward', 'backward']
@@ -84,10 +89,7 @@ class HireMLPArch:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
-        if any(dim % 4 for dim in self.dims):
-            raise ValueError(
-                f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4'
-            )
+        check_blend(self.dims)
 
     def shift(self, stage: int, block: int) -> int:
         """Rows or columns by which a block rolls its map."""
@@ -196,6 +198,7 @@ class HireBlock(nn.Module):
         self.norm2 = build_norm('BN', channels)
         self.mlp = ChannelMLP(channels, mlp_ratio * channels, channels, act_cfg)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.apply(init_conv)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.mixer(self.norm1(x)))
@@ -211,7 +214,7 @@ def init_conv(module: nn.Module) -> None:
 
 
 @MODELS.register_module()
-class HireMLP(MLPBackbone):
+class HireMLP(PyramidBackbone):
     """Hire-MLP as a pyramid of maps with strides 4, 8, 16 and 32.
 
     It accepts images (N, in_channels, H, W) of any size from 32 x 32 up and returns one map per
@@ -246,20 +249,17 @@ class HireMLP(MLPBackbone):
                 f"unknown shift_direction {shift_direction!r}: expected 'forward' or 'backward'"
             )
         sizes = resolve_arch(arch, ARCHS)
-        super().__init__(sizes, channels=sizes.dims, strides=STRIDES, **settings)
+        super().__init__(sizes, **settings)
         self.shift_direction = shift_direction
-        dims, stages = sizes.dims, range(self.num_stages)
+        norm = partial(build_norm, 'BN')
         sign = 1 if shift_direction == 'forward' else -1
 
-        def embed(i: int, **conv: int) -> ConvEmbed:
-            channels = dims[i - 1] if i else self.in_channels
-            return ConvEmbed(
-                channels, dims[i], norm=build_norm('BN', dims[i]), act=nn.ReLU(), **conv
-            )
+        def embed(make: Callable[..., nn.Module], c_in: int, c_out: int) -> nn.Module:
+            return make(c_in, c_out, norm=norm(c_out), act=nn.ReLU()).apply(init_conv)
 
         def block(i: int, number: int, drop_path: float) -> HireBlock:
             return HireBlock(
-                dims[i],
+                sizes.dims[i],
                 sizes.mlp_ratios[i],
                 region_size=sizes.region_sizes[i],
                 shift=sign * sizes.shift(i, number),
@@ -267,20 +267,9 @@ class HireMLP(MLPBackbone):
                 act_cfg=self.act_cfg,
             )
 
-        rates = drop_path_rates(self.drop_path_rate, sizes.depths)
-        self.stem = embed(0, kernel_size=7, stride=4, padding=2)
-        self.downsamples = nn.ModuleList(
-            embed(i, kernel_size=3, stride=2, padding=1) for i in stages[1:]
+        self.build(
+            stem=partial(embed, overlapping_stem),
+            downsample=partial(embed, overlapping_downsample),
+            block=block,
+            norm=norm,
         )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(block(i, j, rate) for j, rate in enumerate(rates[i]))) for i in stages
-        )
-        self.out_norms = nn.ModuleDict({str(i): build_norm('BN', dims[i]) for i in self.out_indices})
-        self.apply(init_conv)
-        self.finish()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        self.check_input(x)
-        # Channels last in memory, where a map is a matrix for all that mixes channels alone.
-        return super().forward(channels_last(x))

@@ -28,8 +28,9 @@ one class; the depthwise phase estimator of ``t-dw`` is offered for every size (
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal, Unpack
 
@@ -39,7 +40,6 @@ from torch import Tensor, nn
 from mmwave.models.layers import (
     ChannelMLP,
     Conv2d,
-    ConvEmbed,
     DropPath,
     PointwiseConv,
     blended,
@@ -48,14 +48,19 @@ from mmwave.models.layers import (
 )
 from mmwave.models.layers.norm import NORMS
 from mmwave.ops import phase_mix
-from mmwave.ops.layout import channels_last
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .arch import per_stage, resolve_arch
-from .base import BackboneSettings, MLPBackbone, drop_path_rates
+from .base import BackboneSettings
+from .pyramid import (
+    STRIDES,
+    PyramidBackbone,
+    check_blend,
+    overlapping_downsample,
+    overlapping_stem,
+)
 
-STRIDES = (4, 8, 16, 32)
 KERNEL_SIZE = 7
 """Positions, itself included, that a position is mixed with along each axis."""
 
@@ -84,10 +89,7 @@ class WaveMLPArch:
     def __post_init__(self) -> None:
         for name in ('depths', 'dims', 'mlp_ratios'):
             object.__setattr__(self, name, per_stage(name, getattr(self, name), len(STRIDES)))
-        if any(dim % 4 for dim in self.dims):
-            raise ValueError(
-                f'dims={self.dims} must be multiples of 4: the blend squeezes channels by 4'
-            )
+        check_blend(self.dims)
         if self.phase not in ('fc', 'dw'):
             raise ValueError(f"unknown phase {self.phase!r}: expected 'fc' or 'dw'")
         if self.norm not in NORMS:
@@ -184,7 +186,7 @@ class WaveBlock(nn.Module):
 
 
 @MODELS.register_module()
-class WaveMLP(MLPBackbone):
+class WaveMLP(PyramidBackbone):
     """Wave-MLP as a pyramid of maps with strides 4, 8, 16 and 32.
 
     It accepts images (N, in_channels, H, W) of any size from 32 x 32 up and returns one map per
@@ -208,14 +210,13 @@ class WaveMLP(MLPBackbone):
         self, arch: str | dict | WaveMLPArch = 't', **settings: Unpack[BackboneSettings]
     ) -> None:
         sizes = resolve_arch(arch, ARCHS)
-        super().__init__(sizes, channels=sizes.dims, strides=STRIDES, **settings)
+        super().__init__(sizes, **settings)
+        norm = partial(build_norm, sizes.norm)
 
-        def embed(i: int, **conv: int) -> ConvEmbed:
-            channels = sizes.dims[i - 1] if i else self.in_channels
-            norm = build_norm(sizes.norm, sizes.dims[i]) if sizes.stem_norm else None
-            return ConvEmbed(channels, sizes.dims[i], norm=norm, **conv)
+        def embed(make: Callable[..., nn.Module], c_in: int, c_out: int) -> nn.Module:
+            return make(c_in, c_out, norm=norm(c_out) if sizes.stem_norm else None)
 
-        def block(i: int, drop_path: float) -> WaveBlock:
+        def block(i: int, _: int, drop_path: float) -> WaveBlock:
             return WaveBlock(
                 sizes.dims[i],
                 sizes.mlp_ratios[i],
@@ -225,22 +226,9 @@ class WaveMLP(MLPBackbone):
                 act_cfg=self.act_cfg,
             )
 
-        rates = drop_path_rates(self.drop_path_rate, sizes.depths)
-        stages = range(self.num_stages)
-        self.stem = embed(0, kernel_size=7, stride=4, padding=2)
-        self.downsamples = nn.ModuleList(
-            embed(i, kernel_size=3, stride=2, padding=1) for i in stages[1:]
+        self.build(
+            stem=partial(embed, overlapping_stem),
+            downsample=partial(embed, overlapping_downsample),
+            block=block,
+            norm=norm,
         )
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(block(i, rate) for rate in rates[i])) for i in stages
-        )
-        self.out_norms = nn.ModuleDict(
-            {str(i): build_norm(sizes.norm, sizes.dims[i]) for i in self.out_indices}
-        )
-        self.finish()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, in_channels, H, W) to the levels that ``stage_info`` describes."""
-        self.check_input(x)
-        # Channels last in memory, where a map is a matrix for all that mixes channels alone.
-        return super().forward(channels_last(x))
