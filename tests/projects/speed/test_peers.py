@@ -45,6 +45,7 @@ RESMLP = PLAIN | dict(scale_init=0.5)
 MLP_MIXER = PLAIN | dict(token_mlp_dim=8, channel_mlp_dim=24)
 HALVED = ((8, 16), (4, 8), (2, 4), (1, 2))
 REPMLPNET = dict(depths=(1, 2, 1, 1), dims=(8, 8, 16, 16), windows=HALVED, share_sets=(1, 2, 4, 16))
+CYCLEMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32))
 ARCHS: dict[str, dict[str, Any]] = {
     'wavemlp': WAVEMLP,
     'repmlpnet': REPMLPNET,
@@ -54,6 +55,7 @@ ARCHS: dict[str, dict[str, Any]] = {
     'gmlp': GMLP,
     'resmlp': RESMLP,
     'mlp_mixer': MLP_MIXER,
+    'cyclemlp': CYCLEMLP,
 }
 SIZES = {
     'wavemlp': (64, 96),
@@ -64,6 +66,7 @@ SIZES = {
     'gmlp': (32, 48),
     'resmlp': (32, 48),
     'mlp_mixer': (32, 48),
+    'cyclemlp': (64, 96),
 }
 CASES = [
     *((family, {}, {}, SIZES[family]) for family in SIZES),
@@ -77,9 +80,10 @@ CASES = [
     ('resmlp', {}, dict(act_cfg=TANH), (32, 48)),
     ('mlp_mixer', {}, dict(act_cfg=TANH, norm_eps=1e-2), (32, 48)),
     ('repmlpnet', {}, dict(act_cfg=TANH), (32, 64)),
+    ('cyclemlp', dict(mlp_ratios=(8, 8, 4, 4)), dict(act_cfg=TANH), (61, 45)),
 ]
 OTHERS = [(family, name) for family, peer in PEERS.items() for name in peer.others]
-ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp')
+ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp', 'cyclemlp')
 """Families whose peers have every level that they are asked for."""
 
 
@@ -194,7 +198,7 @@ def test_no_peer_changes_the_model(family):
         assert tensor.equal(before[name]), name
 
 
-@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp'}))
+@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp', 'cyclemlp'}))
 def test_images_of_another_size_are_refused(family):
     peer, model = PEERS[family], tiny(family)
     height, width = SIZES[family]
@@ -249,6 +253,19 @@ def test_peers_compile_to_one_graph(family):
         (
             'eamlp',
             dict(im2col=3, cat=1, _softmax=4, div=4, sum=4, native_layer_norm=2 * 2 + 2 * 2 + 1),
+        ),
+        # A Cycle FC is one operator, whose output has the channels first in memory: so has what is
+        # projected, for which a linear layer with bias is a product and a sum.
+        (
+            'cyclemlp',
+            {
+                'torchvision.deform_conv2d': 4 * 2,
+                'convolution': 4,
+                'mm': 4 * 2,
+                'addmm': 4 * 4,
+                'native_layer_norm': 4 * 2 + 4,
+                '_softmax': 4,
+            },
         ),
     ],
 )
