@@ -4,11 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .. import extension
+from .._axial_shift.cpp import writes_into
 from ..extension import DTYPES
-from ..graphs import differentiable_gradients, is_watched
-from .reference import axial_sample_reference
+from ..graphs import is_watched
+from .gradients import axial_sample_gradients
 
 
 def _empty_channels_last(like: Tensor) -> Tensor:
@@ -30,11 +32,7 @@ def _setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
 def _backward(ctx: Any, gradient: Tensor) -> tuple:
     x, offsets = ctx.saved_tensors
     if torch.is_grad_enabled():  # create_graph=True: the kernel is not differentiable
-
-        def recomputed(x: Tensor, offsets: Tensor) -> tuple[Tensor]:
-            return (axial_sample_reference(x, offsets, ctx.dim),)
-
-        return *differentiable_gradients(recomputed, (x, offsets), (gradient,)), None
+        return *axial_sample_gradients(x, offsets, gradient, ctx.dim), None
     return *torch.ops.mmwave_cpp.axial_sample_backward(gradient, x, offsets, ctx.dim), None
 
 
@@ -68,3 +66,17 @@ def _unsupported(x: Tensor, offsets: Tensor, dim: int) -> str:
 
 
 axial_sample_cpp.unsupported = _unsupported  # type: ignore[attr-defined]
+
+
+def axial_sample_into_cpp(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> Tensor:
+    """See :func:`mmwave.ops._axial_sample.axial_sample_into`."""
+    torch.ops.mmwave_cpp.axial_sample_into(out, x, offsets, dim)
+    increment_version(out)
+    return out
+
+
+def _unsupported_into(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> str:
+    return writes_into(out, x, offsets) or _unsupported(x, offsets, dim)
+
+
+axial_sample_into_cpp.unsupported = _unsupported_into  # type: ignore[attr-defined]
