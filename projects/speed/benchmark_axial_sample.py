@@ -138,9 +138,7 @@ def measured(ours: Form, theirs: Form, repeats: int) -> list[float]:
             start = time.perf_counter()
             run(k)
             best[run, k] = min(best[run, k], time.perf_counter() - start)
-    return [
-        best[run, 0] / best[run, k] for k in (1, 2) for run in (inference, forward, training)
-    ]
+    return [best[run, 0] / best[run, k] for k in (1, 2) for run in (inference, forward, training)]
 
 
 if __name__ == '__main__':

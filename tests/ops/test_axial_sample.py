@@ -45,8 +45,8 @@ def written_out(x, offsets, dim):
                     place = (row if dim == 2 else column) + offset.item()
                     total = offset * 0
                     if math.isfinite(place):
-                        lower = math.floor(place)
-                        fraction = (row if dim == 2 else column) + offset - lower
+                        lower = math.floor(place)  # a number of any length
+                        fraction = (row if dim == 2 else column) + offset - float(lower)
                         for at, weight in ((lower, 1 - fraction), (lower + 1, fraction)):
                             if 0 <= at < size:
                                 spot = (at, column) if dim == 2 else (row, at)
@@ -67,7 +67,8 @@ def draw(n, c, groups, h, w, kind='any'):
         behind = torch.where(target > 0, max(h, w), 0)
         offsets = ends + behind - torch.arange(w)
     elif kind == 'far':
-        offsets = offsets * 10.0 ** (images(n, groups, h, w, seed=4).abs() * 8).round()
+        magnitude = images(n, groups, h, w, seed=4).abs().mul(5).round()
+        offsets = (offsets * 10**magnitude).clamp(-3e4, 3e4)
     return x, offsets, pull
 
 
@@ -86,7 +87,7 @@ def computed(function, x, offsets, pull, dim):
     leaves = [t.detach().requires_grad_() for t in (x, offsets)]
     result = function(*leaves, dim)
     assert result.dtype == x.dtype
-    found = (result.detach(), *torch.autograd.grad(result, leaves, pull))
+    found = (result.detach(), *torch.autograd.grad(result, leaves, pull, materialize_grads=True))
     return {name: t.double() for name, t in zip(NAMES, found, strict=True)}
 
 
@@ -113,7 +114,11 @@ def test_at_most_twice_the_error_of_the_reference(request, name, dtype, kind, di
     if name == 'cpp':
         request.getfixturevalue('kernels')
     # Groups of 1, 2, 4, 6, 8 and 16 channels.
-    for shape in ((2, 4, 4, 7, 3), (1, 6, 3, 9, 5), (1, 8, 2, 7, 63), (2, 12, 2, 5, 4)) + (
+    for shape in (
+        (2, 4, 4, 7, 3),
+        (1, 6, 3, 9, 5),
+        (1, 8, 2, 7, 63),
+        (2, 12, 2, 5, 4),
         (1, 64, 8, 6, 5),
         (1, 16, 1, 63, 2),
         (2, 1, 1, 1, 1),
@@ -262,9 +267,8 @@ def test_two_threads_compute_the_same_every_time(backend, two_threads, dim, monk
 
 
 def test_empty_batch(backend):
-    found = computed(
-        axial_sample, torch.zeros(0, 6, 4, 5), torch.zeros(0, 3, 4, 5), torch.zeros(0, 6, 4, 5), 2
-    )
+    x = torch.zeros(0, 6, 4, 5).to(memory_format=torch.channels_last)
+    found = computed(axial_sample, x, torch.zeros(0, 3, 4, 5), x, 2)
     assert [t.shape[0] for t in found.values()] == [0, 0, 0]
 
 
@@ -321,10 +325,9 @@ def test_operators_are_registered_correctly(kernels, dim):
 
 
 def test_one_node_in_a_graph(kernels):
-    x, offsets, _ = draw(2, 6, 3, 4, 5)
-    x = x.to(memory_format=torch.channels_last)
-    got, nodes = recorded(lambda *t: axial_sample(*t, 3), x, offsets, open_axes=(2, 3))
-    assert (got - axial_sample_reference(x, offsets, 3)).abs().max() <= 1e-6
+    x = draw(2, 6, 3, 4, 5)[0].to(memory_format=torch.channels_last)
+    got, nodes = recorded(lambda x: axial_sample(x, 2 * x[:, :3], 3), x, open_axes=(2, 3))
+    assert (got - axial_sample_reference(x, 2 * x[:, :3], 3)).abs().max() <= 1e-6
     assert [n for n in nodes if 'sample' in n] == ['mmwave_cpp.axial_sample']
 
 
@@ -338,7 +341,8 @@ def test_a_graph_of_any_size_without_kernels(dim):
     for shape in ((2, 6, 3, 4, 5), (3, 6, 3, 7, 9), (2, 6, 3, 8, 3)):
         x, offsets, _ = draw(*shape)
         x = x.to(memory_format=torch.channels_last)
-        assert torch.equal(compiled(x, offsets), axial_sample_reference(x, offsets, dim))
+        with extension.without_kernels():
+            assert torch.equal(compiled(x, offsets), axial_sample_reference(x, offsets, dim))
     assert counter.frame_count == 1
 
 

@@ -225,7 +225,8 @@ def test_a_graph_of_any_size_without_kernels(dim):
     )
     for shape in ((2, 6, 4, 5), (3, 6, 7, 9), (2, 6, 8, 3)):
         x = images(*shape).to(memory_format=torch.channels_last)
-        assert torch.equal(compiled(x), axial_shift_reference(x, cycle_mlp(6), dim))
+        with extension.without_kernels():
+            assert torch.equal(compiled(x), axial_shift_reference(x, cycle_mlp(6), dim))
     assert counter.frame_count == 1
 
 

@@ -74,7 +74,7 @@ def _copied(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> Tensor:
     return out.copy_(axial_sample(x, offsets, dim))
 
 
-_INTO = {'cpp': axial_sample_into_cpp, 'reference': _copied}
+_INTO = {'cpp': axial_sample_into_cpp, 'torch': _copied, 'reference': _copied}
 
 
 def _check(x: Tensor, offsets: Tensor, dim: int) -> None:

@@ -18,9 +18,7 @@ def _empty_channels_last(like: Tensor) -> Tensor:
     return like.new_empty(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def _fake_backward(
-    gradient: Tensor, x: Tensor, offsets: Tensor, dim: int
-) -> tuple[Tensor, Tensor]:
+def _fake_backward(gradient: Tensor, x: Tensor, offsets: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return _empty_channels_last(x), _empty_channels_last(offsets)
 
 

@@ -74,7 +74,7 @@ def _copied(out: Tensor, x: Tensor, offsets: tuple[int, ...], dim: int) -> Tenso
     return out.copy_(axial_shift(x, offsets, dim))
 
 
-_INTO = {'cpp': axial_shift_into_cpp, 'reference': _copied}
+_INTO = {'cpp': axial_shift_into_cpp, 'torch': _copied, 'reference': _copied}
 
 
 def _check(x: Tensor, offsets: tuple[int, ...], dim: int) -> None:

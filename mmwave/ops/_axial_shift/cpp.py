@@ -61,9 +61,7 @@ def _unsupported(x: Tensor, offsets: tuple[int, ...], dim: int) -> str:
 axial_shift_cpp.unsupported = _unsupported  # type: ignore[attr-defined]
 
 
-def axial_shift_into_cpp(
-    out: Tensor, x: Tensor, offsets: tuple[int, ...], dim: int
-) -> Tensor:
+def axial_shift_into_cpp(out: Tensor, x: Tensor, offsets: tuple[int, ...], dim: int) -> Tensor:
     """See :func:`mmwave.ops._axial_shift.axial_shift_into`."""
     torch.ops.mmwave_cpp.axial_shift_into(out, x, offsets, dim)
     increment_version(out)
