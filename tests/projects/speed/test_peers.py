@@ -25,6 +25,7 @@ from tests.families import SMALLEST
 
 TANH = dict(type='GELU', approximate='tanh')
 WAVEMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32))
+ASMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32), mlp_ratio=2)
 POSMLP = dict(
     depths=(1, 2, 1, 1),
     dims=(4, 8, 16, 32),
@@ -56,6 +57,7 @@ ARCHS: dict[str, dict[str, Any]] = {
     'resmlp': RESMLP,
     'mlp_mixer': MLP_MIXER,
     'cyclemlp': CYCLEMLP,
+    'asmlp': ASMLP,
 }
 SIZES = {
     'wavemlp': (64, 96),
@@ -67,6 +69,7 @@ SIZES = {
     'resmlp': (32, 48),
     'mlp_mixer': (32, 48),
     'cyclemlp': (64, 96),
+    'asmlp': (64, 96),
 }
 CASES = [
     *((family, {}, {}, SIZES[family]) for family in SIZES),
@@ -81,9 +84,10 @@ CASES = [
     ('mlp_mixer', {}, dict(act_cfg=TANH, norm_eps=1e-2), (32, 48)),
     ('repmlpnet', {}, dict(act_cfg=TANH), (32, 64)),
     ('cyclemlp', dict(mlp_ratios=(8, 8, 4, 4)), dict(act_cfg=TANH), (61, 45)),
+    ('asmlp', {}, dict(act_cfg=TANH, shift_size=3), (61, 45)),
 ]
 OTHERS = [(family, name) for family, peer in PEERS.items() for name in peer.others]
-ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp', 'cyclemlp')
+ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp', 'cyclemlp', 'asmlp')
 """Families whose peers have every level that they are asked for."""
 
 
@@ -198,7 +202,7 @@ def test_no_peer_changes_the_model(family):
         assert tensor.equal(before[name]), name
 
 
-@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp', 'cyclemlp'}))
+@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp', 'cyclemlp', 'asmlp'}))
 def test_images_of_another_size_are_refused(family):
     peer, model = PEERS[family], tiny(family)
     height, width = SIZES[family]
@@ -248,6 +252,18 @@ def test_peers_compile_to_one_graph(family):
         (
             'vip',
             dict(clone=4 * 4, mm=4 * 3, addmm=4 * 5, native_layer_norm=4 * 2 + 1, _softmax=4),
+        ),
+        # Of a block: its map is padded once, cut into 4 or 5 groups and joined, for each axis.
+        (
+            'asmlp',
+            dict(
+                convolution=4 + 4 * 6,
+                constant_pad_nd=4,
+                roll=2 * (4 + 4 + 5 + 5),
+                cat=3 + 4 * 2,
+                gelu=4 * 4,
+                native_group_norm=4 + 4 * 4 + 4,
+            ),
         ),
         # Two token attentions and two blocks, which alone have heads in front of the tokens.
         (
