@@ -62,6 +62,8 @@ def optimizer_of(cfg: Config, model: torch.nn.Module) -> OptimWrapper:
         ('gmlp/gmlp-s16', 4e-3, 1e-5, 20, 1e-6, 300),  # PaddleViT's
         ('resmlp/resmlp-s12', 5e-3, 1e-5, 5, 1e-6, 400),
         ('eamlp/eamlp-7', 1e-3, 1e-5, 5, 1e-6, 300),
+        ('hiremlp/hiremlp-t', 2e-3, 1e-5, 20, 1e-6, 300),
+        ('hiremlp/hiremlp-b', 1e-3, 1e-5, 20, 1e-6, 300),
     ],
 )
 def test_in1k_learning_rates_are_the_release_s(leaf, rate, last, warm, first, epochs):
@@ -129,6 +131,7 @@ def test_in1k_recipe():
         ('gmlp/gmlp-ti16_in1k', 0.1),
         ('resmlp/resmlp-s12_in1k', 0.2),  # affine layers and scales included
         ('eamlp/eamlp-7_in1k', 0.03),
+        ('hiremlp/hiremlp-t_in1k', 0.05),
     ],
 )
 def test_norms_and_biases_do_not_decay(leaf, wanted):
@@ -375,6 +378,7 @@ BY_LISTS = (
         'vip/vip-l7',
         'gmlp/gmlp-s16',
         'resmlp/resmlp-s12',
+        'hiremlp/hiremlp-t',
         'mlp_mixer/mlp-mixer-s16',
         'repmlpnet/repmlpnet-t224',
     ],

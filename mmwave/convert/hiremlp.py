@@ -33,9 +33,7 @@ def _stage_rules(stage: int) -> Iterator[Rule]:
     """Yield the rules of a stage, of its output norm in dense files and of its downsample."""
     here = 2 * stage
     for published, ours in _BLOCK:
-        yield rename(
-            rf'network\.{here}\.(\d+)\.{published}', rf'backbone.stages.{stage}.\1.{ours}'
-        )
+        yield rename(rf'network\.{here}\.(\d+)\.{published}', rf'backbone.stages.{stage}.\1.{ours}')
     yield rename(rf'norm{here}\.(\w+)', rf'backbone.out_norms.{stage}.\1')
     yield rename(rf'network\.{here + 1}\.proj\.(\w+)', rf'backbone.downsamples.{stage}.conv.\1')
     yield rename(rf'network\.{here + 1}\.norm\.(\w+)', rf'backbone.downsamples.{stage}.norm.\1')

@@ -226,4 +226,4 @@ DENSE_NAMES = (
         'parts of a detector or segmentor beside its backbone',
     ),
 )
-"""Names in the detectors and segmentors of OpenMMLab to those of their backbone, for every family."""
+"""Names in OpenMMLab's detectors and segmentors to those of the backbone, for every family."""

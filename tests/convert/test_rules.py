@@ -171,5 +171,5 @@ def test_the_names_of_a_detector_are_those_of_its_backbone():
     ((reason, names),) = done.dropped.items()
     assert 'detector or segmentor' in reason
     assert names == list(others)
-    with pytest.raises(ValueError, match='no rule for head.weight'):
+    with pytest.raises(ValueError, match=r'no rule for head\.weight'):
         apply(DENSE_NAMES, {'head.weight': A})

@@ -26,7 +26,7 @@ Kept from the release, since its weights were trained so:
 Differences from the published release: names of parameters; dense outputs and classification are
 one class. Images of 32 x 32 and more go through whatever ``region_sizes`` are: a map smaller than a
 region is repeated as often as it takes. Published weights, converted by
-``tools/convert_checkpoint.py``, give the same outputs. The port to MindSpore (mindspore-ai/models at
+``tools/convert_checkpoint.py``, give the same outputs. The port to MindSpore (mindspore-ai/models,
 commit eab643f, ``research/cv/HireMLP``) rolls the other way: ``shift_direction``.
 """
 
@@ -151,7 +151,7 @@ def continued(x: Tensor, axis: int, more: int) -> Tensor:
 
 
 def regions_of(x: Tensor, axis: int, size: int) -> Tensor:
-    """Put ``size`` neighbours along ``axis`` into channels, e.g. (N, H, W, C) -> (N, H/p, W, C*p)."""
+    """Put ``size`` neighbours along ``axis`` into channels: (N, H, W, C) -> (N, H/p, W, C*p)."""
     return x.unflatten(axis, (-1, size)).movedim(axis + 1, -1).flatten(-2)
 
 
@@ -222,7 +222,8 @@ class HireMLP(MLPBackbone):
     Args:
         arch: a name of :data:`ARCHS`, or a dict of the fields of :class:`HireMLPArch`.
         shift_direction: where maps are rolled before they are cut into regions: ``'forward'``, to
-            higher rows and columns, as in the PyTorch release, or ``'backward'``, as in MindSpore's.
+            higher rows and columns, as in the PyTorch release, or ``'backward'``, as in
+            MindSpore's.
         **settings: see :class:`BackboneSettings`.
 
     Raises:
@@ -275,7 +276,9 @@ class HireMLP(MLPBackbone):
         self.stages = nn.ModuleList(
             nn.Sequential(*(block(i, j, rate) for j, rate in enumerate(rates[i]))) for i in stages
         )
-        self.out_norms = nn.ModuleDict({str(i): build_norm('BN', dims[i]) for i in self.out_indices})
+        self.out_norms = nn.ModuleDict(
+            {str(i): build_norm('BN', dims[i]) for i in self.out_indices}
+        )
         self.apply(init_conv)
         self.finish()
 
