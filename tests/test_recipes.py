@@ -63,6 +63,8 @@ def optimizer_of(cfg: Config, model: torch.nn.Module) -> OptimWrapper:
         ('resmlp/resmlp-s12', 5e-3, 1e-5, 5, 1e-6, 400),
         ('eamlp/eamlp-7', 1e-3, 1e-5, 5, 1e-6, 300),
         ('cyclemlp/cyclemlp-b1', 1e-3, 1e-5, 5, 1e-6, 300),
+        ('hiremlp/hiremlp-t', 2e-3, 1e-5, 20, 1e-6, 300),
+        ('hiremlp/hiremlp-b', 1e-3, 1e-5, 20, 1e-6, 300),
     ],
 )
 def test_in1k_learning_rates_are_the_release_s(leaf, rate, last, warm, first, epochs):
@@ -133,6 +135,7 @@ def test_in1k_recipe():
         ('cyclemlp/cyclemlp-b1_in1k', 0.05),
         ('activemlp/activemlp-xt_in1k', 0.05),  # nor do its position convolutions
         ('asmlp/asmlp-t_in1k', 0.05),
+        ('hiremlp/hiremlp-t_in1k', 0.05),
     ],
 )
 def test_norms_and_biases_do_not_decay(leaf, wanted):
@@ -405,6 +408,7 @@ BY_LISTS = (
         'vip/vip-l7',
         'gmlp/gmlp-s16',
         'resmlp/resmlp-s12',
+        'hiremlp/hiremlp-t',
         'mlp_mixer/mlp-mixer-s16',
         'repmlpnet/repmlpnet-t224',
         'cyclemlp/cyclemlp-b1',

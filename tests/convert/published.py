@@ -393,6 +393,55 @@ def vip(
     return found | (_linear('head', classes, width) if classes else {})
 
 
+def hiremlp(
+    *,
+    depths: Iterable[int],
+    dims: Iterable[int],
+    mlp_ratios: Iterable[int] = (4, 4, 4, 4),
+    region_sizes: Iterable[int] = (4, 3, 3, 2),
+    channels: int = 3,
+    classes: int | None = 16,
+) -> Shapes:
+    """Return names and shapes of the authors' Hire-MLP, of its dense form for ``classes=None``."""
+    found: Shapes = {}
+
+    def norm(name: str, dim: int) -> None:
+        found.update(_norm(name, dim))
+        found.update({f'{name}.running_{x}': (dim,) for x in ('mean', 'var')})
+        found[f'{name}.num_batches_tracked'] = ()
+
+    def conv(name: str, *shape: int, bias: bool = True) -> None:
+        found[f'{name}.weight'] = shape
+        if bias:
+            found[f'{name}.bias'] = shape[:1]
+
+    rows = zip(depths, dims, mlp_ratios, region_sizes, strict=True)
+    for stage, (depth, dim, ratio, size) in enumerate(rows):
+        lead, side = (f'network.{2 * stage - 1}', 3) if stage else ('patch_embed', 7)
+        conv(f'{lead}.proj', dim, channels, side, side)
+        norm(f'{lead}.norm', dim)
+        for block in (f'network.{2 * stage}.{j}' for j in range(depth)):
+            norm(f'{block}.norm1', dim)
+            for axis in 'hw':
+                conv(f'{block}.attn.mlp_{axis}1', dim // 2, size * dim, 1, 1, bias=False)
+                norm(f'{block}.attn.mlp_{axis}1_norm', dim // 2)
+                conv(f'{block}.attn.mlp_{axis}2', size * dim, dim // 2, 1, 1)
+            conv(f'{block}.attn.mlp_c', dim, dim, 1, 1)
+            conv(f'{block}.attn.reweight.fc1', dim // 4, dim, 1, 1)
+            conv(f'{block}.attn.reweight.fc2', 3 * dim, dim // 4, 1, 1)
+            conv(f'{block}.attn.proj', dim, dim, 1, 1)
+            norm(f'{block}.norm2', dim)
+            conv(f'{block}.mlp.fc1', ratio * dim, dim, 1, 1)
+            conv(f'{block}.mlp.fc2', dim, ratio * dim, 1, 1)
+        if classes is None:
+            norm(f'norm{2 * stage}', dim)
+        channels = dim
+    if classes is not None:
+        norm('norm', channels)
+        conv('head', classes, channels)
+    return found
+
+
 def cyclemlp(
     *,
     depths: Iterable[int],

@@ -26,7 +26,7 @@ Kept from the release, since its weights were trained so:
 Differences from the published release: names of parameters; dense outputs and classification are
 one class. Images of 32 x 32 and more go through whatever ``region_sizes`` are: a map smaller than a
 region is repeated as often as it takes. Published weights, converted by
-``tools/convert_checkpoint.py``, give the same outputs. The port to MindSpore (mindspore-ai/models at
+``tools/convert_checkpoint.py``, give the same outputs. The port to MindSpore (mindspore-ai/models,
 commit eab643f, ``research/cv/HireMLP``) rolls the other way: ``shift_direction``.
 """
 
@@ -153,7 +153,7 @@ def continued(x: Tensor, axis: int, more: int) -> Tensor:
 
 
 def regions_of(x: Tensor, axis: int, size: int) -> Tensor:
-    """Put ``size`` neighbours along ``axis`` into channels, e.g. (N, H, W, C) -> (N, H/p, W, C*p)."""
+    """Put ``size`` neighbours along ``axis`` into channels: (N, H, W, C) -> (N, H/p, W, C*p)."""
     return x.unflatten(axis, (-1, size)).movedim(axis + 1, -1).flatten(-2)
 
 
@@ -225,7 +225,8 @@ class HireMLP(PyramidBackbone):
     Args:
         arch: a name of :data:`ARCHS`, or a dict of the fields of :class:`HireMLPArch`.
         shift_direction: where maps are rolled before they are cut into regions: ``'forward'``, to
-            higher rows and columns, as in the PyTorch release, or ``'backward'``, as in MindSpore's.
+            higher rows and columns, as in the PyTorch release, or ``'backward'``, as in
+            MindSpore's.
         **settings: see :class:`BackboneSettings`.
 
     Raises:
