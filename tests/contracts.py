@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,10 +37,16 @@ def build(name: str, arch: object, **options: object) -> MLPBackbone:
     return MODELS.build(dict(type=f'mmwave.{name}', arch=arch, **options))
 
 
-def shallow(name: str, arch: str) -> object:
-    """The arch with one block a stage, for what is the same at any depth and slow to find out."""
-    sizes = registered()[name].archs[arch]
-    return replace(sizes, depths=(1,) * len(sizes.depths))
+def shallow(name: str, arch: str) -> Any:
+    """The arch with as many blocks as the family's tiny one: every kind of block, none twice."""
+    depths = {k: v for k, v in FAMILIES[name].tiny.items() if k == 'depths'}
+    return replace(registered()[name].archs[arch], **depths)
+
+
+def sketch(name: str, arch: str) -> Any:
+    """An arch for what is the same at any width and slow to find out: tiny in quick tests."""
+    sizes = shallow(name, arch)
+    return type(sizes)(**FAMILIES[name].tiny) if arch == FAMILIES[name].smallest else sizes
 
 
 def randomise_norms(model: torch.nn.Module) -> None:

@@ -29,6 +29,7 @@ from tests.contracts import (
     registered,
     relative_error,
     shallow,
+    sketch,
     total,
     variants,
 )
@@ -82,7 +83,7 @@ def test_bad_arguments_name_the_accepted_ones(name, arch):
 
 
 def test_outputs_are_as_stage_info_says(name, arch):
-    sizes = shallow(name, arch)
+    sizes = sketch(name, arch)
     full = build(name, sizes).eval()
     x = images(1, 3, 64, 96)
     wanted = full(x)
@@ -143,7 +144,7 @@ def test_finite_on_extreme_images(name, arch):
 
 @pytest.mark.parametrize('out_indices', SUBSETS)
 def test_every_parameter_and_the_image_get_a_gradient(name, arch, out_indices):
-    model = build(name, shallow(name, arch), out_indices=out_indices).train()
+    model = build(name, sketch(name, arch), out_indices=out_indices).train()
     x = images(2, 3, 64, 64).requires_grad_()
     total(model(x)).backward()
     for key, parameter in model.named_parameters():
@@ -153,7 +154,7 @@ def test_every_parameter_and_the_image_get_a_gradient(name, arch, out_indices):
 
 
 def test_images_of_a_batch_do_not_touch_each_other(name, arch):
-    model = build(name, arch).eval()
+    model = build(name, sketch(name, arch)).eval()
     randomise_norms(model)
     x = images(3, 3, 64, 64)
     changed = x.clone()
@@ -165,7 +166,7 @@ def test_images_of_a_batch_do_not_touch_each_other(name, arch):
 
 
 def test_deterministic_and_seeded(name, arch):
-    a, b = build(name, arch).eval(), build(name, arch).eval()
+    a, b = build(name, sketch(name, arch)).eval(), build(name, sketch(name, arch)).eval()
     x = images(2, 3, 64, 64)
     with torch.no_grad():
         first = a(x)
@@ -177,7 +178,7 @@ def test_deterministic_and_seeded(name, arch):
 
 @pytest.mark.parametrize('level', range(-1, 5))
 def test_frozen_stages(name, arch, level):
-    model = build(name, shallow(name, arch), frozen_stages=level)
+    model = build(name, sketch(name, arch), frozen_stages=level)
     prefixes = ['stem.'] if level >= 0 else []
     for k in range(max(level, 0)):
         prefixes += [f'stages.{k}.', f'out_norms.{k}.'] + ([f'downsamples.{k - 1}.'] if k else [])
@@ -197,7 +198,7 @@ def test_frozen_stages(name, arch, level):
 
 def test_norm_eval_keeps_statistics(name, arch):
     for norm_eval in (False, True):
-        model = build(name, arch, norm_eval=norm_eval).train()
+        model = build(name, sketch(name, arch), norm_eval=norm_eval).train()
         norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
         assert bool(norms) == FAMILIES[name].has_batch_norms
         assert all(m.training is not norm_eval for m in norms)
@@ -210,7 +211,7 @@ def test_norm_eval_keeps_statistics(name, arch):
 def test_with_cp_equals_without(name, arch):
     runs = []
     for with_cp in (False, True):
-        model = build(name, arch, with_cp=with_cp, drop_path_rate=0.3).train()
+        model = build(name, sketch(name, arch), with_cp=with_cp, drop_path_rate=0.3).train()
         torch.manual_seed(3)  # drop path draws the same branches
         x = images(4, 3, 64, 64).requires_grad_()
         outputs = model(x)
@@ -229,7 +230,7 @@ def test_with_cp_equals_without(name, arch):
 def test_with_cp_stores_less(name, arch):
     saved = []
     for with_cp in (False, True):
-        model = build(name, arch, with_cp=with_cp, lean=False).train()
+        model = build(name, shallow(name, arch), with_cp=with_cp, lean=False).train()
         sizes = []
 
         def pack(tensor, sizes=sizes):
@@ -256,7 +257,7 @@ def lean_step(name, arch, lean, with_cp=False, autocast=False):
 
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_lean_equals_storing_everything(name, arch, with_cp):
-    arch = shallow(name, arch)
+    arch = sketch(name, arch)
     (out_a, grad_a, buf_a), (out_b, grad_b, buf_b) = (
         lean_step(name, arch, lean, with_cp) for lean in (False, True)
     )
@@ -268,7 +269,7 @@ def test_lean_equals_storing_everything(name, arch, with_cp):
 
 
 def test_lean_under_autocast(name, arch):
-    arch = shallow(name, arch)
+    arch = sketch(name, arch)
     (out_a, grad_a, _), (out_b, grad_b, _) = (
         lean_step(name, arch, lean, autocast=True) for lean in (False, True)
     )
@@ -301,7 +302,7 @@ def test_drop_path_is_as_published(name, arch):
 
 
 def test_state_dict_round_trips(name, arch, tmp_path):
-    a = build(name, arch).eval()
+    a = build(name, sketch(name, arch)).eval()
     randomise_norms(a)
     x = images(1, 3, 64, 64)
     torch.save(a.state_dict(), tmp_path / 'a.pth')
@@ -310,13 +311,13 @@ def test_state_dict_round_trips(name, arch, tmp_path):
         torch.load(tmp_path / 'a.pth', weights_only=True),
         load_file(tmp_path / 'a.safetensors'),
     ):
-        b = build(name, arch).eval()
+        b = build(name, sketch(name, arch)).eval()
         b.load_state_dict(state, strict=True)
         assert all(torch.equal(p, q) for p, q in zip(a(x), b(x), strict=True))
 
 
 def test_copies_and_repr(name, arch):
-    model = build(name, arch, drop_path_rate=0.1).eval()
+    model = build(name, sketch(name, arch), drop_path_rate=0.1).eval()
     randomise_norms(model)
     x = images(1, 3, 64, 64)
     ema = ExponentialMovingAverage(model, momentum=0.5, update_buffers=True)
@@ -326,7 +327,7 @@ def test_copies_and_repr(name, arch):
 
 
 def test_pretrained_is_loaded_loudly(name, arch, tmp_path, caplog):
-    arch = shallow(name, arch)
+    arch = sketch(name, arch)
     MMLogger.get_current_instance().addHandler(caplog.handler)
     donor = build(name, arch)
     path = str(tmp_path / 'donor.pth')
@@ -376,7 +377,7 @@ def test_layer_depth_covers_every_parameter(name, arch):
 
 
 def test_channels_last_gives_the_same(name, arch):
-    model = build(name, arch).eval().double()
+    model = build(name, sketch(name, arch)).eval().double()
     randomise_norms(model)
     x = images(2, 3, 64, 96).double()
     with torch.no_grad():
@@ -418,6 +419,7 @@ def test_sync_batch_norm_conversion(name, arch):
 
 def test_deploy_form(name, arch):
     """Equal in float64, close in float32, kept by a state dict; refused where there is none."""
+    arch = shallow(name, arch)
     model = build(name, arch).eval()
     if find_deployed_family(type(model)) is None:
         for deploy in (lambda: to_deploy(model), lambda: build(name, arch, deploy=True)):
@@ -461,7 +463,7 @@ def mutable_operators(program):
 
 def test_deploy_form_is_the_same_however_it_is_run(name, arch):
     """With gradients, channels last, compiled, exported: it overwrites nothing of others."""
-    model = build(name, shallow(name, arch)).eval()
+    model = build(name, sketch(name, arch)).eval()
     if find_deployed_family(type(model)) is None:
         return  # see test_deploy_form
     randomise_norms(model)
@@ -495,7 +497,7 @@ def test_deploy_form_is_the_same_however_it_is_run(name, arch):
 
 @pytest.mark.export
 def test_torch_export_with_free_sizes(name, arch):
-    model = build(name, shallow(name, arch)).eval()
+    model = build(name, sketch(name, arch)).eval()
     side = torch.export.Dim.DYNAMIC
     program = torch.export.export(
         model, (images(2, 3, 96, 128),), dynamic_shapes=({0: side, 2: side, 3: side},)
@@ -509,7 +511,7 @@ def test_torch_export_with_free_sizes(name, arch):
 
 @pytest.mark.export
 def test_traces(name, arch):
-    model = build(name, shallow(name, arch)).eval()
+    model = build(name, sketch(name, arch)).eval()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the size check is evaluated once, as tracing says
         traced = torch.jit.trace(model, images(1, 3, 64, 64))
@@ -520,7 +522,7 @@ def test_traces(name, arch):
 
 @pytest.mark.export
 def test_compiles_to_one_graph(name, arch):
-    model = build(name, shallow(name, arch)).eval()
+    model = build(name, sketch(name, arch)).eval()
     graph = compiled(model, fullgraph=True)
     for shape in ((1, 3, 64, 64), (2, 3, 100, 37)):  # the second with sizes left open
         x = images(*shape)
@@ -533,7 +535,7 @@ def test_compiles_to_one_graph(name, arch):
 def test_a_compiled_training_step_checkpoints(name, arch):
     x, gradients = images(2, 3, 64, 64), []
     for compiling in (False, True):
-        model = build(name, shallow(name, arch), with_cp=True).train()
+        model = build(name, sketch(name, arch), with_cp=True).train()
         run = compiled(model) if compiling else model
         total(run(x)).backward()
         gradients.append(next(model.stem.parameters()).grad)
