@@ -81,6 +81,6 @@ def report(backbone: Any) -> tuple[str, ...]:
     """What is folded in a CycleMLP."""
     blocks = backbone.num_blocks
     return (
-        f'the branches and the projection of each of {blocks} token mixers, per image, on large maps',
+        f'the branches of {blocks} token mixers into their projections, on large maps',
         f'the norms in front of {blocks} channel MLPs into their first layers',
     )
