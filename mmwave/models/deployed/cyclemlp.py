@@ -81,6 +81,6 @@ def report(backbone: Any) -> tuple[str, ...]:
     """What is folded in a CycleMLP."""
     blocks = backbone.num_blocks
     return (
-        f'the three branches of each of {blocks} token mixers into one set of matrices',
+        f'the branches of {blocks} token mixers into their projections, on large maps',
         f'the norms in front of {blocks} channel MLPs into their first layers',
     )
