@@ -39,6 +39,7 @@ VIP = dict(
     grids=((8, 16), (8, 16), (4, 8), (4, 8)),
 )
 EAMLP = dict(depths=(1, 1, 2, 1), dim=16, heads=2, mlp_ratio=2, token_dim=8)
+ACTIVEMLP = dict(depths=(1, 1, 3, 1), dims=(8, 16, 24, 32), mlp_ratios=(2, 2, 1, 2), interval=1)
 PLAIN = dict(depths=(1, 0, 2, 1), dim=16, patch_size=8, grid=(4, 6))
 GMLP = PLAIN | dict(mlp_ratio=3)
 RESMLP = PLAIN | dict(scale_init=0.5)
@@ -54,6 +55,7 @@ ARCHS: dict[str, dict[str, Any]] = {
     'gmlp': GMLP,
     'resmlp': RESMLP,
     'mlp_mixer': MLP_MIXER,
+    'activemlp': ACTIVEMLP,
 }
 SIZES = {
     'wavemlp': (64, 96),
@@ -64,6 +66,7 @@ SIZES = {
     'gmlp': (32, 48),
     'resmlp': (32, 48),
     'mlp_mixer': (32, 48),
+    'activemlp': (64, 96),
 }
 CASES = [
     *((family, {}, {}, SIZES[family]) for family in SIZES),
@@ -77,9 +80,10 @@ CASES = [
     ('resmlp', {}, dict(act_cfg=TANH), (32, 48)),
     ('mlp_mixer', {}, dict(act_cfg=TANH, norm_eps=1e-2), (32, 48)),
     ('repmlpnet', {}, dict(act_cfg=TANH), (32, 64)),
+    ('activemlp', dict(interval=2, shares=(1, 2, 2, 4)), dict(act_cfg=TANH), (61, 45)),
 ]
 OTHERS = [(family, name) for family, peer in PEERS.items() for name in peer.others]
-ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp')
+ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp', 'activemlp')
 """Families whose peers have every level that they are asked for."""
 
 
@@ -194,7 +198,7 @@ def test_no_peer_changes_the_model(family):
         assert tensor.equal(before[name]), name
 
 
-@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp'}))
+@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp', 'activemlp'}))
 def test_images_of_another_size_are_refused(family):
     peer, model = PEERS[family], tiny(family)
     height, width = SIZES[family]
@@ -249,6 +253,16 @@ def test_peers_compile_to_one_graph(family):
         (
             'eamlp',
             dict(im2col=3, cat=1, _softmax=4, div=4, sum=4, native_layer_norm=2 * 2 + 2 * 2 + 1),
+        ),
+        # Four embeds, a position convolution a block; two deformable convolutions and three norms.
+        (
+            'activemlp',
+            {
+                'convolution': 4 + 4,
+                'torchvision.deform_conv2d': 4 * 2,
+                'native_layer_norm': 4 * 3 + 4,
+                '_softmax': 4,
+            },
         ),
     ],
 )
