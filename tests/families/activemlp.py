@@ -23,7 +23,7 @@ FAMILY = FamilyData(
     ),
     drawn=_drawn,
     variants={'again': dict(depths=(1, 1, 5, 1))},  # a stage that predicts offsets twice
-    held_ratio=1.3,
+    held_ratio=1.755,
     recipes={'': dict(crops=['bicubic'], evaluation=(256, 224, 'bicubic'))},
     quick_leaves=(
         'activemlp-xt_in1k',

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmwave.errors import UserError
 from mmwave.inspect.memory import saved_bytes
 from mmwave.models import MLPBackbone, RepMLPNet
+from mmwave.structures import SizeConstraint
 from speed import peers
 from speed.cases import families
 from speed.peers import CONTENDERS, PEERS, libraries
@@ -40,6 +41,7 @@ VIP = dict(
     grids=((8, 16), (8, 16), (4, 8), (4, 8)),
 )
 EAMLP = dict(depths=(1, 1, 2, 1), dim=16, heads=2, mlp_ratio=2, token_dim=8)
+ACTIVEMLP = dict(depths=(1, 1, 3, 1), dims=(8, 16, 24, 32), mlp_ratios=(2, 2, 1, 2), interval=1)
 PLAIN = dict(depths=(1, 0, 2, 1), dim=16, patch_size=8, grid=(4, 6))
 GMLP = PLAIN | dict(mlp_ratio=3)
 RESMLP = PLAIN | dict(scale_init=0.5)
@@ -58,6 +60,7 @@ ARCHS: dict[str, dict[str, Any]] = {
     'mlp_mixer': MLP_MIXER,
     'cyclemlp': CYCLEMLP,
     'asmlp': ASMLP,
+    'activemlp': ACTIVEMLP,
 }
 SIZES = {
     'wavemlp': (64, 96),
@@ -70,6 +73,7 @@ SIZES = {
     'mlp_mixer': (32, 48),
     'cyclemlp': (64, 96),
     'asmlp': (64, 96),
+    'activemlp': (64, 96),
 }
 CASES = [
     *((family, {}, {}, SIZES[family]) for family in SIZES),
@@ -85,9 +89,10 @@ CASES = [
     ('repmlpnet', {}, dict(act_cfg=TANH), (32, 64)),
     ('cyclemlp', dict(mlp_ratios=(8, 8, 4, 4)), dict(act_cfg=TANH), (61, 45)),
     ('asmlp', {}, dict(act_cfg=TANH, shift_size=3), (61, 45)),
+    ('activemlp', dict(interval=2, shares=(1, 2, 2, 4)), dict(act_cfg=TANH), (61, 45)),
 ]
 OTHERS = [(family, name) for family, peer in PEERS.items() for name in peer.others]
-ANY_LEVELS = ('wavemlp', 'repmlpnet', 'posmlp', 'vip', 'eamlp', 'cyclemlp', 'asmlp')
+ANY_LEVELS = tuple(f for f, peer in PEERS.items() if peer.out_indices == (0, 1, 2, 3))
 """Families whose peers have every level that they are asked for."""
 
 
@@ -202,10 +207,13 @@ def test_no_peer_changes_the_model(family):
         assert tensor.equal(before[name]), name
 
 
-@pytest.mark.parametrize('family', sorted(PEERS.keys() - {'wavemlp', 'cyclemlp', 'asmlp'}))
+@pytest.mark.parametrize('family', PEERS)
 def test_images_of_another_size_are_refused(family):
     peer, model = PEERS[family], tiny(family)
     height, width = SIZES[family]
+    if peer.sizes(model.arch) == SizeConstraint():
+        assert peer.inference(model)(batch((height, width + 32 // 2)))
+        return
     for build in (peer.inference, peer.training, *(o.build for o in peer.others.values())):
         module = build(model)
         with pytest.raises(ValueError, match=r'does not fit: '):
@@ -280,6 +288,16 @@ def test_peers_compile_to_one_graph(family):
                 'mm': 4 * 2,
                 'addmm': 4 * 4,
                 'native_layer_norm': 4 * 2 + 4,
+                '_softmax': 4,
+            },
+        ),
+        # Four embeds, a position convolution a block; two deformable convolutions and three norms.
+        (
+            'activemlp',
+            {
+                'convolution': 4 + 4,
+                'torchvision.deform_conv2d': 4 * 2,
+                'native_layer_norm': 4 * 3 + 4,
                 '_softmax': 4,
             },
         ),
