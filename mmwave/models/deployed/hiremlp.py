@@ -1,9 +1,9 @@
 """Hire-MLP in deploy form: all norms folded, channels last, regions ordered by row, then channel.
 
 A block maps (N, H, W, C) to (N, H, W, C). With channel c of row r of a region at r * C + c, the
-regions of columns are a view of a map with channels last, and those of rows are copied in runs of
-C values. The norm in front of the mixer folds into all it feeds: rolling a map and continuing it
-as a ring move positions and leave channels alone.
+regions of columns are a view of a map with channels last, where it is neither rolled nor continued,
+and all others are copied in runs of C values. The norm in front of the mixer folds into all that it
+feeds: rolling a map and continuing it as a ring move positions and leave channels alone.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,9 @@ from . import Deployed, Stage
 
 
 class FusedRegionMLP(nn.Module):
-    """Mix the rows or columns of regions: (N, H, W, C) -> (N, H, W, C).
+    """Mix the columns of regions: (N, H, W, C) -> (N, H, W, C).
+
+    A map is rolled, continued and cut into regions by one copy, and put together by another.
 
     Args:
         mlp: a ``RegionMLP``.
@@ -32,40 +34,61 @@ class FusedRegionMLP(nn.Module):
 
     def __init__(self, mlp: nn.Module) -> None:
         super().__init__()
-        self.axis, self.region_size, self.shift = mlp.axis, mlp.region_size, mlp.shift
+        self.region_size, self.shift = mlp.region_size, mlp.shift
         self.fc1 = ConstantLinear(mlp.fc1.in_channels, mlp.fc1.out_channels)
         self.fc2 = ConstantLinear(mlp.fc2.in_channels, mlp.fc2.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[self.axis]
-        hidden = self.fc1(self._regions(_ring(x, self.axis, -self.shift, -size % self.region_size)))
+        _, height, width, channels = x.shape
+        hidden = self.fc1(self._regions(x, height, width))
         hidden = hidden.relu_() if may_overwrite(hidden) else hidden.relu()
-        mixed = self._map(self.fc2(hidden))
-        return _ring(mixed.narrow(self.axis, 0, size), self.axis, self.shift, 0)
+        positions = self.fc2(hidden).unflatten(3, (-1, channels))
+        return self._map(positions, height, width)
 
-    def _regions(self, x: Tensor) -> Tensor:
-        """Put the rows or columns of regions into channels."""
-        x = x.unflatten(self.axis, (-1, self.region_size))
-        return (x.transpose(2, 3) if self.axis == 1 else x).flatten(3)
+    def _regions(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Return the regions of a map, (N, H, W / p, p * C)."""
+        p = self.region_size
+        if self.shift or width % p:
+            x = x.index_select(2, _in_regions(width, p, self.shift, x.device))
+        return x.unflatten(2, (-1, p)).flatten(3)
 
-    def _map(self, x: Tensor) -> Tensor:
-        """Undo :meth:`_regions`."""
-        x = x.unflatten(3, (self.region_size, -1))
-        return (x.transpose(2, 3) if self.axis == 1 else x).flatten(self.axis, self.axis + 1)
-
-
-def _ring(x: Tensor, axis: int, start: int, more: int) -> Tensor:
-    """A map that begins at ``start``, goes on as a ring, and is ``more`` positions longer."""
-    size = x.shape[axis]
-    first, end = start % size, size + more
-    if not first and not more:
+    def _map(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Return the map of positions (N, H, W / p, p, C)."""
+        p, x = self.region_size, x.flatten(2, 3)
+        if self.shift or width % p:
+            x = x.index_select(2, _back(width, self.shift, x.device))
         return x
-    parts = [x.narrow(axis, first, min(size - first, end))]
-    got = size - first
-    while got < end:
-        parts.append(x.narrow(axis, 0, min(size, end - got)))
-        got += size
-    return torch.cat(parts, axis)
+
+
+class FusedRows(FusedRegionMLP):
+    """Mix the rows of regions, likewise."""
+
+    def _regions(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Return the regions of a map, (N, H / p, W, p * C)."""
+        p = self.region_size
+        rows = _in_regions(height, p, self.shift, x.device).view(-1, 1, p)
+        columns = torch.arange(width, device=x.device).view(-1, 1)
+        x = x.flatten(1, 2).index_select(1, (rows * width + columns).flatten())
+        return x.view(len(x), -1, width, p * x.shape[2])
+
+    def _map(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Return the map of positions (N, H / p, W, p, C)."""
+        p = self.region_size
+        rows = _back(height, self.shift, x.device).view(-1, 1)
+        columns = torch.arange(width, device=x.device)
+        index = (rows // p * width + columns) * p + rows % p
+        return x.flatten(1, 3).index_select(1, index.flatten()).unflatten(1, (height, width))
+
+
+def _in_regions(size: int, region_size: int, shift: int, device: torch.device) -> Tensor:
+    """Return which row of a map each row of its regions is."""
+    rolled = torch.arange(-(-size // region_size) * region_size, device=device) % size
+    return (rolled - shift) % size
+
+
+def _back(size: int, shift: int, device: torch.device) -> Tensor:
+    """Return which row of the regions each row of a map is."""
+    return (torch.arange(size, device=device) + shift) % size
 
 
 class FusedHireMixer(nn.Module):
@@ -78,7 +101,7 @@ class FusedHireMixer(nn.Module):
     def __init__(self, mixer: nn.Module) -> None:
         super().__init__()
         channels = mixer.proj.in_channels
-        self.rows, self.columns = FusedRegionMLP(mixer.rows), FusedRegionMLP(mixer.columns)
+        self.rows, self.columns = FusedRows(mixer.rows), FusedRegionMLP(mixer.columns)
         self.channel = ConstantLinear(channels, channels)
         self.reweight = ConstantMLP.like(mixer.reweight)
         self.proj = ConstantLinear(channels, channels)
