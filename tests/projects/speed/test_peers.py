@@ -27,6 +27,7 @@ from tests.families import SMALLEST
 TANH = dict(type='GELU', approximate='tanh')
 WAVEMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32))
 ASMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32), mlp_ratio=2)
+HIREMLP = dict(depths=(2, 1, 2, 1), dims=(8, 16, 24, 32))
 POSMLP = dict(
     depths=(1, 2, 1, 1),
     dims=(4, 8, 16, 32),
@@ -51,6 +52,7 @@ REPMLPNET = dict(depths=(1, 2, 1, 1), dims=(8, 8, 16, 16), windows=HALVED, share
 CYCLEMLP = dict(depths=(1, 2, 1, 1), dims=(8, 16, 24, 32))
 ARCHS: dict[str, dict[str, Any]] = {
     'wavemlp': WAVEMLP,
+    'hiremlp': HIREMLP,
     'repmlpnet': REPMLPNET,
     'posmlp': POSMLP,
     'vip': VIP,
@@ -64,6 +66,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 }
 SIZES = {
     'wavemlp': (64, 96),
+    'hiremlp': (64, 96),
     'repmlpnet': (32, 64),
     'posmlp': (64, 128),
     'vip': (32, 64),
@@ -80,6 +83,7 @@ CASES = [
     ('wavemlp', dict(norm='BN'), {}, (61, 45)),
     ('wavemlp', dict(norm='BN', phase='dw'), {}, (64, 96)),
     ('wavemlp', dict(stem_norm=False, phase='dw', mlp_ratios=(8, 8, 4, 4)), {}, (61, 45)),
+    ('hiremlp', {}, dict(act_cfg=TANH, shift_direction='backward'), (61, 45)),
     ('posmlp', {}, dict(act_cfg=TANH), (128, 64)),
     ('vip', dict(grids=((8, 16),) * 4, dims=(32,) * 4), dict(act_cfg=TANH), (32, 64)),
     ('eamlp', {}, dict(act_cfg=TANH), (224, 224)),
@@ -247,6 +251,18 @@ def test_peers_compile_to_one_graph(family):
                 native_group_norm=4 + 4 * 2 + 4,
                 native_batch_norm=4 * 2,
                 permute=4,
+                _softmax=4,
+            ),
+        ),
+        # Two MLPs of regions, two layers each, one of channels, 2 of the blend, the output's, 2 of
+        # the MLP; regions are permuted to and back.
+        (
+            'hiremlp',
+            dict(
+                convolution=4 + 4 * 10,
+                native_batch_norm=4 + 4 * 4 + 4,
+                relu=4 * 2,
+                permute=4 * 4 + 4,
                 _softmax=4,
             ),
         ),
