@@ -136,12 +136,24 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = MLP(channels, mlp_ratio * channels, channels, act_cfg)
 
-    def forward(self, x: Tensor, offsets: Tensor | None, position: nn.Module) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, offsets: Tensor | None, position: nn.Module
+    ) -> tuple[Tensor, Tensor | None]:
         if self.offsets is not None:
             x = position(x)
             offsets = self.offsets(x)
         x = x + self.mixer(self.norm1(x), offsets)
         return x + self.mlp(self.norm2(x)), offsets
+
+
+class Stage(nn.Sequential):
+    """Blocks that pass on offsets: (N, H, W, C) -> (N, H, W, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        offsets = None
+        for block in self:
+            x, offsets = block(x, offsets, self[0].position)
+        return x
 
 
 class Published(nn.Module):
@@ -161,7 +173,7 @@ class Published(nn.Module):
             return Block(dims[i], arch.mlp_ratios[i], share, j == 0, model.act_cfg)
 
         self.stages = nn.ModuleList(
-            nn.ModuleList(block(i, j) for j in range(arch.depths[i])) for i in stages
+            Stage(*(block(i, j) for j in range(arch.depths[i]))) for i in stages
         )
         self.out_norms = nn.ModuleDict({str(i): nn.LayerNorm(dims[i]) for i in model.out_indices})
         self.train(model.training).to(next(model.parameters()))
@@ -174,9 +186,7 @@ class Published(nn.Module):
         outputs = []
         x = self.stem(x)
         for i, stage in enumerate(self.stages):
-            x, offsets = self.downsamples[i - 1](x) if i else x, None
-            for block in stage:
-                x, offsets = block(x, offsets, stage[0].position)
+            x = stage(self.downsamples[i - 1](x) if i else x)
             if str(i) in self.out_norms:
                 outputs.append(self.out_norms[str(i)](x).permute(0, 3, 1, 2))
         return tuple(outputs)
