@@ -8,7 +8,7 @@ from torch import nn
 
 from mmwave.ops import axial_shift, extension, use_backend
 from mmwave.ops._axial_shift import axial_shift_into, axial_shift_reference
-from mmwave.ops._axial_shift.slices import MAX_SLICES, pieces_of
+from mmwave.ops._axial_shift.channels import MAX_SLICES, slices_of
 from tests.contracts import images
 from tests.graphs import check_op, recorded
 
@@ -83,7 +83,7 @@ def layouts(x):
 def test_values_and_gradients(backend, shape, pattern, dim):
     offsets = PATTERNS[pattern](shape[1])
     offsets = (*offsets, *[0] * shape[1])[: shape[1]]
-    if backend == 'torch' and len(pieces_of(offsets)) > MAX_SLICES:
+    if backend == 'torch' and len(slices_of(offsets)) > MAX_SLICES:
         pytest.skip('more slices than this backend supports')
     x, pull = images(*shape), images(*shape, seed=1)
     wanted = written_out(x, offsets, dim)
@@ -159,10 +159,10 @@ def test_empty_batch(backend):
 
 
 def test_slices():
-    assert pieces_of(cycle_mlp(10)) == [(0, None, 3, 0), (1, None, 3, 1), (2, None, 3, -1)]
-    assert pieces_of(as_mlp(10, 3)) == [(0, 4, 1, -1), (4, 8, 1, 0), (8, 10, 1, 1)]
-    assert pieces_of((2,) * 5) == [(0, 5, 1, 2)]
-    assert pieces_of((2, 1)) == [(0, 1, 1, 2), (1, 2, 1, 1)]
+    assert slices_of(cycle_mlp(10)) == [(0, 10, 3, 0), (1, 10, 3, 1), (2, 10, 3, -1)]
+    assert slices_of(as_mlp(10, 3)) == [(0, 4, 1, -1), (4, 8, 1, 0), (8, 10, 1, 1)]
+    assert slices_of((2,) * 5) == [(0, 5, 1, 2)]
+    assert slices_of((2, 1)) == [(0, 1, 1, 2), (1, 2, 1, 1)]
 
 
 def test_errors_name_the_values():

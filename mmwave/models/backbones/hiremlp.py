@@ -48,6 +48,7 @@ from mmwave.models.layers import (
     build_norm,
 )
 from mmwave.ops.mean import mean_over
+from mmwave.ops.ring import extended, restored
 from mmwave.registry import MODELS
 
 from .arch import per_stage, resolve_arch
@@ -129,37 +130,27 @@ class RegionMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
-        size = x.shape[self.axis]
-        if self.shift:
-            x = x.roll(self.shift, self.axis)
-        x = regions_of(continued(x, self.axis, -size % self.region_size), *self._regions)
+        axis, size = self.axis, x.shape[self.axis]
+        x = regions_of(extended(x, axis, self.region_size, self.shift), axis, self.region_size)
         x = self.fc2(self.act(self.norm(self.fc1(x.permute(0, 3, 1, 2)))))
-        x = map_of(x.permute(0, 2, 3, 1), *self._regions).narrow(self.axis, 0, size)
-        if self.shift:
-            x = x.roll(-self.shift, self.axis)
-        return x.permute(0, 3, 1, 2)
-
-    @property
-    def _regions(self) -> tuple[int, int]:
-        return self.axis, self.region_size
-
-
-def continued(x: Tensor, axis: int, more: int) -> Tensor:
-    """Return ``x`` with ``more`` positions behind its last, where it begins anew as a ring does."""
-    while more > 0:
-        own = min(more, x.shape[axis])
-        x, more = torch.cat([x, x.narrow(axis, 0, own)], axis), more - own
-    return x
+        x = map_of(x.permute(0, 2, 3, 1), axis, self.region_size)
+        return restored(x, axis, size, self.shift).permute(0, 3, 1, 2)
 
 
 def regions_of(x: Tensor, axis: int, size: int) -> Tensor:
     """Put ``size`` neighbours along ``axis`` into channels: (N, H, W, C) -> (N, H/p, W, C*p)."""
-    return x.unflatten(axis, (-1, size)).movedim(axis + 1, -1).flatten(-2)
+    return copied(x.unflatten(axis, (-1, size)).movedim(axis + 1, -1)).flatten(-2)
 
 
 def map_of(x: Tensor, axis: int, size: int) -> Tensor:
     """Undo :func:`regions_of`."""
-    return x.unflatten(-1, (-1, size)).movedim(-1, axis + 1).flatten(axis, axis + 1)
+    x = copied(x.unflatten(-1, (-1, size)).movedim(-1, axis + 1))
+    return x.flatten(axis, axis + 1)
+
+
+def copied(x: Tensor) -> Tensor:
+    """Copy ``x``, so that joining its axes does not depend on how many regions there are."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 class HireMixer(nn.Module):

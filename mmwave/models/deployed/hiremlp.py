@@ -18,6 +18,7 @@ from mmwave.models.layers import affine_of
 from mmwave.models.layers.branches import by_branch
 from mmwave.models.layers.deployed import ConstantEmbed, ConstantLinear, ConstantMLP, add_blend
 from mmwave.models.layers.inplace import may_overwrite
+from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
 
 from . import Deployed, Stage
@@ -48,16 +49,20 @@ class FusedRegionMLP(nn.Module):
     def _regions(self, x: Tensor, height: int, width: int) -> Tensor:
         """Return the regions of a map, (N, H, W / p, p * C)."""
         p = self.region_size
-        if self.shift or width % p:
+        if self._moves(width):
             x = x.index_select(2, _in_regions(width, p, self.shift, x.device))
         return x.unflatten(2, (-1, p)).flatten(3)
 
     def _map(self, x: Tensor, height: int, width: int) -> Tensor:
         """Return the map of positions (N, H, W / p, p, C)."""
-        p, x = self.region_size, x.flatten(2, 3)
-        if self.shift or width % p:
+        x = x.flatten(2, 3)
+        if self._moves(width):
             x = x.index_select(2, _back(width, self.shift, x.device))
         return x
+
+    def _moves(self, width: int) -> bool:
+        """Whether regions are more than a view of a map so wide."""
+        return bool(self.shift) or is_dynamic(width) or width % self.region_size > 0
 
 
 class FusedRows(FusedRegionMLP):

@@ -1,7 +1,5 @@
 """``axial_shift`` by slices copied into an uninitialised map, without masks."""
 
-from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -9,30 +7,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..graphs import is_transformed
-
-MAX_SLICES = 16
-"""Number of slices from which the definition is as fast."""
-Piece = tuple[int, int | None, int, int]
-"""First and last channel, step between channels, and their offset."""
-
-
-def pieces_of(offsets: Sequence[int]) -> list[Piece]:
-    """Return the fewest slices of channels with one offset each: runs, or strides of a period."""
-    runs: list[Piece] = []
-    start = 0
-    for offset, group in groupby(offsets):
-        stop = start + len(list(group))
-        runs.append((start, stop, 1, offset))
-        start = stop
-    for period in range(1, min(len(runs), MAX_SLICES)):
-        if all(a == b for a, b in zip(offsets, offsets[period:], strict=False)):
-            return [(k, None, period, offsets[k]) for k in range(period)]
-    return runs
+from .channels import MAX_SLICES, Slice, slices_of
 
 
 class _Shift(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pieces: list[Piece], dim: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, pieces: list[Slice], dim: int) -> Tensor:
         ctx.pieces, ctx.dim = pieces, dim
         size = x.shape[dim]
         result = torch.empty_like(x)
@@ -55,7 +35,7 @@ class _Shift(torch.autograd.Function):
 
 def axial_shift_slices(x: Tensor, offsets: tuple[int, ...], dim: int) -> Tensor:
     """See :func:`mmwave.ops.axial_shift`."""
-    return _Shift.apply(x, pieces_of(offsets), dim)
+    return _Shift.apply(x, slices_of(offsets), dim)
 
 
 def _unsupported(x: Tensor, offsets: tuple[int, ...], dim: int) -> str:
@@ -63,7 +43,7 @@ def _unsupported(x: Tensor, offsets: tuple[int, ...], dim: int) -> str:
         return 'a graph is being traced: compilers fuse the definition'
     if is_transformed() or forward_ad._current_level >= 0:
         return 'a transform or forward-mode AD is active'
-    if len(pieces_of(offsets)) > MAX_SLICES:
+    if len(slices_of(offsets)) > MAX_SLICES:
         return f'the offsets are no more than {MAX_SLICES} slices of channels'
     return ''
 

@@ -230,7 +230,7 @@ def test_with_cp_equals_without(name, arch):
 def test_with_cp_stores_less(name, arch):
     saved = []
     for with_cp in (False, True):
-        model = build(name, shallow(name, arch), with_cp=with_cp, lean=False).train()
+        model = build(name, arch, with_cp=with_cp, lean=False).train()
         sizes = []
 
         def pack(tensor, sizes=sizes):
