@@ -36,7 +36,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Literal, Unpack, get_args
 
-import torch
 from torch import Tensor, nn
 
 from mmwave.models.layers import (
@@ -48,7 +47,7 @@ from mmwave.models.layers import (
     build_norm,
 )
 from mmwave.ops.mean import mean_over
-from mmwave.ops.ring import extended, restored
+from mmwave.ops.regions import from_regions, to_regions
 from mmwave.registry import MODELS
 
 from .arch import per_stage, resolve_arch
@@ -130,27 +129,11 @@ class RegionMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
-        axis, size = self.axis, x.shape[self.axis]
-        x = regions_of(extended(x, axis, self.region_size, self.shift), axis, self.region_size)
+        shape, axis = (x.shape[1], x.shape[2]), (self.axis, self.region_size)
+        x = to_regions(x, *axis, self.shift)
         x = self.fc2(self.act(self.norm(self.fc1(x.permute(0, 3, 1, 2)))))
-        x = map_of(x.permute(0, 2, 3, 1), axis, self.region_size)
-        return restored(x, axis, size, self.shift).permute(0, 3, 1, 2)
-
-
-def regions_of(x: Tensor, axis: int, size: int) -> Tensor:
-    """Put ``size`` neighbours along ``axis`` into channels: (N, H, W, C) -> (N, H/p, W, C*p)."""
-    return copied(x.unflatten(axis, (-1, size)).movedim(axis + 1, -1)).flatten(-2)
-
-
-def map_of(x: Tensor, axis: int, size: int) -> Tensor:
-    """Undo :func:`regions_of`."""
-    x = copied(x.unflatten(-1, (-1, size)).movedim(-1, axis + 1))
-    return x.flatten(axis, axis + 1)
-
-
-def copied(x: Tensor) -> Tensor:
-    """Copy ``x``, so that joining its axes does not depend on how many regions there are."""
-    return x.clone(memory_format=torch.contiguous_format)
+        x = from_regions(x.permute(0, 2, 3, 1), *axis, shape, self.shift)
+        return x.permute(0, 3, 1, 2)
 
 
 class HireMixer(nn.Module):

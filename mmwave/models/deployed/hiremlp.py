@@ -20,6 +20,7 @@ from mmwave.models.layers.deployed import ConstantEmbed, ConstantLinear, Constan
 from mmwave.models.layers.inplace import may_overwrite
 from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
+from mmwave.ops.regions import map_of_rows, rows_of_regions
 
 from . import Deployed, Stage
 
@@ -35,34 +36,37 @@ class FusedRegionMLP(nn.Module):
 
     def __init__(self, mlp: nn.Module) -> None:
         super().__init__()
-        self.region_size, self.shift = mlp.region_size, mlp.shift
+        self.axis, self.region_size, self.shift = mlp.axis, mlp.region_size, mlp.shift
         self.fc1 = ConstantLinear(mlp.fc1.in_channels, mlp.fc1.out_channels)
         self.fc2 = ConstantLinear(mlp.fc2.in_channels, mlp.fc2.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         _, height, width, channels = x.shape
-        hidden = self.fc1(self._regions(x, height, width))
+        in_parts = is_dynamic(height, width)
+        if in_parts:
+            parts = rows_of_regions(x, self.axis, self.region_size, self.shift)
+            hidden = self.fc1(torch.cat(parts, 3))
+        else:
+            hidden = self.fc1(self._regions(x, height, width))
         hidden = hidden.relu_() if may_overwrite(hidden) else hidden.relu()
         positions = self.fc2(hidden).unflatten(3, (-1, channels))
+        if in_parts:
+            return map_of_rows(positions.unbind(3), self.axis, (height, width), self.shift)
         return self._map(positions, height, width)
 
     def _regions(self, x: Tensor, height: int, width: int) -> Tensor:
         """Return the regions of a map, (N, H, W / p, p * C)."""
         p = self.region_size
-        if self._moves(width):
+        if self.shift or width % p:
             x = x.index_select(2, _in_regions(width, p, self.shift, x.device))
         return x.unflatten(2, (-1, p)).flatten(3)
 
     def _map(self, x: Tensor, height: int, width: int) -> Tensor:
         """Return the map of positions (N, H, W / p, p, C)."""
-        x = x.flatten(2, 3)
-        if self._moves(width):
+        p, x = self.region_size, x.flatten(2, 3)
+        if self.shift or width % p:
             x = x.index_select(2, _back(width, self.shift, x.device))
         return x
-
-    def _moves(self, width: int) -> bool:
-        """Whether regions are more than a view of a map so wide."""
-        return bool(self.shift) or is_dynamic(width) or width % self.region_size > 0
 
 
 class FusedRows(FusedRegionMLP):

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from mmwave.ops import linear
+from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.layout import is_channels_last
 
 from .conv import Conv2d
@@ -19,7 +20,8 @@ class PointwiseConv(Conv2d):
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not is_channels_last(x):
+        # In a graph of any size the question alone would exclude maps of one row or column.
+        if not is_dynamic(*x.shape) and not is_channels_last(x):
             return super().forward(x)
         rows = linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return rows.permute(0, 3, 1, 2)
