@@ -36,14 +36,15 @@ def to_regions(x: Tensor, dim: int, size: int, shift: int = 0) -> Tensor:
     while x.shape[dim] < whole:
         more = min(whole - x.shape[dim], length)
         x = torch.cat([x, x.narrow(dim, 0, more)], dim)
-    return x.unflatten(dim, (-1, size)).movedim(dim + 1, -1).flatten(-2)
+    regions = x.unflatten(dim, (-1, size))  # type: ignore[no-untyped-call]
+    return regions.movedim(dim + 1, -1).flatten(-2)
 
 
 def from_regions(
     regions: Tensor, dim: int, size: int, shape: tuple[int, int], shift: int = 0
 ) -> Tensor:
     """Undo :func:`to_regions`; ``shape`` is (H, W)."""
-    rows = regions.unflatten(-1, (-1, size))
+    rows = regions.unflatten(-1, (-1, size))  # type: ignore[no-untyped-call]
     if is_dynamic(*shape):
         return map_of_rows(rows.unbind(-1), dim, shape, shift)
     x = rows.movedim(-1, dim + 1).flatten(dim, dim + 1).narrow(dim, 0, shape[dim - 1])
@@ -88,4 +89,5 @@ def map_of_rows(rows: Sequence[Tensor], dim: int, shape: tuple[int, int], shift:
         second = (second + shift) % width
         regions = (width + size - 1) // size
         index = second % size * count + first * regions + second // size
-    return torch.cat(list(rows), 1).squeeze(2).index_select(1, index).unflatten(1, shape)
+    found = torch.cat(list(rows), 1).squeeze(2).index_select(1, index)
+    return found.unflatten(1, shape)  # type: ignore[no-untyped-call]
