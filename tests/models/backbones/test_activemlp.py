@@ -9,62 +9,33 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.checkpoint import read_checkpoint
-from mmwave.convert import convert_file
 from mmwave.models import ActiveMLP
 from mmwave.models.backbones.activemlp import ARCHS, ActiveBlock, ActiveMLPArch, PositionConv
 from tests import parity
 from tests.contracts import images, relative_error
-from tests.convert.published import activemlp
+from tests.convert import published
 from tests.families import FAMILIES
 
 GOLDENS = json.loads((Path(__file__).parents[2] / 'data/activemlp-goldens.json').read_text())
-CLASSES = 16
 TINY = FAMILIES['ActiveMLP'].tiny
-
-
-def samples_of(output, wanted):
-    """Relative error of a map at the golden's samples."""
-    assert list(output.shape) == wanted['shape']
-    values = torch.tensor(wanted['value'], dtype=torch.float64)
-    return relative_error(output.flatten()[wanted['index']], values)
 
 
 @pytest.mark.parametrize('case', GOLDENS)
 def test_computes_what_the_release_computes(case, tmp_path):
     golden = GOLDENS[case]
-    dense = 'outputs' in golden
-    out_indices = (0, 1, 2, 3) if dense else (3,)
-    shapes = activemlp(**asdict(ARCHS[golden['arch']]), classes=None if dense else CLASSES)
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == golden['params']
-
-    torch.save(parity.state_dict(shapes.items()), tmp_path / 'published.pth')
-    convert_file(tmp_path / 'published.pth', tmp_path / 'ours.pth')
-    content = read_checkpoint(tmp_path / 'ours.pth')
-    assert content['meta']['backbone'] == dict(type='mmwave.ActiveMLP', arch=golden['arch'])
-    state = content['state_dict']
-    model = ActiveMLP(golden['arch'], out_indices=out_indices).double().eval()
-    model.load_state_dict(
-        {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    )
+    classes = None if 'outputs' in golden else 16
+    shapes = published.activemlp(**asdict(ARCHS[golden['arch']]), classes=classes)
+    model, state = parity.converted(golden, shapes, 'ActiveMLP', tmp_path)
     offsets = {}
     for wanted in golden['offsets']:
         i, j = wanted['block']
         model.stages[i][j].offsets.register_forward_hook(
             lambda module, inputs, output, key=(i, j): offsets.update({key: output})
         )
-    with torch.no_grad():
-        outputs = model(parity.image(golden['input']).double())
+    parity.assert_outputs(model, state, golden, 1e-12)
     assert len(offsets) == len(golden['offsets']) == 5
     for wanted in golden['offsets']:
-        assert samples_of(offsets[tuple(wanted['block'])], wanted) < 1e-12
-    if dense:
-        for output, wanted in zip(outputs, golden['outputs'], strict=True):
-            assert samples_of(output, wanted) < 1e-12
-    else:
-        weight, bias = state['head.fc.weight'].double(), state['head.fc.bias'].double()
-        logits = outputs[0].mean(dim=(2, 3)) @ weight.T + bias
-        assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-12
+        assert parity.error_at_samples(offsets[tuple(wanted['block'])], wanted) < 1e-12
 
 
 # Parameters of the classifier with 1000 classes and MACs of convolutions, linear layers and norms

@@ -2,15 +2,13 @@
 
 import json
 import logging
-import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.checkpoint import read_checkpoint
-from mmwave.convert import convert_file
 from mmwave.inspect.memory import held_bytes
 from mmwave.models import ASMLP
 from mmwave.models.backbones import pretrained
@@ -24,60 +22,19 @@ from mmwave.models.backbones.asmlp import (
 )
 from tests import parity
 from tests.contracts import images, randomise_norms, relative_error
+from tests.convert import published
 from tests.families import TINY
 
 GOLDENS = json.loads((Path(__file__).parents[2] / 'data/asmlp-goldens.json').read_text())
-CLASSES = 16
-
-
-def published_name(name: str, dense: bool) -> str:
-    """What the release calls a parameter of ours."""
-    name = re.sub(r'^stem\.conv', 'patch_embed.proj', name)
-    name = re.sub(r'^stem\.norm', 'patch_embed.norm', name)
-    name = re.sub(r'^downsamples\.(\d)', r'layers.\1.downsample', name)
-    name = re.sub(r'^stages\.(\d)\.(\d+)', r'layers.\1.blocks.\2', name)
-    name = re.sub(r'^out_norms\.(\d)', r'norm\1' if dense else 'norm', name)
-    for ours, theirs in (('conv2', 'conv3'), ('conv_w', 'conv2_1'), ('conv_h', 'conv2_2')):
-        name = name.replace(f'mixer.{ours}', f'axial_shift.{theirs}')
-    return name.replace('mixer.', 'axial_shift.')
 
 
 @pytest.mark.parametrize('case', GOLDENS)
 def test_computes_what_the_release_computes(case, tmp_path):
     golden = GOLDENS[case]
-    dense = 'outputs' in golden
-    out_indices = (0, 1, 2, 3) if dense else (3,)
-    blank = ASMLP(golden['arch'], out_indices=out_indices)
-    shapes = [(published_name(k, dense), tuple(v.shape)) for k, v in blank.state_dict().items()]
-    if not dense:
-        shapes += [
-            ('head.weight', (CLASSES, ARCHS[golden['arch']].dims[-1])),
-            ('head.bias', (CLASSES,)),
-        ]
-    counted = sum(p.numel() for p in blank.parameters())
-    counted += sum(torch.Size(s).numel() for n, s in shapes if n.startswith('head.'))
-    assert counted == golden['params']
-
-    torch.save(parity.state_dict(shapes), tmp_path / 'published.pth')
-    convert_file(tmp_path / 'published.pth', tmp_path / 'ours.pth')
-    content = read_checkpoint(tmp_path / 'ours.pth')
-    assert content['meta']['backbone'] == dict(type='mmwave.ASMLP', arch=golden['arch'])
-    state = content['state_dict']
-    model = ASMLP(golden['arch'], out_indices=out_indices).double().eval()
-    model.load_state_dict(
-        {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    )
-    with torch.no_grad():
-        outputs = model(parity.image(golden['input']).double())
-    if dense:
-        for output, wanted in zip(outputs, golden['outputs'], strict=True):
-            assert list(output.shape) == wanted['shape']
-            values = torch.tensor(wanted['value'], dtype=torch.float64)
-            assert relative_error(output.flatten()[wanted['index']], values) < 1e-12
-    else:
-        weight, bias = state['head.fc.weight'].double(), state['head.fc.bias'].double()
-        logits = outputs[0].mean(dim=(2, 3)) @ weight.T + bias
-        assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-12
+    classes = None if 'outputs' in golden else 16
+    shapes = published.asmlp(**asdict(ARCHS[golden['arch']]), classes=classes)
+    model, state = parity.converted(golden, shapes, 'ASMLP', tmp_path)
+    parity.assert_outputs(model, state, golden, 1e-12)
 
 
 # Parameters of the classifier with 1000 classes and of the dense backbone, computed with the

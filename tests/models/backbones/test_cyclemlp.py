@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.checkpoint import read_checkpoint
-from mmwave.convert import convert_file
 from mmwave.inspect.memory import held_bytes
 from mmwave.models import CycleMLP
 from mmwave.models.backbones.cyclemlp import (
@@ -25,35 +23,15 @@ from tests.contracts import images, relative_error
 from tests.convert import published
 
 GOLDENS = json.loads((Path(__file__).parents[2] / 'data/cyclemlp-goldens.json').read_text())
-CLASSES = 16
 
 
 @pytest.mark.parametrize('case', GOLDENS)
 def test_computes_what_the_release_computes(case, tmp_path):
     golden = GOLDENS[case]
-    dense = 'outputs' in golden
-    sizes = asdict(ARCHS[golden['arch']])
-    shapes = published.cyclemlp(**sizes, classes=None if dense else CLASSES)
-    assert sum(torch.Size(shape).numel() for shape in shapes.values()) == golden['params']
-    torch.save(parity.state_dict(shapes.items()), tmp_path / 'published.pth')
-    report = convert_file(tmp_path / 'published.pth', tmp_path / 'ours.pth')
-    assert report.meta['backbone'] == dict(type='mmwave.CycleMLP', arch=golden['arch'])
-    state = read_checkpoint(tmp_path / 'ours.pth')['state_dict']
-    model = CycleMLP(golden['arch'], out_indices=report.out_indices).double().eval()
-    model.load_state_dict(
-        {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    )
-    with torch.no_grad():
-        outputs = model(parity.image(golden['input']).double())
-    if dense:
-        for output, wanted in zip(outputs, golden['outputs'], strict=True):
-            assert list(output.shape) == wanted['shape']
-            values = torch.tensor(wanted['value'], dtype=torch.float64)
-            assert relative_error(output.flatten()[wanted['index']], values) < 1e-12
-    else:
-        weight, bias = state['head.fc.weight'].double(), state['head.fc.bias'].double()
-        logits = outputs[0].mean(dim=(2, 3)) @ weight.T + bias
-        assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-12
+    classes = None if 'outputs' in golden else 16
+    shapes = published.cyclemlp(**asdict(ARCHS[golden['arch']]), classes=classes)
+    model, state = parity.converted(golden, shapes, 'CycleMLP', tmp_path)
+    parity.assert_outputs(model, state, golden, 1e-12)
 
 
 # Parameters of the classifier with 1000 classes and MACs of convolutions and linear layers at

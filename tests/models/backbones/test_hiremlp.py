@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.checkpoint import read_checkpoint
-from mmwave.convert import convert_file
 from mmwave.inspect.memory import held_bytes
 from mmwave.models import HireMLP
 from mmwave.models.backbones.hiremlp import ARCHS, HireMixer, HireMLPArch
@@ -24,35 +22,12 @@ TINY = dict(depths=(2, 1, 1, 1), dims=(8, 12, 16, 20))
 @pytest.mark.parametrize('case', GOLDENS)
 def test_computes_what_the_release_computes(case, tmp_path):
     golden = GOLDENS[case]
-    dense = 'outputs' in golden
+    classes = None if 'outputs' in golden else 16
     sizes = asdict(ARCHS[golden['arch']])
     sizes = {name: value for name, value in sizes.items() if not name.startswith('shift')}
-    shapes = published.hiremlp(**sizes, classes=None if dense else 16)
-    leaves = ('running_mean', 'running_var', 'num_batches_tracked')
-    counted = sum(torch.Size(s).numel() for n, s in shapes.items() if not n.endswith(leaves))
-    assert counted == golden['params']
-
-    torch.save(parity.state_dict(shapes.items()), tmp_path / 'published.pth')
-    convert_file(tmp_path / 'published.pth', tmp_path / 'ours.pth')
-    content = read_checkpoint(tmp_path / 'ours.pth')
-    assert content['meta']['backbone'] == dict(type='mmwave.HireMLP', arch=golden['arch'])
-    state = content['state_dict']
-    out_indices = (0, 1, 2, 3) if dense else (3,)
-    model = HireMLP(golden['arch'], out_indices=out_indices).double().eval()
-    model.load_state_dict(
-        {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
-    )
-    with torch.no_grad():
-        outputs = model(parity.image(golden['input']).double())
-    if dense:
-        for output, wanted in zip(outputs, golden['outputs'], strict=True):
-            assert list(output.shape) == wanted['shape']
-            values = torch.tensor(wanted['value'], dtype=torch.float64)
-            assert relative_error(output.flatten()[wanted['index']], values) < 1e-11
-    else:
-        weight, bias = state['head.fc.weight'].double(), state['head.fc.bias'].double()
-        logits = outputs[0].mean(dim=(2, 3)) @ weight.T + bias
-        assert relative_error(logits, torch.tensor(golden['logits'], dtype=torch.float64)) < 1e-11
+    shapes = published.hiremlp(**sizes, classes=classes)
+    model, state = parity.converted(golden, shapes, 'HireMLP', tmp_path)
+    parity.assert_outputs(model, state, golden, 1e-11)
 
 
 # Parameters of the classifier with 1000 classes and MACs at 224 x 224, of the release's code
