@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmwave.ops import axial_sample, extension, use_backend
-from mmwave.ops._axial_sample import axial_sample_into, axial_sample_reference, rows
+from mmwave.ops._axial_sample import axial_sample_reference, rows
 from tests.contracts import images
 from tests.graphs import check_op, recorded
 
@@ -280,8 +280,6 @@ def test_errors_name_the_values():
             axial_sample(x, wrong, 2)
     with pytest.raises(ValueError, match='dim=-1: expected 2, the height, or 3, the width'):
         axial_sample(x, offsets, -1)
-    with pytest.raises(ValueError, match=r'\(2, 6, 4, 5\) cannot be written to \(2, 3, 4, 5\)'):
-        axial_sample_into(offsets.clone(), x, offsets, 2)
 
 
 def test_reasons_against_the_kernel(kernels):
@@ -375,32 +373,3 @@ def test_onnx(tmp_path):
     for other in (x, images(1, 6, 5, 12)):
         (got,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
         assert (torch.from_numpy(got) - Samples()(other)).abs().max() <= 1e-5
-
-
-@pytest.mark.parametrize('dtype', extension.DTYPES)
-@torch.no_grad()
-def test_into_channels_of_a_wider_map(backend, dtype):
-    x, offsets, _ = draw(2, 6, 3, 4, 5)
-    x = x.to(dtype).to(memory_format=torch.channels_last)
-    wider = torch.full((2, 4, 5, 18), 7.0, dtype=dtype)
-    out = wider.permute(0, 3, 1, 2)[:, 6:12]
-    version = out._version
-    assert axial_sample_into(out, x, offsets, 3) is out
-    assert out._version > version
-    assert torch.equal(wider[..., 6:12].permute(0, 3, 1, 2), axial_sample(x, offsets, 3))
-    assert (wider[..., :6] == 7).all()
-    assert (wider[..., 12:] == 7).all()
-
-
-def test_into_is_inference_only(kernels):
-    x, offsets, _ = draw(2, 6, 3, 4, 5)
-    x = x.to(memory_format=torch.channels_last)
-    cases = {
-        'inference only': (torch.empty_like(x), x, offsets.clone().requires_grad_()),
-        'of torch.float32, not torch.bfloat16': (x.bfloat16(), x, offsets),
-    }
-    for reason, (out, source, moved) in cases.items():
-        with use_backend('cpp'), pytest.raises(RuntimeError, match=reason):
-            axial_sample_into(out, source, moved, 2)
-        wanted = axial_sample(source, moved, 2)
-        assert torch.equal(axial_sample_into(out, source, moved, 2), wanted.to(out.dtype))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmwave.ops import axial_shift, extension, use_backend
-from mmwave.ops._axial_shift import axial_shift_into, axial_shift_reference
+from mmwave.ops._axial_shift import axial_shift_reference
 from mmwave.ops._axial_shift.channels import MAX_SLICES, slices_of
 from tests.contracts import images
 from tests.graphs import check_op, recorded
@@ -173,8 +173,6 @@ def test_errors_name_the_values():
         axial_shift(x[0], cycle_mlp(6), 2)
     with pytest.raises(ValueError, match=r'dim=1: expected 2, the height, or 3, the width'):
         axial_shift(x, cycle_mlp(6), 1)
-    with pytest.raises(ValueError, match=r'\(2, 6, 4, 5\) cannot be written to \(1, 6, 4, 5\)'):
-        axial_shift_into(x[:1].clone(), x, cycle_mlp(6), 2)
 
 
 def test_reasons(kernels):
@@ -257,32 +255,3 @@ def test_onnx(tmp_path):
     for other in (x, images(1, 6, 5, 12)):
         (got,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
         assert torch.equal(torch.from_numpy(got), Shifts()(other))
-
-
-@pytest.mark.parametrize('dtype', extension.DTYPES)
-@torch.no_grad()
-def test_into_channels_of_a_wider_map(backend, dtype):
-    x = images(2, 6, 4, 5).to(dtype).to(memory_format=torch.channels_last)
-    wider = torch.full((2, 4, 5, 18), 7.0, dtype=dtype)
-    out = wider.permute(0, 3, 1, 2)[:, 6:12]
-    version = out._version
-    assert axial_shift_into(out, x, cycle_mlp(6), 3) is out
-    assert out._version > version
-    assert torch.equal(wider[..., 6:12].permute(0, 3, 1, 2), axial_shift(x, cycle_mlp(6), 3))
-    assert (wider[..., :6] == 7).all()
-    assert (wider[..., 12:] == 7).all()
-
-
-def test_into_is_inference_only(kernels):
-    x = images(2, 6, 4, 5).to(memory_format=torch.channels_last)
-    cases = {
-        'inference only': (torch.empty_like(x), x.clone().requires_grad_()),
-        'of torch.float32, not torch.bfloat16': (x.bfloat16(), x),
-        'must be contiguous': (x.clone(memory_format=torch.contiguous_format), x),
-    }
-    for reason, (out, source) in cases.items():
-        with use_backend('cpp'), pytest.raises(RuntimeError, match=reason):
-            axial_shift_into(out, source, cycle_mlp(6), 2)
-        wanted = axial_shift(source, cycle_mlp(6), 2)
-        got = axial_shift_into(out, source, cycle_mlp(6), 2)
-        assert torch.equal(got, wanted.to(out.dtype))

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from .._axial_shift import check_dim, check_out
+from .._axial_shift import check_dim
 from ..backend import select
 from ..overridable import overridable
-from .cpp import axial_sample_cpp, axial_sample_into_cpp
+from .cpp import axial_sample_cpp
 from .reference import axial_sample_reference
 from .rows import axial_sample_rows
 
@@ -45,39 +45,6 @@ def axial_sample(x: Tensor, offsets: Tensor, dim: int) -> Tensor:
     ``Active Token Mixer/models/activemlp.py`` (class ATMOp), which calls torchvision's
     ``deform_conv2d`` with offsets along one axis.
     """
-    _check(x, offsets, dim)
-    return select('axial_sample', _IMPLEMENTATIONS, x, offsets, dim)(x, offsets, dim)
-
-
-def axial_sample_into(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> Tensor:
-    """Write :func:`axial_sample` of x to ``out``, e.g. channels of a wider map; inference only.
-
-    Args:
-        out: (N, C, H, W), sharing no memory with x. Fast where the channels of a position are
-            contiguous in both.
-        x: (N, C, H, W).
-        offsets: as in :func:`axial_sample`.
-        dim: likewise.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        ValueError: as :func:`axial_sample`, and where the maps' shapes differ.
-    """
-    _check(x, offsets, dim)
-    check_out(out, x)
-    return select('axial_sample_into', _INTO, out, x, offsets, dim)(out, x, offsets, dim)
-
-
-def _copied(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> Tensor:
-    return out.copy_(axial_sample(x, offsets, dim))
-
-
-_INTO = {'cpp': axial_sample_into_cpp, 'torch': _copied, 'reference': _copied}
-
-
-def _check(x: Tensor, offsets: Tensor, dim: int) -> None:
     n, c, *size = x.shape
     groups = offsets.shape[1] if offsets.dim() == 4 else 0
     if x.dim() != 4 or not groups or offsets.shape != (n, groups, *size) or c % groups:
@@ -86,6 +53,7 @@ def _check(x: Tensor, offsets: Tensor, dim: int) -> None:
             f'{tuple(x.shape)} and {tuple(offsets.shape)}'
         )
     check_dim(dim)
+    return select('axial_sample', _IMPLEMENTATIONS, x, offsets, dim)(x, offsets, dim)
 
 
-__all__ = ['axial_sample', 'axial_sample_into', 'axial_sample_reference']
+__all__ = ['axial_sample', 'axial_sample_reference']

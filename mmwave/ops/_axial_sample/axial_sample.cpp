@@ -152,10 +152,15 @@ void by_count(int64_t size, F run) {
   run(std::integral_constant<int64_t, 1>{});
 }
 
-// Written to a map whose channels are contiguous.
-void axial_sample_into(const Tensor& out, const Tensor& x, const Tensor& offsets, int64_t dim) {
+Tensor empty_channels_last(const Tensor& like) {
+  const auto& s = like.sizes();
+  return at::empty({s[0], s[2], s[3], s[1]}, like.options()).permute({0, 3, 1, 2});
+}
+
+Tensor axial_sample(const Tensor& x, const Tensor& offsets, int64_t dim) {
+  const Tensor out = empty_channels_last(x);
   const int64_t height = x.size(2), width = x.size(3), length = x.size(dim), groups = offsets.size(1);
-  if (x.numel() == 0) return;
+  if (x.numel() == 0) return out;
   const int64_t size = x.size(1) / groups, grain = std::max<int64_t>(1, 16384 / (width * x.size(1)));
   auto run = [&](auto zero, auto offset_zero, auto constant) {
     using T = decltype(zero);
@@ -181,16 +186,6 @@ void axial_sample_into(const Tensor& out, const Tensor& x, const Tensor& offsets
   by_type(x, [&](auto zero) {
     by_type(offsets, [&](auto other) { by_count(size, [&](auto constant) { run(zero, other, constant); }); });
   });
-}
-
-Tensor empty_channels_last(const Tensor& like) {
-  const auto& s = like.sizes();
-  return at::empty({s[0], s[2], s[3], s[1]}, like.options()).permute({0, 3, 1, 2});
-}
-
-Tensor axial_sample(const Tensor& x, const Tensor& offsets, int64_t dim) {
-  const Tensor out = empty_channels_last(x);
-  axial_sample_into(out, x, offsets, dim);
   return out;
 }
 
@@ -267,12 +262,10 @@ std::tuple<Tensor, Tensor> axial_sample_backward(const Tensor& gradient, const T
 
 TORCH_LIBRARY_FRAGMENT(mmwave_cpp, library) {
   library.def("axial_sample(Tensor x, Tensor offsets, int dim) -> Tensor");
-  library.def("axial_sample_into(Tensor(a!) out, Tensor x, Tensor offsets, int dim) -> ()");
   library.def("axial_sample_backward(Tensor gradient, Tensor x, Tensor offsets, int dim) -> (Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) {
   library.impl("axial_sample", &axial_sample);
-  library.impl("axial_sample_into", &axial_sample_into);
   library.impl("axial_sample_backward", &axial_sample_backward);
 }

@@ -4,10 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
 from .. import extension
-from .._axial_shift.cpp import writes_into
 from ..extension import DTYPES
 from ..graphs import is_watched
 from .gradients import axial_sample_gradients
@@ -40,7 +38,6 @@ def _register() -> None:
         'mmwave_cpp::axial_sample', lambda x, offsets, dim: _empty_channels_last(x)
     )
     torch.library.register_fake('mmwave_cpp::axial_sample_backward', _fake_backward)
-    torch.library.register_fake('mmwave_cpp::axial_sample_into', lambda out, x, offsets, dim: None)
     torch.library.register_autograd(
         'mmwave_cpp::axial_sample', _backward, setup_context=_setup_context
     )
@@ -64,17 +61,3 @@ def _unsupported(x: Tensor, offsets: Tensor, dim: int) -> str:
 
 
 axial_sample_cpp.unsupported = _unsupported  # type: ignore[attr-defined]
-
-
-def axial_sample_into_cpp(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> Tensor:
-    """See :func:`mmwave.ops._axial_sample.axial_sample_into`."""
-    torch.ops.mmwave_cpp.axial_sample_into(out, x, offsets, dim)
-    increment_version(out)
-    return out
-
-
-def _unsupported_into(out: Tensor, x: Tensor, offsets: Tensor, dim: int) -> str:
-    return writes_into(out, x, offsets) or _unsupported(x, offsets, dim)
-
-
-axial_sample_into_cpp.unsupported = _unsupported_into  # type: ignore[attr-defined]

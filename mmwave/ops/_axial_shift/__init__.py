@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backend import select
 from ..overridable import overridable
-from .cpp import axial_shift_cpp, axial_shift_into_cpp
+from .cpp import axial_shift_cpp
 from .reference import axial_shift_reference
 from .slices import axial_shift_slices
 
@@ -43,52 +43,12 @@ def axial_shift(x: Tensor, offsets: Sequence[int], dim: int) -> Tensor:
     ``models/as_mlp.py`` (class AxialShift).
     """
     offsets = tuple(offsets)
-    _check(x, offsets, dim)
-    return select('axial_shift', _IMPLEMENTATIONS, x, offsets, dim)(x, offsets, dim)
-
-
-def axial_shift_into(out: Tensor, x: Tensor, offsets: Sequence[int], dim: int) -> Tensor:
-    """Write :func:`axial_shift` of x to ``out``, e.g. channels of a wider map; inference only.
-
-    Args:
-        out: (N, C, H, W), sharing no memory with x. Fast where the channels of a position are
-            contiguous in both.
-        x: (N, C, H, W).
-        offsets: as in :func:`axial_shift`.
-        dim: likewise.
-
-    Returns:
-        ``out``.
-
-    Raises:
-        ValueError: as :func:`axial_shift`, and where the maps' shapes differ.
-    """
-    offsets = tuple(offsets)
-    _check(x, offsets, dim)
-    check_out(out, x)
-    write = select('axial_shift_into', _INTO, out, x, offsets, dim)
-    return write(out, x, offsets, dim)
-
-
-def _copied(out: Tensor, x: Tensor, offsets: tuple[int, ...], dim: int) -> Tensor:
-    return out.copy_(axial_shift(x, offsets, dim))
-
-
-_INTO = {'cpp': axial_shift_into_cpp, 'torch': _copied, 'reference': _copied}
-
-
-def _check(x: Tensor, offsets: tuple[int, ...], dim: int) -> None:
     if x.dim() != 4 or len(offsets) != x.shape[1]:
         raise ValueError(
             f'expected a map (N, C, H, W) and C offsets, got {tuple(x.shape)} and {len(offsets)}'
         )
     check_dim(dim)
-
-
-def check_out(out: Tensor, x: Tensor) -> None:
-    """Raise ``ValueError`` unless both maps are of one shape."""
-    if out.shape != x.shape:
-        raise ValueError(f'a map {tuple(x.shape)} cannot be written to {tuple(out.shape)}')
+    return select('axial_shift', _IMPLEMENTATIONS, x, offsets, dim)(x, offsets, dim)
 
 
 def check_dim(dim: int) -> None:
@@ -97,4 +57,4 @@ def check_dim(dim: int) -> None:
         raise ValueError(f'dim={dim}: expected 2, the height, or 3, the width')
 
 
-__all__ = ['axial_shift', 'axial_shift_into', 'axial_shift_reference', 'check_dim', 'check_out']
+__all__ = ['axial_shift', 'axial_shift_reference', 'check_dim']

@@ -151,17 +151,12 @@ void shift(const Tensor& out, const Tensor& x, at::IntArrayRef offsets, int64_t 
   by_runs<Word>(out, x, runs, dim);
 }
 
-// Written to a map whose channels, or else whose rows, are contiguous as those of x are.
-void axial_shift_into(const Tensor& out, const Tensor& x, at::IntArrayRef offsets, int64_t dim) {
-  if (x.numel() == 0) return;
-  x.element_size() == 2 ? shift<uint16_t>(out, x, offsets, dim) : shift<uint32_t>(out, x, offsets, dim);
-}
-
 Tensor axial_shift(const Tensor& x, at::IntArrayRef offsets, int64_t dim) {
   const auto& s = x.sizes();
   const Tensor out = x.stride(1) == 1 ? at::empty({s[0], s[2], s[3], s[1]}, x.options()).permute({0, 3, 1, 2})
                                       : at::empty(s, x.options());
-  axial_shift_into(out, x, offsets, dim);
+  if (x.numel() == 0) return out;
+  x.element_size() == 2 ? shift<uint16_t>(out, x, offsets, dim) : shift<uint32_t>(out, x, offsets, dim);
   return out;
 }
 
@@ -169,10 +164,8 @@ Tensor axial_shift(const Tensor& x, at::IntArrayRef offsets, int64_t dim) {
 
 TORCH_LIBRARY_FRAGMENT(mmwave_cpp, library) {
   library.def("axial_shift(Tensor x, int[] offsets, int dim) -> Tensor");
-  library.def("axial_shift_into(Tensor(a!) out, Tensor x, int[] offsets, int dim) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(mmwave_cpp, CPU, library) {
   library.impl("axial_shift", &axial_shift);
-  library.impl("axial_shift_into", &axial_shift_into);
 }

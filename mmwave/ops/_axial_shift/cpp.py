@@ -4,10 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
 from .. import extension
-from ..graphs import is_watched, needs_grad
+from ..graphs import is_watched
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Dtypes that the kernel copies."""
@@ -35,7 +34,6 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple:
 @extension.on_load
 def _register() -> None:
     torch.library.register_fake('mmwave_cpp::axial_shift', _fake)
-    torch.library.register_fake('mmwave_cpp::axial_shift_into', lambda out, x, offsets, dim: None)
     torch.library.register_autograd(
         'mmwave_cpp::axial_shift', _backward, setup_context=_setup_context
     )
@@ -59,29 +57,3 @@ def _unsupported(x: Tensor, offsets: tuple[int, ...], dim: int) -> str:
 
 
 axial_shift_cpp.unsupported = _unsupported  # type: ignore[attr-defined]
-
-
-def axial_shift_into_cpp(out: Tensor, x: Tensor, offsets: tuple[int, ...], dim: int) -> Tensor:
-    """See :func:`mmwave.ops._axial_shift.axial_shift_into`."""
-    torch.ops.mmwave_cpp.axial_shift_into(out, x, offsets, dim)
-    increment_version(out)
-    return out
-
-
-def writes_into(out: Tensor, *inputs: Tensor) -> str:
-    """Return the reason an inference-only kernel cannot write to ``out``; '' if it can."""
-    if torch.compiler.is_compiling() or needs_grad(out, *inputs):
-        return 'it is inference only'
-    x = inputs[0]
-    if out.dtype != x.dtype or out.device != x.device:
-        return f'the map is to be of {x.dtype}, not {out.dtype}'
-    if out.stride(1) != 1 or x.stride(1) != 1:
-        return 'the channels of a position must be contiguous (channels_last)'
-    return ''
-
-
-def _unsupported_into(out: Tensor, x: Tensor, offsets: tuple[int, ...], dim: int) -> str:
-    return writes_into(out, x) or _unsupported(x, offsets, dim)
-
-
-axial_shift_into_cpp.unsupported = _unsupported_into  # type: ignore[attr-defined]
