@@ -78,7 +78,7 @@ class FusedRows(FusedRegionMLP):
         rows = _in_regions(height, p, self.shift, x.device).view(-1, 1, p)
         columns = torch.arange(width, device=x.device).view(-1, 1)
         x = x.flatten(1, 2).index_select(1, (rows * width + columns).flatten())
-        return x.view(len(x), -1, width, p * x.shape[2])
+        return x.view(len(x), len(rows), width, p * x.shape[2])
 
     def _map(self, x: Tensor, height: int, width: int) -> Tensor:
         """Return the map of positions (N, H / p, W, p, C)."""
