@@ -20,7 +20,8 @@ from .sizes import blocks_of, classes_of, ratio_of, shape_of
 _NAME = 'AS-MLP'
 _STAGES = range(4)
 _MAX_SHIFT_SIZE = 99  # a wider shift moves most channels out of any map
-_SHIFT_SIZE = re.compile(r'\bshift_size\s*=\s*(\d{1,9})\b')
+# As an argument or an entry of a dict; not what is commented out.
+_SHIFT_SIZE = re.compile(r"""^[^#\n]*?\bshift_size(?:\s*=|['"]\s*:)\s*(\d{1,9})\b""", re.MULTILINE)
 
 _BLOCK = (
     ('norm1', 'norm1'),
@@ -91,11 +92,19 @@ def shift_size_of(stated: Mapping[str, Any]) -> Stated:
     published = ASMLP.published['shift_size']
     size = _config_entry(stated.get('config'), 'MODEL', 'ASMLP', 'SHIFT_SIZE')
     if size is None:
-        found = set(_SHIFT_SIZE.findall(str(_config_entry(stated.get('meta'), 'config') or '')))
-        size = int(found.pop()) if len(found) == 1 else None
-    if size is None:
-        note = f'nothing in it states the shift size, assumed {published} as in all classifiers'
-        return {}, (note,)
+        meta = stated.get('meta')
+        # The text of a config, under mmcv's name or mmengine's.
+        texts = (str(_config_entry(meta, key) or '') for key in ('config', 'cfg'))
+        found = sorted({int(size) for text in texts for size in _SHIFT_SIZE.findall(text)})
+        if len(found) == 1:
+            (size,) = found
+        else:
+            states = (
+                f'it states the shift sizes {found}'
+                if found
+                else ('nothing in it states the shift size')
+            )
+            return {}, (f'{states}, assumed {published} as in all classifiers',)
     if type(size) is not int or size % 2 == 0 or not 0 < size <= _MAX_SHIFT_SIZE:
         raise UserError(
             f'the file states a shift size of {brief(size)}: expected an odd number from 1 to '

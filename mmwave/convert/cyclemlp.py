@@ -15,7 +15,7 @@ from mmwave.models import CycleMLP
 from mmwave.models.backbones.cyclemlp import cycle_offsets
 
 from .family import Family, Recognised, Release, Shapes
-from .rules import Rule, drop, rename, transform
+from .rules import DENSE_NAMES, Rule, drop, rename, transform
 from .sizes import blocks_of, classes_of, ratio_of, shape_of
 
 _NAME = 'CycleMLP'
@@ -109,6 +109,15 @@ FAMILY = Family(
             origin='ShoufaChen/CycleMLP',
             licence='MIT',
             marks=_MARKS,
+            weights='model',
+        ),
+        # None was released; one that was trained with the release's dense classes has these names.
+        Release(
+            framework='pytorch',
+            origin='ShoufaChen/CycleMLP, a detector or segmentor',
+            licence='MIT',
+            marks=tuple(f'backbone.{mark}' for mark in _MARKS),
+            names=(DENSE_NAMES,),
             weights='model',
         ),
         Release(

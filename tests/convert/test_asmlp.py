@@ -123,16 +123,22 @@ def test_a_stated_shift_size_that_no_model_has(tmp_path, size):
     [
         ("model = dict(\n    backbone=dict(\n        type='ASMLP', shift_size=3,", 3, 0),
         ('shift_size=5, patch_size=4', 5, 0),
+        ("{'type': 'ASMLP', 'shift_size': 3}", 3, 0),
+        ('# shift_size=3\nshift_size=5', 5, 0),
         ('shift_size=5)\nother = dict(shift_size=3)', 5, 1),
         ('no word of it', 5, 1),
         (None, 5, 1),
     ],
 )
-def test_detectors_and_segmentors(tmp_path, text, size, notes):
-    dense_file(tmp_path / 'source', **({'config': text} if text else {}), epoch=12)
+@pytest.mark.parametrize('key', ['config', 'cfg'])
+def test_detectors_and_segmentors(tmp_path, key, text, size, notes):
+    dense_file(tmp_path / 'source', **({key: text} if text else {}), epoch=12)
     report = convert_file(tmp_path / 'source', tmp_path / 'converted.pth')
     assert report.backbone.get('shift_size', 5) == size
     assert len(report.notes) == notes
+    assert any('it states the shift sizes [3, 5]' in note for note in report.notes) == (
+        'other' in (text or '')
+    )
     ((reason, names),) = report.dropped.items()
     assert 'detector or segmentor' in reason
     assert names == list(HEADS)

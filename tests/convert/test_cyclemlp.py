@@ -191,3 +191,16 @@ def test_is_distinguished_from_other_families():
     others = [family for family in families() if family.name != 'cyclemlp']
     with pytest.raises(UserError, match='of no known family'):
         identify(names, 'pytorch', others)
+
+
+def test_a_detector_becomes_its_backbone(tmp_path):
+    published = with_offsets(parity.state_dict(cyclemlp(**sizes_of('deit'), classes=None).items()))
+    state = {f'backbone.{name}': tensor for name, tensor in published.items()}
+    state['neck.fpn_convs.0.conv.bias'] = torch.ones(3)
+    torch.save({'meta': {}, 'state_dict': state}, tmp_path / 'a')
+    report = convert_file(tmp_path / 'a', tmp_path / 'b.pth')
+    assert ['neck.fpn_convs.0.conv.bias'] in report.dropped.values()
+    assert report.out_indices == (0, 1, 2, 3)
+    model = model_of(read_checkpoint(tmp_path / 'b.pth'))
+    weight = published['network.2.0.attn.sfc_h.weight'].double()
+    assert torch.equal(model.stages[1][0].mixer.width.weight, weight)
