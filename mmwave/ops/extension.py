@@ -51,8 +51,8 @@ def build() -> Path:
     """Compile the kernels, unless they are compiled already, and load them into this process.
 
     Compiling takes about a minute, a C++ compiler and ninja. The library is stored in torch's
-    folder of extensions (``TORCH_EXTENSIONS_DIR``) under a hash of its sources, torch's version and the
-    processor.
+    folder of extensions (``TORCH_EXTENSIONS_DIR``) under a hash of its sources, torch's version and
+    the processor.
 
     Returns:
         The path of the library.
