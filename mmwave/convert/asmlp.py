@@ -99,11 +99,9 @@ def shift_size_of(stated: Mapping[str, Any]) -> Stated:
         if len(found) == 1:
             (size,) = found
         else:
-            states = (
-                f'it states the shift sizes {found}'
-                if found
-                else ('nothing in it states the shift size')
-            )
+            states = 'nothing in it states the shift size'
+            if found:
+                states = f'it states the shift sizes {found}'
             return {}, (f'{states}, assumed {published} as in all classifiers',)
     if type(size) is not int or size % 2 == 0 or not 0 < size <= _MAX_SHIFT_SIZE:
         raise UserError(

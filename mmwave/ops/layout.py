@@ -5,6 +5,9 @@ from torch import Tensor
 
 from .graphs import is_transformed
 
+HEIGHT, WIDTH = 2, 3
+"""Axes of a map (N, C, H, W)."""
+
 
 def channels_last(x: Tensor) -> Tensor:
     """Return ``x`` (N, C, H, W) in the memory format ``torch.channels_last``.

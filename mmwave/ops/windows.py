@@ -24,6 +24,12 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.pad(x, (0, size[1] - width, 0, size[0] - height))
 
 
+def pad_to_multiples(x: Tensor, step: int) -> Tensor:
+    """Pad (N, C, H, W) with zeros, below and on the right, to multiples of ``step``."""
+    rows, columns = counts((x.shape[2], x.shape[3]), (step, step))
+    return resize(x, (step * rows, step * columns))
+
+
 def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None) -> Tensor:
     """Cut (N, C, H, W) into windows (N * rows * columns, C, h, w), padded with zeros.
 

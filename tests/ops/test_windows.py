@@ -5,7 +5,16 @@ import itertools
 import pytest
 import torch
 
-from mmwave.ops.windows import by_parts, counts, cut, cuts, join, resize, spans
+from mmwave.ops.windows import (
+    by_parts,
+    counts,
+    cut,
+    cuts,
+    join,
+    pad_to_multiples,
+    resize,
+    spans,
+)
 from tests.contracts import images
 from tests.graphs import check_op, recorded
 
@@ -136,3 +145,12 @@ def test_parts_of_a_map_have_windows_of_one_size(size, sides):
     assert torch.equal(by_parts(x, rows, columns, mix), x + 1)
     assert len(seen) == len(rows) * len(columns)
     assert sum(seen) == size[0] * size[1]
+
+
+@pytest.mark.parametrize(('size', 'padded'), [((5, 8), (8, 8)), ((4, 1), (4, 4)), ((8, 4), (8, 4))])
+def test_padding_to_multiples(size, padded):
+    x = images(2, 3, *size)
+    got = pad_to_multiples(x, 4)
+    assert got.shape[2:] == padded
+    assert torch.equal(got[:, :, : size[0], : size[1]], x)
+    assert got.abs().sum() == pytest.approx(x.abs().sum())

@@ -48,15 +48,14 @@ from mmwave.models.layers import (
     branch_weights,
 )
 from mmwave.ops import axial_sample
+from mmwave.ops.layout import HEIGHT, WIDTH
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .arch import check_positive, per_stage, resolve_arch
 from .base import BackboneSettings, init_linear
 from .pyramid import (
-    HEIGHT,
     STRIDES,
-    WIDTH,
     PyramidBackbone,
     check_blend,
     overlapping_downsample,

@@ -45,13 +45,13 @@ from mmwave.models.layers import (
     build_norm,
 )
 from mmwave.ops import axial_shift
-from mmwave.ops.layout import channels_last
-from mmwave.ops.windows import counts, resize
+from mmwave.ops.layout import HEIGHT, WIDTH, channels_last
+from mmwave.ops.windows import pad_to_multiples
 from mmwave.registry import MODELS
 
 from .arch import check_positive, per_stage, resolve_arch
 from .base import GELU, BackboneSettings
-from .pyramid import HEIGHT, STRIDES, WIDTH, PyramidBackbone
+from .pyramid import STRIDES, PyramidBackbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +93,6 @@ def shift_offsets(channels: int, shift_size: int) -> tuple[int, ...]:
     """
     group = -(-channels // shift_size)
     return tuple(shift_size // 2 - c // group for c in range(channels))
-
-
-def pad_to_multiples(x: Tensor, step: int) -> Tensor:
-    """Pad (N, C, H, W) with zeros, below and on the right, to multiples of ``step``."""
-    rows, columns = counts((x.shape[2], x.shape[3]), (step, step))
-    return resize(x, (step * rows, step * columns))
 
 
 class PatchEmbed(ConvEmbed):

@@ -43,15 +43,14 @@ from mmwave.models.layers import (
     branch_weights,
 )
 from mmwave.ops import axial_shift
+from mmwave.ops.layout import HEIGHT, WIDTH
 from mmwave.ops.mean import mean_over
 from mmwave.registry import MODELS
 
 from .arch import per_stage, resolve_arch
 from .base import BackboneSettings, init_linear
 from .pyramid import (
-    HEIGHT,
     STRIDES,
-    WIDTH,
     PyramidBackbone,
     check_blend,
     overlapping_downsample,

@@ -11,8 +11,6 @@ from mmwave.ops.layout import channels_last
 from .base import BackboneSettings, MLPBackbone, drop_path_rates
 
 STRIDES = (4, 8, 16, 32)
-HEIGHT, WIDTH = 2, 3
-"""Axes of a map (N, C, H, W)."""
 
 
 def check_blend(dims: Sequence[int]) -> None:

@@ -59,6 +59,14 @@ class Stage(nn.Sequential):
         return x
 
 
+class ChannelsLastStage(Stage):
+    """Blocks of maps (N, H, W, C) in a backbone of maps (N, C, H, W)."""
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:  # type: ignore[override]
+        """Map (N, C, H, W) through the blocks, each called with ``context`` as well."""
+        return super().forward(x.permute(0, 2, 3, 1), *context).permute(0, 3, 1, 2)
+
+
 def find_deployed_family(backbone: type) -> DeployedFamily | None:
     """The deploy form of a backbone's family; None where there is none.
 

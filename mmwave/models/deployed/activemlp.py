@@ -14,11 +14,9 @@ from mmwave.models.layers import Conv2d, affine_of
 from mmwave.models.layers.blended_branches import BlendedBranches
 from mmwave.models.layers.deployed import ConstantEmbed, ConstantLinear, ConstantMLP
 from mmwave.ops import axial_sample
+from mmwave.ops.layout import HEIGHT, WIDTH
 
 from . import Deployed, Stage
-
-HEIGHT, WIDTH = 2, 3
-"""Axes of a map (N, C, H, W)."""
 
 
 class FusedActiveBlock(nn.Module):
@@ -61,7 +59,6 @@ class FusedActiveBlock(nn.Module):
     @staticmethod
     def fold(block: nn.Module) -> dict[str, Tensor]:
         """The tensors of an ``ActiveBlock`` in deploy form."""
-        mlp = block.mlp
         state = {'norm1.weight': block.norm1.weight, 'norm1.bias': block.norm1.bias}
         if block.position is not None:
             weight = block.position.weight.clone()
@@ -74,11 +71,8 @@ class FusedActiveBlock(nn.Module):
             )
         mixer = BlendedBranches.fold(*_branches(block.mixer))
         state |= {f'mixer.{key}': value for key, value in mixer.items()}
-        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
-            mlp.fc1.weight.flatten(1), mlp.fc1.bias, *affine_of(block.norm2)
-        )
-        state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
-        return state | {f'mlp.act.{k}': v for k, v in mlp.act.state_dict().items()}
+        mlp = ConstantMLP.fold(block.mlp, block.norm2)
+        return state | {f'mlp.{k}': v for k, v in mlp.items()}
 
 
 def _without_affine(norm: nn.LayerNorm) -> nn.LayerNorm:

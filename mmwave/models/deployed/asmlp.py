@@ -17,12 +17,10 @@ from mmwave.models.layers import affine_of
 from mmwave.models.layers.deployed import ConstantLinear, ConstantMLP, linear_activated
 from mmwave.models.layers.inplace import activate, add
 from mmwave.ops import axial_shift
-from mmwave.ops.layout import channels_last
-from mmwave.ops.windows import counts, resize
+from mmwave.ops.layout import HEIGHT, WIDTH, channels_last
+from mmwave.ops.windows import pad_to_multiples
 
-from . import Deployed, Stage
-
-HEIGHT, WIDTH = 2, 3
+from . import ChannelsLastStage, Deployed
 
 
 def _normed(
@@ -116,8 +114,7 @@ class FusedPatchMerging(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = counts((x.shape[2], x.shape[3]), (2, 2))
-        x = resize(channels_last(x), (2 * rows, 2 * columns)).permute(0, 2, 3, 1)
+        x = pad_to_multiples(channels_last(x), 2).permute(0, 2, 3, 1)
         corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         merged = self.reduction(_normed(torch.cat(corners, dim=3), self.eps))
         return merged.permute(0, 3, 1, 2)
@@ -131,18 +128,11 @@ class FusedPatchMerging(nn.Module):
         return {'reduction.weight': weight, 'reduction.bias': bias}
 
 
-class ASMLPStage(Stage):
-    """Blocks of maps with channels last: (N, C, H, W) -> (N, C, H, W)."""
-
-    def forward(self, x: Tensor, *context: Any) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1), *context).permute(0, 3, 1, 2)
-
-
 PARTS: Mapping[str, type[Deployed]] = MappingProxyType(
     {'ASMLPBlock': FusedASMLPBlock, 'PatchMerging': FusedPatchMerging}
 )
 MARKS = ('.mixer.conv2.weight', '.mixer.norm2.weight')
-STAGE = ASMLPStage
+STAGE = ChannelsLastStage
 
 
 def report(backbone: Any) -> tuple[str, ...]:

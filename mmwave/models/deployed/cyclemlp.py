@@ -10,13 +10,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmwave.deploy.fuse import fuse_norm_before
-from mmwave.models.layers import affine_of
 from mmwave.models.layers.blended_branches import BlendedBranches
 from mmwave.models.layers.deployed import ConstantMLP
 from mmwave.ops import axial_shift
 
-from . import Deployed, Stage
+from . import ChannelsLastStage, Deployed
 
 
 class FusedCycleBlock(nn.Module):
@@ -48,16 +46,12 @@ class FusedCycleBlock(nn.Module):
     @staticmethod
     def fold(block: nn.Module) -> dict[str, Tensor]:
         """The tensors of a ``CycleBlock`` in deploy form."""
-        mixer, mlp = block.mixer, block.mlp
+        mixer = block.mixer
         folded = BlendedBranches.fold(_branches(mixer), mixer.reweight, mixer.proj)
+        mlp = ConstantMLP.fold(block.mlp, block.norm2)
         state = {f'norm1.{k}': v for k, v in block.norm1.state_dict().items()}
         state |= {f'mixer.{k}': v for k, v in folded.items()}
-        state |= {f'mlp.act.{k}': v for k, v in mlp.act.state_dict().items()}
-        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
-            mlp.fc1.weight.flatten(1), mlp.fc1.bias, *affine_of(block.norm2)
-        )
-        state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
-        return state
+        return state | {f'mlp.{k}': v for k, v in mlp.items()}
 
 
 def _branches(mixer: nn.Module) -> list[nn.Module]:
@@ -65,16 +59,9 @@ def _branches(mixer: nn.Module) -> list[nn.Module]:
     return [mixer.width, mixer.height, mixer.channel]
 
 
-class CycleStage(Stage):
-    """Blocks of maps with channels last: (N, C, H, W) -> (N, C, H, W)."""
-
-    def forward(self, x: Tensor, *context: Any) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1), *context).permute(0, 3, 1, 2)
-
-
 PARTS: Mapping[str, type[Deployed]] = MappingProxyType({'CycleBlock': FusedCycleBlock})
 MARKS = ('.mixer.proj.weight', '.norm2.weight')
-STAGE = CycleStage
+STAGE = ChannelsLastStage
 
 
 def report(backbone: Any) -> tuple[str, ...]:

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import affine_of
-from mmwave.models.layers.branches import by_branch
 from mmwave.models.layers.deployed import ConstantEmbed, ConstantLinear, ConstantMLP, add_blend
 from mmwave.models.layers.inplace import may_overwrite
 from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
 from mmwave.ops.regions import map_of_rows, rows_of_regions
 
-from . import Deployed, Stage
+from . import ChannelsLastStage, Deployed
 
 
 class FusedRegionMLP(nn.Module):
@@ -142,7 +141,7 @@ class FusedHireBlock(nn.Module):
     @staticmethod
     def fold(block: nn.Module) -> dict[str, Tensor]:
         """The tensors of a ``HireBlock`` in deploy form."""
-        mixer, mlp = block.mixer, block.mlp
+        mixer = block.mixer
         before = affine_of(block.norm1)
         state = {
             f'mixer.{name}.{key}': tensor
@@ -152,20 +151,12 @@ class FusedHireBlock(nn.Module):
         state['mixer.channel.weight'], state['mixer.channel.bias'] = fuse_norm_before(
             mixer.channel.weight.flatten(1), mixer.channel.bias, *before
         )
-        hidden, weights = mixer.reweight.fc1, mixer.reweight.fc2
-        state['mixer.reweight.fc1.weight'] = hidden.weight.flatten(1)
-        state['mixer.reweight.fc1.bias'] = hidden.bias
-        for key, tensor in (('weight', weights.weight.flatten(1)), ('bias', weights.bias)):
-            state[f'mixer.reweight.fc2.{key}'] = by_branch(tensor)
         state['mixer.proj.weight'] = mixer.proj.weight.flatten(1)
         state['mixer.proj.bias'] = mixer.proj.bias
-        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
-            mlp.fc1.weight.flatten(1), mlp.fc1.bias, *affine_of(block.norm2)
-        )
-        state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
-        for name, act in (('mlp.act', mlp.act), ('mixer.reweight.act', mixer.reweight.act)):
-            state |= {f'{name}.{k}': v for k, v in act.state_dict().items()}
-        return state
+        reweight = ConstantMLP.fold_reweight(mixer.reweight)
+        state |= {f'mixer.reweight.{k}': v for k, v in reweight.items()}
+        mlp = ConstantMLP.fold(block.mlp, block.norm2)
+        return state | {f'mlp.{k}': v for k, v in mlp.items()}
 
 
 def _folded_regions(mlp: nn.Module, scale: Tensor, shift: Tensor) -> dict[str, Tensor]:
@@ -184,18 +175,11 @@ def _folded_regions(mlp: nn.Module, scale: Tensor, shift: Tensor) -> dict[str, T
     }
 
 
-class HireStage(Stage):
-    """Blocks of maps with channels last: (N, C, H, W) -> (N, C, H, W)."""
-
-    def forward(self, x: Tensor, *context: Any) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1), *context).permute(0, 3, 1, 2)
-
-
 PARTS: Mapping[str, type[Deployed]] = MappingProxyType(
     {'ConvEmbed': ConstantEmbed, 'HireBlock': FusedHireBlock}
 )
 MARKS = ('.mixer.rows.fc1.weight', '.mixer.rows.norm.weight')
-STAGE = HireStage
+STAGE = ChannelsLastStage
 
 
 def report(backbone: Any) -> tuple[str, ...]:

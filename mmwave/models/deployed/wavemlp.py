@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.models.layers import Affine, Conv2d, affine_of
-from mmwave.models.layers.branches import by_branch
 from mmwave.models.layers.deployed import ConstantEmbed, ConstantLinear, ConstantMLP, add_blend
 from mmwave.models.layers.inplace import may_overwrite
 from mmwave.models.layers.norm import is_batch_norm
 from mmwave.ops import linear, linear_phase_mix, phase_mix
 from mmwave.ops.mean import mean_over
 
-from . import Deployed, Stage
+from . import ChannelsLastStage, Deployed
 
 
 def _even_odd(channels: int) -> Tensor:
@@ -98,7 +97,7 @@ class FusedWaveBlock(nn.Module):
     @staticmethod
     def fold(block: nn.Module) -> dict[str, Tensor]:
         """The tensors of a ``WaveBlock`` in deploy form."""
-        mixer, mlp = block.mixer, block.mlp
+        mixer = block.mixer
         before, matrices, offsets = affine_of(block.norm1), [], []
         even_odd = _even_odd(len(before[0]))
         state = {'mixer.kernel_h': mixer.kernel_h, 'mixer.kernel_w': mixer.kernel_w}
@@ -123,20 +122,12 @@ class FusedWaveBlock(nn.Module):
         else:
             state['affine1.weight'], state['affine1.bias'] = before
         state['mixer.merged.weight'], state['mixer.merged.bias'] = weight, bias
-        hidden, weights = mixer.reweight.fc1, mixer.reweight.fc2
-        state['mixer.reweight.fc1.weight'] = hidden.weight.flatten(1)
-        state['mixer.reweight.fc1.bias'] = hidden.bias
-        for key, tensor in (('weight', weights.weight.flatten(1)), ('bias', weights.bias)):
-            state[f'mixer.reweight.fc2.{key}'] = by_branch(tensor)
         state['mixer.proj.weight'] = mixer.proj.weight.flatten(1)
         state['mixer.proj.bias'] = mixer.proj.bias
-        state['mlp.fc1.weight'], state['mlp.fc1.bias'] = fuse_norm_before(
-            mlp.fc1.weight.flatten(1), mlp.fc1.bias, *affine_of(block.norm2)
-        )
-        state['mlp.fc2.weight'], state['mlp.fc2.bias'] = mlp.fc2.weight.flatten(1), mlp.fc2.bias
-        for name, act in (('mlp.act', mlp.act), ('mixer.reweight.act', mixer.reweight.act)):
-            state |= {f'{name}.{k}': v for k, v in act.state_dict().items()}
-        return state
+        reweight = ConstantMLP.fold_reweight(mixer.reweight)
+        state |= {f'mixer.reweight.{k}': v for k, v in reweight.items()}
+        mlp = ConstantMLP.fold(block.mlp, block.norm2)
+        return state | {f'mlp.{k}': v for k, v in mlp.items()}
 
 
 def _phase_in_matrix(mixer: nn.Module) -> bool:
@@ -156,18 +147,11 @@ def _channels_first(module: nn.Module, x: Tensor) -> Tensor:
     return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class WaveStage(Stage):
-    """Blocks of maps with channels last: (N, C, H, W) -> (N, C, H, W)."""
-
-    def forward(self, x: Tensor, *context: Any) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1), *context).permute(0, 3, 1, 2)
-
-
 PARTS: Mapping[str, type[Deployed]] = MappingProxyType(
     {'ConvEmbed': ConstantEmbed, 'WaveBlock': FusedWaveBlock}
 )
 MARKS = ('.mixer.proj.weight', '.mixer.channel.weight')
-STAGE = WaveStage
+STAGE = ChannelsLastStage
 
 
 def report(backbone: Any) -> tuple[str, ...]:

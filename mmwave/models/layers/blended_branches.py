@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from mmwave.ops.mean import mean_over
 
-from .branches import by_branch
 from .deployed import ConstantLinear, ConstantMLP, add_blend
 from .inplace import may_overwrite
 
@@ -86,9 +85,5 @@ class BlendedBranches(nn.Module):
             bias = torch.zeros_like(proj.bias) if branch.bias is None else branch.bias
             state[f'branches.{i}.weight'] = branch.weight.flatten(1)
             state[f'branches.{i}.bias'] = bias
-        first, last = reweight.fc1, reweight.fc2
-        state |= {f'reweight.act.{k}': v for k, v in reweight.act.state_dict().items()}
-        state |= {'reweight.fc1.weight': first.weight.flatten(1), 'reweight.fc1.bias': first.bias}
-        for key, tensor in (('weight', last.weight.flatten(1)), ('bias', last.bias)):
-            state[f'reweight.fc2.{key}'] = by_branch(tensor, len(branches))
-        return state
+        weights = ConstantMLP.fold_reweight(reweight, len(branches))
+        return state | {f'reweight.{k}': v for k, v in weights.items()}

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmwave.deploy.fuse import fuse_norm_after
+from mmwave.deploy.fuse import fuse_norm_after, fuse_norm_before
 from mmwave.ops import blend_, linear, mlp_add_
 from mmwave.ops.chunks import add_in_parts
 
+from .branches import by_branch
 from .inplace import may_overwrite
 from .linear import Linear
 from .norm import affine_of, is_batch_norm
@@ -56,6 +57,22 @@ class ConstantMLP(nn.Module):
             for layer in (mlp.fc1, mlp.fc2)
         )
         return cls(fc1, mlp.act, fc2)
+
+    @staticmethod
+    def fold(mlp: nn.Module, norm: nn.Module | None = None) -> dict[str, Tensor]:
+        """The state dict that computes ``mlp``, behind the scale and shift of a norm."""
+        weight, bias = mlp.fc1.weight.flatten(1), mlp.fc1.bias
+        if norm is not None:
+            weight, bias = fuse_norm_before(weight, bias, *affine_of(norm))
+        state = {f'act.{k}': v for k, v in mlp.act.state_dict().items()}
+        state |= {'fc1.weight': weight, 'fc1.bias': bias}
+        return state | {'fc2.weight': mlp.fc2.weight.flatten(1), 'fc2.bias': mlp.fc2.bias}
+
+    @classmethod
+    def fold_reweight(cls, reweight: nn.Module, branches: int = 3) -> dict[str, Tensor]:
+        """The state dict of an MLP for weights of branches, those of a branch side by side."""
+        state = cls.fold(reweight)
+        return state | {k: by_branch(state[k], branches) for k in ('fc2.weight', 'fc2.bias')}
 
     def forward(self, x: Tensor) -> Tensor:
         return self._mlp(x, *self._weights())

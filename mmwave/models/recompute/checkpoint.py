@@ -1,4 +1,4 @@
-"""Activation checkpointing of a block: all of it is computed again in the backward pass."""
+"""Activation checkpointing of a block: all of it is recomputed in the backward pass."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -115,8 +115,8 @@ void sample(const T* line, int64_t step, const Reads& reads, int64_t groups, int
   }
 }
 
-// The backward of one position: the gradients of what it read are added to `sums`, which is laid out as `line` is, and
-// that of its offsets is returned in `to_offsets`.
+// The backward of one position: the gradients of what it read are added to `sums`, indexed as `line` is, and that of
+// its offsets is returned in `to_offsets`.
 template <int64_t count, typename T>
 void unsample(const T* line, int64_t step, float* sums, int64_t sums_step, const T* gradient, const Reads& reads,
               int64_t groups, int64_t size, float* to_offsets) {

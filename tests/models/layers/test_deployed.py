@@ -133,3 +133,15 @@ def test_an_embedding_with_its_norm_folded(norm):
     assert isinstance(layer.norm, nn.GroupNorm if isinstance(norm, nn.GroupNorm) else nn.Identity)
     x = images(2, 3, 7, 8).double()
     assert relative_error(layer(x), embed(x)) < 1e-14
+
+
+@pytest.mark.parametrize('mlp', [ChannelMLP(6, 8, 6, GELU), LinearMLP(6, 8, 6, GELU)], ids=repr)
+def test_an_mlp_is_folded_with_the_norm_in_front_of_it(mlp):
+    norm = nn.LayerNorm(6)
+    nn.init.uniform_(norm.weight), nn.init.uniform_(norm.bias)
+    x = images(4, 6).double()
+    for before, scaled in ((None, x), (norm, x * norm.weight.double() + norm.bias.double())):
+        folded = ConstantMLP.like(mlp).double()
+        folded.load_state_dict(ConstantMLP.fold(mlp.double(), before and before.double()))
+        shape = (4, 6, 1, 1) if isinstance(mlp.fc1, nn.Conv2d) else (4, 6)
+        assert relative_error(folded(x), mlp(scaled.view(shape)).view(4, 6)) < 1e-13
