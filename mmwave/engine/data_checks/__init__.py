@@ -8,6 +8,7 @@ dropped, labels that no class has); some fail hours later, some never. The files
 - ``heads.py``: what the heads of a model expect of the data.
 - ``samples.py``: faults of one sample: its image file, its class label, its boxes.
 - ``label_maps.py``: faults of one label map, judged as the stock transforms will read it.
+- ``pipeline.py``: what the steps of a pipeline do with the files of a sample.
 - ``boxes.py``: faults of one box, and of all boxes of a COCO file.
 - ``coco_file.py``: facts about a COCO file, read without building a data set from it.
 - ``findings.py``: the tally of faults, over samples and processes, and its messages.

@@ -7,6 +7,7 @@ from mmwave.errors import UserError
 
 from .boxes import BoxFaults
 
+Tally = dict[str, tuple[int, list[tuple[int, str]]]]
 _SHOWN = 5
 
 
@@ -27,6 +28,7 @@ class Findings:
         outside: boxes outside of their image.
         in_file: faults of the annotation file, boxes that the data set dropped included.
         faults: kind of the fault -> (how many, the first few as (index of the sample, offender)).
+        remarks: the same of what is warned of.
     """
 
     samples: int = 0
@@ -36,12 +38,16 @@ class Findings:
     degenerate: int = 0
     outside: int = 0
     in_file: BoxFaults | None = None
-    faults: dict[str, tuple[int, list[tuple[int, str]]]] = field(default_factory=dict)
+    faults: Tally = field(default_factory=dict)
+    remarks: Tally = field(default_factory=dict)
 
     def add(self, kind: str, index: int, offender: str) -> None:
         """Count a fault of sample ``index``, -1 for one of the whole data set."""
-        count, shown = self.faults.get(kind, (0, []))
-        self.faults[kind] = (count + 1, [*shown, (index, offender)][:_SHOWN])
+        _count(self.faults, kind, index, offender)
+
+    def warn(self, kind: str, index: int, offender: str) -> None:
+        """Count what the run goes on with, of sample ``index`` or, -1, of the whole data set."""
+        _count(self.remarks, kind, index, offender)
 
     @classmethod
     def merged(cls, parts: Iterable['Findings']) -> 'Findings':
@@ -53,21 +59,18 @@ class Findings:
             total.in_file = total.in_file or part.in_file
             if part.boxes is not None:
                 total.boxes = (total.boxes or 0) + part.boxes
-            for kind, (count, shown) in part.faults.items():
-                known, before = total.faults.get(kind, (0, []))
-                total.faults[kind] = (known + count, sorted([*before, *shown])[:_SHOWN])
+            for tally, more in ((total.faults, part.faults), (total.remarks, part.remarks)):
+                for kind, (count, shown) in more.items():
+                    known, before = tally.get(kind, (0, []))
+                    tally[kind] = (known + count, sorted([*before, *shown])[:_SHOWN])
         return total
 
     def errors(self) -> list[str]:
         """Return a text for each kind of fault, with its count and the first offenders."""
-        lines = []
-        for kind, (count, shown) in self.faults.items():
-            more = f', … and {count - len(shown)} more' if count > len(shown) else ''
-            lines.append(f'{count} {kind}: ' + ', '.join(text for _, text in shown) + more)
-        return lines
+        return _lines(self.faults)
 
     def warnings(self) -> list[str]:
-        """Return a text about boxes that training goes on without."""
+        """Return a text for each kind of remark, and one about boxes without a use."""
         file = self.in_file or BoxFaults()
         # The file's count includes what the data set kept, so the two must not be added up.
         counts = {
@@ -76,7 +79,8 @@ class Findings:
             'of an unknown category': len(file.unknown_category),
         }
         bad = [f'{count} {what}' for what, count in counts.items() if count]
-        return [f'boxes that cannot be learnt from: {", ".join(bad)}'] if bad else []
+        boxes = [f'boxes that cannot be learnt from: {", ".join(bad)}'] if bad else []
+        return [*_lines(self.remarks), *boxes]
 
     def summary(self) -> str:
         """Return how much was checked, in one line."""
@@ -86,3 +90,16 @@ class Findings:
         if self.label_maps:
             parts.append(f'{self.label_maps} label maps read')
         return ', '.join(parts)
+
+
+def _count(tally: Tally, kind: str, index: int, offender: str) -> None:
+    count, shown = tally.get(kind, (0, []))
+    tally[kind] = (count + 1, [*shown, (index, offender)][:_SHOWN])
+
+
+def _lines(tally: Tally) -> list[str]:
+    lines = []
+    for kind, (count, shown) in tally.items():
+        more = f', … and {count - len(shown)} more' if count > len(shown) else ''
+        lines.append(f'{count} {kind}: ' + ', '.join(text for _, text in shown) + more)
+    return lines
