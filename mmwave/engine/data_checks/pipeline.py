@@ -13,8 +13,8 @@ _STOCK = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'mmwave')
 
 def steps(dataset: Any) -> tuple[Any, ...]:
     """Return the transforms of a built data set in their order, those inside of wrappers too."""
-    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
-    return tuple(_flat(transforms))
+    pipeline = getattr(dataset, 'pipeline', None)
+    return tuple(_flat(pipeline)) if hasattr(pipeline, 'transforms') else ()
 
 
 def is_stock(part: Any) -> bool:
@@ -23,8 +23,10 @@ def is_stock(part: Any) -> bool:
 
 
 def _flat(transforms: Any) -> Iterator[Any]:
-    for step in transforms:
-        yield step
+    # Wrappers hold a list of transforms, a Compose (which holds the list) or a list of these.
+    for step in getattr(transforms, 'transforms', transforms):
         inner = getattr(step, 'transforms', None)
-        if isinstance(inner, list | tuple):
+        if type(step).__name__ != 'Compose':
+            yield step
+        if inner is not None:
             yield from _flat(inner)
