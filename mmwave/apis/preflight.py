@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmwave.engine.data_checks.class_names import NamesFault, stated_classes
+from mmwave.engine.data_checks.class_settings import class_fault
 from mmwave.engine.data_checks.coco_file import AnnotationFileError, CocoSummary, summarize
 from mmwave.engine.data_checks.datasets import Place, is_local_backend, loads_labels, unwrap
 from mmwave.errors import UserError
@@ -69,8 +71,9 @@ def preflight(
     # Last, because the defaults for what the config leaves out are the library's, whose import
     # takes seconds.
     for place in places:
-        _check_coco(place)
         _check_not_empty(place)
+        _check_classes(place)
+        _check_coco(place)
 
 
 def _check_num_procs(num_procs: int) -> None:
@@ -185,6 +188,11 @@ def _prefixes(dataset: Mapping[str, Any]) -> dict[str, str]:
     return {'data_root': dataset['data_root']} if dataset.get('data_root') else {}
 
 
+def _image_folder(dataset: Mapping[str, Any]) -> str | None:
+    folders = _prefixes(dataset)
+    return folders.get('data_prefix.img_path') or next(iter(folders.values()), None)
+
+
 def _ann_file(dataset: Mapping[str, Any]) -> str | None:
     path = dataset.get('ann_file')
     if path and isinstance(path, str):
@@ -286,26 +294,22 @@ def _check_coco(place: Place) -> None:
         raise PreflightError(f'{place.key}: {error}') from error
     if summary is None:
         raise PreflightError(f'{place.key}: {path!r} has no COCO categories (id and name each)')
-    classes = _classes(place)
+    classes = stated_classes(dataset, _dataset_class(place))
     if classes is not None:
         _compare_names(place.key, path, classes, summary.names)
         _check_images_kept(place, path, classes, summary)
 
 
-def _classes(place: Place) -> tuple[str, ...] | None:
-    classes = (place.dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = getattr(_dataset_class(place), 'METAINFO', {}).get('classes')
-    if isinstance(classes, str):
-        # mmengine reads a string as the path of a file with one name a line.
-        if not osp.isfile(classes):
-            raise PreflightError(
-                f'{place.key}: metainfo.classes is {classes!r}, which is no file; a single class '
-                f"is written ('{classes}',), with the comma"
-            )
-        with open(classes, encoding='utf-8') as lines:
-            return tuple(line.rstrip('\n\r') for line in lines)
-    return tuple(classes) if classes is not None else None
+def _check_classes(place: Place) -> None:
+    dataset = place.dataset
+    files = {'folder': _image_folder(dataset), 'ann_file': _ann_file(dataset)}
+    here = {k: p for k, p in files.items() if _is_local(p, dataset.get('backend_args'))}
+    try:
+        fault = class_fault(dataset, _dataset_class(place), **here)
+    except NamesFault as error:
+        fault = str(error)
+    if fault is not None:
+        raise PreflightError(f'{place.key}: {fault}')
 
 
 def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[str, ...]) -> None:
@@ -352,8 +356,7 @@ def _check_not_empty(place: Place) -> None:
     path = _ann_file(dataset)
     if path is not None and not osp.isdir(path):
         return
-    folders = _prefixes(dataset)
-    folder = folders.get('data_prefix.img_path') or next(iter(folders.values()), None)
+    folder = _image_folder(dataset)
     if folder is None or not _is_local(folder, dataset.get('backend_args')):
         return
     cls = _dataset_class(place)

@@ -45,6 +45,17 @@ def unwrap(dataset: Any, key: str = '', scope: str | None = None) -> Iterator[Pl
         yield Place(key, dataset, scope)
 
 
+def wrappers_of(dataset: Any, inner: Any) -> tuple[Any, ...]:
+    """Return the wrappers around ``inner`` inside of a built data set, the outermost first."""
+    if dataset is inner or _is_base_dataset(dataset):
+        return ()
+    held = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    for one in held:
+        if one is inner or (one is not None and wrappers_of(one, inner)):
+            return (dataset, *wrappers_of(one, inner))
+    return ()
+
+
 def loads_labels(dataset: Any) -> bool:
     """Return whether the pipeline of a data set, built or in a config, reads labels.
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mmwave.errors import UserError
 
 from .boxes import BoxFaults
@@ -23,23 +25,31 @@ class Findings:
         samples: how many were checked.
         images: image files looked up.
         label_maps: label maps read.
+        label_maps_left_to: the step of the user's own that they are left to, '' for none.
+        pixels: number of pixels in them of each label that training sees, None for no such maps.
+        labels: number of samples of each class of a classification data set, None for no such set.
         boxes: how many there are, None for a data set that is not one for detection.
         degenerate: boxes without area.
         outside: boxes outside of their image.
         in_file: faults of the annotation file, boxes that the data set dropped included.
         faults: kind of the fault -> (how many, the first few as (index of the sample, offender)).
         remarks: the same of what is warned of.
+        notes: warnings in words of their own, made of the counts of all processes together.
     """
 
     samples: int = 0
     images: int = 0
     label_maps: int = 0
+    label_maps_left_to: str = ''
+    pixels: np.ndarray | None = None
+    labels: np.ndarray | None = None
     boxes: int | None = None
     degenerate: int = 0
     outside: int = 0
     in_file: BoxFaults | None = None
     faults: Tally = field(default_factory=dict)
     remarks: Tally = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, kind: str, index: int, offender: str) -> None:
         """Count a fault of sample ``index``, -1 for one of the whole data set."""
@@ -57,6 +67,9 @@ class Findings:
             for name in ('samples', 'images', 'label_maps', 'degenerate', 'outside'):
                 setattr(total, name, getattr(total, name) + getattr(part, name))
             total.in_file = total.in_file or part.in_file
+            total.label_maps_left_to = total.label_maps_left_to or part.label_maps_left_to
+            total.pixels = _added(total.pixels, part.pixels)
+            total.labels = _added(total.labels, part.labels)
             if part.boxes is not None:
                 total.boxes = (total.boxes or 0) + part.boxes
             for tally, more in ((total.faults, part.faults), (total.remarks, part.remarks)):
@@ -70,7 +83,7 @@ class Findings:
         return _lines(self.faults)
 
     def warnings(self) -> list[str]:
-        """Return a text for each kind of remark, and one about boxes without a use."""
+        """Return a text for each kind of remark, the notes, and one about boxes without a use."""
         file = self.in_file or BoxFaults()
         # The file's count includes what the data set kept, so the two must not be added up.
         counts = {
@@ -80,7 +93,7 @@ class Findings:
         }
         bad = [f'{count} {what}' for what, count in counts.items() if count]
         boxes = [f'boxes that cannot be learnt from: {", ".join(bad)}'] if bad else []
-        return [*_lines(self.remarks), *boxes]
+        return [*_lines(self.remarks), *self.notes, *boxes]
 
     def summary(self) -> str:
         """Return how much was checked, in one line."""
@@ -89,7 +102,15 @@ class Findings:
             parts.append(f'{self.boxes} boxes')
         if self.label_maps:
             parts.append(f'{self.label_maps} label maps read')
+        if self.label_maps_left_to:
+            parts.append(f'label maps left to {self.label_maps_left_to}')
         return ', '.join(parts)
+
+
+def _added(counts: np.ndarray | None, more: np.ndarray | None) -> np.ndarray | None:
+    if counts is None or more is None:
+        return more if counts is None else counts
+    return counts + more
 
 
 def _count(tally: Tally, kind: str, index: int, offender: str) -> None:

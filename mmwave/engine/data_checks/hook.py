@@ -18,12 +18,15 @@ from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
 from .boxes import find_box_faults
+from .class_shares import note_classes
 from .coco_file import AnnotationFileError, summarize
-from .datasets import coco_path, describe, folder, is_local, loads_labels, metainfo, unwrap
+from .datasets import coco_path, describe, folder, is_local, metainfo, unwrap, wrappers_of
 from .findings import DataError, Findings
-from .heads import ignore_index, num_classes, unfit_heads
-from .label_maps import LabelRule, label_map_fault
-from .samples import count_boxes, image_fault, label_fault
+from .heads import num_classes, unfit_heads
+from .label_maps import inspect_label_maps, label_rule
+from .label_reading import map_reading
+from .samples import count_boxes, count_labels, image_fault, label_fault
+from .splits import has_fewer_folders, split_fault, split_notes
 
 _BLOCK = 4096
 
@@ -70,10 +73,12 @@ class DataCheckHook(Hook):
         self.max_images = max_images
         self.num_threads = num_threads
         self._checked: list[Any] = []
+        self._with_fewer_folders: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, 'train', runner.train_dataloader)
         if runner.val_loop is not None:
+            self._compare(runner)
             self._check(runner, 'val', runner.val_dataloader)
 
     def before_val(self, runner: Runner) -> None:
@@ -82,37 +87,62 @@ class DataCheckHook(Hook):
     def before_test(self, runner: Runner) -> None:
         self._check(runner, 'test', runner.test_dataloader)
 
+    def _compare(self, runner: Runner) -> None:
+        """Hold the validation data against the training data: labels must mean the same in both."""
+        train = next(unwrap(runner.train_dataloader.dataset)).dataset
+        for _, val, _ in unwrap(runner.val_dataloader.dataset):
+            label = f'val data, {describe(val)}'
+            fault = split_fault(train, val)
+            if fault is not None:
+                raise DataError(f'{label}: {fault}')
+            for line in split_notes(train, val):
+                runner.logger.warning(f'{label}: {line}')
+            if has_fewer_folders(train, val):
+                self._with_fewer_folders.append(val)
+
     def _check(self, runner: Runner, mode: str, dataloader: Any) -> None:
         for _, dataset, _ in unwrap(dataloader.dataset):
             if any(dataset is seen for seen in self._checked):
                 continue
             start = time.perf_counter()
-            found = self._gather(dataset, runner.model)
+            around = wrappers_of(dataloader.dataset, dataset)
+            found = self._gather(dataset, runner.model, around)
             label = f'{mode} data, {describe(dataset)}'
+            shares = note_classes(found, dataset, runner.model, mode)
             self._judge(mode, label, dataset, found)
             for line in found.warnings():
                 runner.logger.warning(f'{label}: {line}')
+            if shares:
+                runner.logger.info(f'{label}: {shares}')
             runner.logger.info(
                 f'{label}: checked in {time.perf_counter() - start:.1f} s; {found.summary()}'
             )
             self._checked.append(dataset)
 
-    def _gather(self, dataset: Any, model: nn.Module) -> Findings:
+    def _gather(self, dataset: Any, model: nn.Module, wrappers: tuple[Any, ...]) -> Findings:
         """Return what all processes found together, the same in every process."""
         rank, world_size = get_rank(), get_world_size()
-        found = self._inspect(dataset, model, range(rank, len(dataset), world_size))
+        found = self._inspect(dataset, model, range(rank, len(dataset), world_size), wrappers)
         if rank == 0:
-            for text in unfit_heads(dataset, model):
+            fewer = any(dataset is known for known in self._with_fewer_folders)
+            for text in () if fewer else unfit_heads(dataset, model):
                 found.add('heads of another number of classes', -1, text)
             _add_faults_of_file(found, dataset)
         return Findings.merged(all_gather_object(found))
 
-    def _inspect(self, dataset: Any, model: nn.Module, share: Sequence[int]) -> Findings:
+    def _inspect(
+        self,
+        dataset: Any,
+        model: nn.Module,
+        share: Sequence[int],
+        wrappers: tuple[Any, ...] = (),
+    ) -> Findings:
         found = Findings(samples=len(share))
         if not share or not hasattr(dataset, 'get_data_info'):
             return found
         number = num_classes(dataset, model)
         look_up = set(spaced(share, self.max_images)) if is_local(dataset) else set()
+        labels: list[Any] = []
         with ThreadPoolExecutor(self.num_threads) as pool:
             for start in range(0, len(share), _BLOCK):
                 images = []
@@ -121,6 +151,7 @@ class DataCheckHook(Hook):
                     if 'instances' in info:
                         count_boxes(found, index, info)
                     elif 'gt_label' in info and number is not None:
+                        labels.append(info['gt_label'])
                         fault = label_fault(info, number)
                         if fault is not None:
                             found.add('labels without a class', index, fault)
@@ -128,8 +159,10 @@ class DataCheckHook(Hook):
                         images.append((index, info['img_path']))
                 found.images += len(images)
                 _run(pool, found, images, image_fault)
+            if labels:
+                found.labels = count_labels(labels, number)
             if is_local(dataset):
-                self._inspect_label_maps(pool, found, dataset, model, share)
+                self._inspect_label_maps(pool, found, dataset, model, share, wrappers)
         return found
 
     def _inspect_label_maps(
@@ -139,22 +172,17 @@ class DataCheckHook(Hook):
         dataset: Any,
         model: nn.Module,
         share: Sequence[int],
+        wrappers: tuple[Any, ...],
     ) -> None:
         first = dataset.get_data_info(share[0])
-        # mmdet's infos have a seg_map_path as well; its maps follow other rules.
-        if 'instances' in first or not first.get('seg_map_path') or not loads_labels(dataset):
+        reading = map_reading(dataset, wrappers, model)
+        if reading is None or not first.get('seg_map_path'):
             return
-        rule = LabelRule(
-            num_classes=num_classes(dataset, model),
-            ignore_index=ignore_index(dataset, model),
-            reduce_zero_label=bool(first.get('reduce_zero_label')),
-            label_map=first.get('label_map'),
-        )
-        chosen = spaced(share, self.max_files)
-        infos = ((index, dataset.get_data_info(index)) for index in chosen)
-        paths = [(index, (info['img_path'], info['seg_map_path'])) for index, info in infos]
-        found.label_maps += len(paths)
-        _run(pool, found, paths, lambda pair: label_map_fault(pair[0], pair[1], rule))
+        if share[0] == 0 and reading.contradicts(first):
+            found.add('settings that differ', -1, reading.contradicts(first))
+            return
+        rule = label_rule(dataset, model)
+        inspect_label_maps(pool, found, dataset, spaced(share, self.max_files), reading, rule)
 
     def _judge(self, mode: str, label: str, dataset: Any, found: Findings) -> None:
         """Raise :class:`DataError` where a loop cannot run on what was found."""

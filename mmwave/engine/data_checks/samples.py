@@ -1,7 +1,7 @@
 """Faults of one sample, seen without opening its files: image file, class label, boxes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,18 @@ def label_fault(info: Mapping[str, Any], num_classes: int) -> str | None:
         return None
     name = info.get('img_path', 'sample')
     return f'{name} (label {label}, expected 0..{num_classes - 1})'
+
+
+def count_labels(labels: Sequence[Any], num_classes: int) -> np.ndarray:
+    """Return how many samples have each class, by the label or the labels of each sample."""
+    flat = np.concatenate([np.ravel(label) for label in labels]) if _several(labels) else labels
+    numbers = np.asarray(flat, dtype=np.int64)
+    numbers = numbers[(numbers >= 0) & (numbers < num_classes)]
+    return np.bincount(numbers, minlength=num_classes)
+
+
+def _several(labels: Sequence[Any]) -> bool:
+    return not isinstance(labels[0], int)
 
 
 def count_boxes(found: Findings, index: int, info: Mapping[str, Any]) -> None:

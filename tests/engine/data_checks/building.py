@@ -87,13 +87,18 @@ def detection_data(root: Path, boxes: list[dict], num_images: int = 2, **setting
     return CocoDataset(ann_file='a.json', data_root=str(root), **(defaults | settings))
 
 
+def segmentation_steps(**settings) -> list[dict]:
+    """Return the stock steps that read an image and, with ``settings``, its label map."""
+    return [{'type': 'LoadImageFromFile'}, {'type': 'mmseg.LoadAnnotations', **settings}]
+
+
 def segmentation_data(root: Path, maps: dict[str, np.ndarray], **settings):
     from mmseg.datasets import BaseSegDataset
 
     for name, values in maps.items():
         write_image(root / 'img' / f'{name}.jpg')
         write_labels(root / 'ann' / f'{name}.png', values)
-    defaults = {'metainfo': {'classes': ('road', 'sky', 'tree')}}
+    defaults = {'metainfo': {'classes': ('road', 'sky', 'tree')}, 'pipeline': segmentation_steps()}
     prefix = {'img_path': 'img', 'seg_map_path': 'ann'}
     return BaseSegDataset(data_root=str(root), data_prefix=prefix, **(defaults | settings))
 

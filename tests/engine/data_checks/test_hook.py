@@ -23,6 +23,7 @@ from .building import (
     labels,
     model,
     segmentation_data,
+    segmentation_steps,
     write_image,
     write_labels,
 )
@@ -79,7 +80,7 @@ def _two_processes(rank: int, root: Path) -> None:
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{root}/store', rank=rank, world_size=2
     )
-    dataset = SevenPairs(data_root=str(root))
+    dataset = SevenPairs(data_root=str(root), pipeline=segmentation_steps())
     share = range(rank, len(dataset), 2)
     found = DataCheckHook()._inspect(dataset, nn.Module(), share)
     (root / f'{rank}.count').write_text(str(found.label_maps))
@@ -104,10 +105,9 @@ class TestInTheRunner:
     def runner(self, tmp_path, monkeypatch):
         """Train one iteration on one good image and validate on another."""
         monkeypatch.setattr(CountingModel, 'steps', 0)
-        train = segmentation_data(tmp_path / 'train', {'a': labels()})
-        val = segmentation_data(tmp_path / 'val', {'b': labels()})
-        for dataset in (train, val):
-            dataset.pipeline = lambda info: {'inputs': torch.zeros(1)}
+        settings = {'pipeline': [*segmentation_steps(), {'type': 'mmseg.PackSegInputs'}]}
+        train = segmentation_data(tmp_path / 'train', {'a': labels()}, **settings)
+        val = segmentation_data(tmp_path / 'val', {'b': labels()}, **settings)
         loader = {'batch_size': 1, 'num_workers': 0, 'sampler': {'type': 'DefaultSampler'}}
         return Runner(
             model=CountingModel(),
@@ -167,7 +167,12 @@ class TestRealData:
         for split in ('training', 'validation'):
             prefix = {'img_path': f'images/{split}', 'seg_map_path': f'annotations/{split}'}
             root = f'{DATA}/ade_like'
-            dataset = ADE20KDataset(data_root=root, data_prefix=prefix, reduce_zero_label=True)
+            dataset = ADE20KDataset(
+                data_root=root,
+                data_prefix=prefix,
+                reduce_zero_label=True,
+                pipeline=segmentation_steps(),
+            )
             assert check(dataset)[-1].endswith(f'{len(dataset)} label maps read')
 
     def test_cityscapes(self):
@@ -176,7 +181,8 @@ class TestRealData:
         for split in ('train', 'val'):
             prefix = {'img_path': f'leftImg8bit/{split}', 'seg_map_path': f'gtFine/{split}'}
             root = f'{DATA}/street_seg/camvid_cityscapes'
-            dataset = CityscapesDataset(data_root=root, data_prefix=prefix)
+            steps = segmentation_steps()
+            dataset = CityscapesDataset(data_root=root, data_prefix=prefix, pipeline=steps)
             assert check(dataset)[-1].endswith(f'{len(dataset)} label maps read')
 
     def test_flowers(self):
