@@ -86,10 +86,11 @@ def judge_pixels(
     absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
     if not absent:
         return
-    of_maps = f'the {found.label_maps} label maps'
+    of_maps = f'{found.label_maps} label maps'
     if found.label_maps < num_maps:
         of_maps += f' that were read of {num_maps}'
-    why = _why_ignored(found.pixels, rule)
+    # Where two classes are present, something can be learnt, and others may be rare.
+    why = _why_ignored(found.pixels, rule) if len(classes) - len(absent) < 2 else ''
     if len(absent) < len(classes):
         found.notes.append(f'{_none_of(absent, classes, f"pixel in {of_maps}")}{why}')
     elif mode != 'test' and found.label_maps == num_maps:
@@ -131,7 +132,10 @@ def _why_ignored(pixels: np.ndarray, rule: LabelRule) -> str:
     labels = np.flatnonzero(rule.trained == rule.ignore_index)
     shown = ', '.join(map(str, labels[:_SHOWN])) + (', …' if len(labels) > _SHOWN else '')
     why = ' (0 by reduce_zero_label)' if rule.reduce_zero_label else ''
-    return f'; {shown} in a label map means ignored{why}, as {share} of the pixels are'
+    text = f'; label {shown} means ignored{why}, as {share} of the pixels are'
+    if not rule.reduce_zero_label and set(np.flatnonzero(pixels)) <= {0, rule.ignore_index}:
+        text += f'; masks of 0 and {rule.ignore_index} must be written as 0 and 1'
+    return text
 
 
 def _percent(share: float) -> str:

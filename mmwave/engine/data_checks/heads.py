@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from .class_folders import quoted, stray_note
 from .datasets import metainfo
 
 _HEADS = (
@@ -33,14 +34,28 @@ def ignore_index(dataset: Any, model: nn.Module) -> int:
     return getattr(dataset, 'ignore_index', 255)
 
 
+def num_labels(dataset: Any, model: nn.Module) -> int | None:
+    """Return the number of labels that a label map may hold: as many as there are classes.
+
+    A head of one output for one class learns two labels all the same: not the class, and the class.
+    """
+    number = num_classes(dataset, model)
+    decode_heads = [head for name, head in _heads(model) if name.startswith('decode_head')]
+    single = any(getattr(head, 'out_channels', None) == 1 for head in decode_heads)
+    return max(number, 2) if single and number is not None else number
+
+
 def unfit_heads(dataset: Any, model: nn.Module) -> list[str]:
     """Describe each head that has another number of outputs than the data set has classes."""
     classes = metainfo(dataset).get('classes')
     if classes is None:
         return []
     outputs = ((name, getattr(head, 'num_classes', None)) for name, head in _heads(model))
+    folders = tuple(getattr(dataset, 'folder_to_idx', None) or ())
+    note = stray_note(folders)
+    why = f' (folders {quoted(folders)}{"; " + note if note else ""})' if folders else ''
     return [
-        f'model.{name}.num_classes is {number}, the data has {len(classes)} classes'
+        f'model.{name}.num_classes is {number}, the data has {len(classes)} classes{why}'
         for name, number in outputs
         if number is not None and number != len(classes)
     ]

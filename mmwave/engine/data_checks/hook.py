@@ -25,7 +25,7 @@ from .findings import DataError, Findings
 from .heads import num_classes, unfit_heads
 from .label_maps import inspect_label_maps, label_rule
 from .label_reading import map_reading
-from .samples import count_boxes, count_labels, image_fault, label_fault
+from .samples import count_boxes, count_labels, image_fault, is_leftover, label_fault
 from .splits import has_fewer_folders, split_fault, split_notes
 
 _BLOCK = 4096
@@ -155,6 +155,8 @@ class DataCheckHook(Hook):
                         fault = label_fault(info, number)
                         if fault is not None:
                             found.add('labels without a class', index, fault)
+                    if is_leftover(str(info.get('img_path'))):
+                        found.warn("images are a notebook's copies", index, info['img_path'])
                     if index in look_up and isinstance(info.get('img_path'), str):
                         images.append((index, info['img_path']))
                 found.images += len(images)

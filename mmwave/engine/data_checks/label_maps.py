@@ -17,7 +17,7 @@ from torch import nn
 from mmwave.errors import printable
 
 from .findings import Findings
-from .heads import ignore_index, num_classes
+from .heads import ignore_index, num_labels
 from .label_reading import MapReading
 
 _SHOWN = 5
@@ -81,7 +81,7 @@ def label_rule(dataset: Any, model: nn.Module) -> LabelRule:
     """Return the rule for the label maps of a built data set of mmseg."""
     info = dataset.get_data_info(0)
     return LabelRule(
-        num_classes=num_classes(dataset, model),
+        num_classes=num_labels(dataset, model),
         ignore_index=ignore_index(dataset, model),
         reduce_zero_label=bool(info.get('reduce_zero_label')),
         label_map=info.get('label_map'),

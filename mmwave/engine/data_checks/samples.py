@@ -25,6 +25,11 @@ def image_fault(path: str) -> tuple[str, str] | None:
     return ('image files are empty', path) if size == 0 else None
 
 
+def is_leftover(path: str) -> bool:
+    """Return whether an image is the copy that a notebook keeps of one that it showed."""
+    return '/.ipynb_checkpoints/' in path
+
+
 def label_fault(info: Mapping[str, Any], num_classes: int) -> str | None:
     """Compare the label (or labels) of a classification sample with the number of classes.
 
@@ -42,14 +47,11 @@ def label_fault(info: Mapping[str, Any], num_classes: int) -> str | None:
 
 def count_labels(labels: Sequence[Any], num_classes: int) -> np.ndarray:
     """Return how many samples have each class, by the label or the labels of each sample."""
-    flat = np.concatenate([np.ravel(label) for label in labels]) if _several(labels) else labels
-    numbers = np.asarray(flat, dtype=np.int64)
+    if not all(isinstance(label, int) for label in labels):
+        labels = np.concatenate([np.ravel(label) for label in labels])  # type: ignore[assignment]
+    numbers = np.asarray(labels, dtype=np.int64)
     numbers = numbers[(numbers >= 0) & (numbers < num_classes)]
     return np.bincount(numbers, minlength=num_classes)
-
-
-def _several(labels: Sequence[Any]) -> bool:
-    return not isinstance(labels[0], int)
 
 
 def count_boxes(found: Findings, index: int, info: Mapping[str, Any]) -> None:
