@@ -76,9 +76,12 @@ def palette_fault(
     if isinstance(palette, str) or len(palette) in (0, len(names)):
         # One that is a text is read from a file as well.
         return None
-    chosen = own.get('classes') is not None and list(own['classes']) != list(names)
-    if chosen and len(palette) >= len(names):
-        return None
+    every = list(own.get('classes') or ())
+    if every and every != list(names):
+        # Cut to the chosen ones: colours are looked up by the labels that the class has for them.
+        labels = [every.index(name) for name in names if name in every]
+        if len(palette) >= max(len(names), *(label + 1 for label in labels), 0):
+            return None
     return f'metainfo.palette has {len(palette)} colours, but there are {len(names)} classes'
 
 

@@ -18,6 +18,7 @@ _READER = ('mmseg.datasets.transforms.loading', 'LoadAnnotations')
 _IMAGE_LOADER = ('mmcv.transforms.loading', 'LoadImageFromFile')
 # Each brings image and label map to one size, whatever sizes they had.
 _RESIZERS = ('Resize', 'RandomResize', 'RandomChoiceResize')
+_KEEPING_SIZES = ('RandomFlip', 'PhotoMetricDistortion')
 # The backends and colour types with which mmcv turns an image as its EXIF orientation says.
 _TURNING_BACKENDS = ('cv2', 'pillow')
 _TURNING_COLOURS = ('color', 'grayscale')
@@ -34,7 +35,7 @@ class MapReading:
         image_loader: mmcv's ``LoadImageFromFile``, None where something else loads the image.
         before: the first part of the user's own that is at work before the reader, '' for none.
         after: the first one after it.
-        resizer: the resizing step that follows the reader at once, None for none.
+        resizer: the resizing step after it, None where another one depends on the sizes first.
     """
 
     reader: Any
@@ -130,7 +131,8 @@ def map_reading(
     every = steps(dataset)
     at = next(i for i, step in enumerate(every) if step is sequence[position])
     later = [*every[at + 1 :], *_later_parts(wrappers, model)]
-    following = sequence[position + 1] if position + 1 < len(sequence) else None
+    changing = (step for step in sequence[position + 1 :] if not _keeps_sizes(step))
+    following = next(changing, None)
     resizes = type(following).__name__ in _RESIZERS and is_stock(following)
     loaders = [step for step in sequence[:position] if _is(step, _IMAGE_LOADER)]
     return MapReading(
@@ -168,6 +170,10 @@ def _later_parts(wrappers: tuple[Any, ...], model: nn.Module | None) -> Iterator
 def _is(step: Any, name: tuple[str, str]) -> bool:
     # A subclass may read otherwise, and the task libraries are not imported here.
     return (type(step).__module__, type(step).__qualname__) == name
+
+
+def _keeps_sizes(step: Any) -> bool:
+    return is_stock(step) and type(step).__name__ in _KEEPING_SIZES
 
 
 def _turns(loader: Any) -> bool:

@@ -98,7 +98,11 @@ def segmentation_data(root: Path, maps: dict[str, np.ndarray], **settings):
     for name, values in maps.items():
         write_image(root / 'img' / f'{name}.jpg')
         write_labels(root / 'ann' / f'{name}.png', values)
-    defaults = {'metainfo': {'classes': ('road', 'sky', 'tree')}, 'pipeline': segmentation_steps()}
+    defaults = {
+        'metainfo': {'classes': ('road', 'sky', 'tree')},
+        'pipeline': segmentation_steps(),
+        'serialize_data': False,  # it collects garbage, for half a second
+    }
     prefix = {'img_path': 'img', 'seg_map_path': 'ann'}
     return BaseSegDataset(data_root=str(root), data_prefix=prefix, **(defaults | settings))
 
@@ -111,6 +115,21 @@ def classification_data(root: Path, lines: str, **settings):
     (root / 'list.txt').write_text(lines)
     settings = {'metainfo': {'classes': ['a', 'b']}} | settings
     return CustomDataset(data_root=str(root), ann_file='list.txt', **settings)
+
+
+def write_folders(root: Path, **numbers: int) -> Path:
+    """Write a folder for each name, with so many images in it."""
+    for name, number in numbers.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(number):
+            write_image(root / name / f'{index}.jpg')
+    return root
+
+
+def folder_data(root: Path, **settings):
+    from mmpretrain.datasets import CustomDataset
+
+    return CustomDataset(data_root=str(root), serialize_data=False, **settings)
 
 
 def coco_file(root: Path, **changes) -> Path:

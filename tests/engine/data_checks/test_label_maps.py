@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmwave.engine.data_checks.label_maps import LabelRule
+from mmwave.engine.data_checks.label_maps import LabelRule, label_rule, read_label_map
+from mmwave.engine.data_checks.label_reading import map_reading
 
 from .building import (
     check,
@@ -133,6 +134,66 @@ def test_labels_wider_than_a_byte(tmp_path):
     wide[0, 0] = 2
     write_labels(tmp_path / 'ann' / 'a.png', wide)
     check(dataset)
+
+
+@pytest.mark.parametrize(
+    ('value', 'dtype', 'suffix'), [(65535, np.uint16, '.png'), (-1, np.int32, '.tif')]
+)
+def test_wide_value_that_becomes_the_ignored_label(tmp_path, value, dtype, suffix):
+    """Of as many ones in bits as 255: what it becomes is what it meant."""
+    wide = labels(0, 1, 2).astype(dtype)
+    wide[0, 3] = value
+    dataset = segmentation_data(tmp_path, {'a': labels()}, seg_map_suffix=suffix)
+    write_labels(tmp_path / 'ann' / f'a{suffix}', wide)
+    assert dataset[0]['gt_seg_map'][0, 3] == 255
+    warning, *_ = check(dataset)
+    assert 'values that become 255, which is ignored: ' in warning
+    assert warning.endswith(f'{tmp_path}/ann/a{suffix} ({value})')
+    # A head may leave out another label than 255.
+    net = model(decode_head=head(3, ignore_index=254))
+    assert f'(labels {value}; expected 0..2, 254)' in error_of(dataset, net=net)
+
+
+@pytest.mark.parametrize('value', [1.5, -1, np.nan, 300])
+def test_numbers_that_are_no_labels(tmp_path, value):
+    wrong = labels(0, 1).astype(np.float32)
+    wrong[0, 2] = value
+    dataset = segmentation_data(tmp_path, {'a': labels()}, seg_map_suffix='.tif')
+    write_labels(tmp_path / 'ann' / 'a.tif', wrong)
+    assert f'(labels {float(value)}; expected 0..2, 255)' in error_of(dataset)
+    write_labels(tmp_path / 'ann' / 'a.tif', labels(0, 1).astype(np.float32))
+    check(dataset)
+
+
+def test_black_and_white(tmp_path):
+    """One bit a pixel, which Pillow reads as booleans."""
+    dataset = segmentation_data(tmp_path, {'a': labels()})
+    write_labels(tmp_path / 'ann' / 'a.png', labels(1).astype(bool))
+    assert dataset[0]['gt_seg_map'].max() == 1
+    assert '1 label maps read' in check(dataset)[-1]
+
+
+def test_pixels_are_counted_as_training_sees_them(tmp_path):
+    from mmseg.datasets import ADE20KDataset
+
+    values = np.random.default_rng(0).integers(0, 151, (48, 64), dtype=np.uint8)
+    write_image(tmp_path / 'img' / 'a.jpg')
+    write_labels(tmp_path / 'ann' / 'a.png', values)
+    dataset = ADE20KDataset(
+        data_root=str(tmp_path),
+        data_prefix={'img_path': 'img', 'seg_map_path': 'ann'},
+        metainfo={'classes': ('sky', 'wall')},
+        pipeline=segmentation_steps(),
+    )
+    expected = np.bincount(dataset[0]['gt_seg_map'].ravel(), minlength=256)
+    rule = label_rule(dataset, model())
+    files = str(tmp_path / 'img' / 'a.jpg'), str(tmp_path / 'ann' / 'a.png')
+    for wider in (np.uint8, np.uint16):
+        write_labels(tmp_path / 'ann' / 'a.png', values.astype(wider))
+        report = read_label_map(*files, map_reading(dataset), rule)
+        np.testing.assert_array_equal(report.pixels, expected)
+    assert expected[0] > 0
+    assert expected[1] > 0
 
 
 def test_missing_label_map(tmp_path):
