@@ -291,6 +291,50 @@ class TestBrokenJson:
         assert f'{path} (11 bytes) is no text: byte 7' in message
 
 
+class TestNamesOfClasses:
+    """A text is no names, for any task; nor are folders that the names do not fit."""
+
+    @pytest.mark.parametrize('task', ['mmdet', 'mmseg', 'mmpretrain'])
+    def test_a_text(self, tmp_path, task):
+        write_coco(tmp_path)
+        write_ade(tmp_path)
+        names = tmp_path / 'names.txt'
+        names.write_text('cat\n')
+        data = {
+            'mmdet': coco(tmp_path),
+            'mmseg': ade(tmp_path, type='BaseSegDataset'),
+            'mmpretrain': {'type': 'CustomDataset', 'data_root': str(tmp_path / 'classes')},
+        }[task]
+        write_image(tmp_path / 'classes' / 'cat' / 'a.jpg')
+        wrapped = {'type': 'RepeatDataset', 'times': 2}
+        for text in ('cat', ('cat')):
+            settings = wrapped | {'dataset': data | {'metainfo': {'classes': text}}}
+            message = error_of(config(task, settings))
+            assert message.startswith("train_dataloader.dataset.dataset: metainfo.classes is 'cat'")
+            assert message.endswith("a single class is written ('cat',), with the comma")
+        for classes in (str(names), ('cat',)):
+            preflight(config(task, data | {'metainfo': {'classes': classes}}))
+
+    def test_names_that_ade_does_not_have(self, tmp_path):
+        write_ade(tmp_path)
+        message = error_of(config('mmseg', ade(tmp_path, metainfo={'classes': ('crop',)})))
+        assert "metainfo.classes: 'crop' not among the 150 classes of ADE20KDataset" in message
+
+    def test_folders_and_lists(self, tmp_path):
+        write_image(tmp_path / 'train' / 'cat' / 'a.jpg')
+        (tmp_path / 'train' / '.ipynb_checkpoints').mkdir()
+        settings = {'type': 'CustomDataset', 'data_root': str(tmp_path), 'data_prefix': 'train'}
+        preflight(config('mmpretrain', settings))
+        message = error_of(config('mmpretrain', settings | {'metainfo': {'classes': ('cat',)}}))
+        assert "folder '.ipynb_checkpoints' is taken for a class: remove it" in message
+        path = tmp_path / 'list.txt'
+        path.write_text('cat/a.jpg cat\n')
+        message = error_of(config('mmpretrain', settings | {'ann_file': 'list.txt'}))
+        assert f"line 1 of '{path}' is 'cat/a.jpg cat'" in message
+        remote = {'backend_args': {'backend': 'petrel'}, 'metainfo': {'classes': ('cat',)}}
+        preflight(config('mmpretrain', settings | remote))
+
+
 class TestEmptyData:
     def test_everything_filtered_out(self, tmp_path):
         from mmdet.datasets import CocoDataset

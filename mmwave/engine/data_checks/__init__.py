@@ -7,7 +7,14 @@ dropped, labels that no class has); some fail hours later, some never. The files
 - ``datasets.py``: questions about one data set, built or in a config: wrappers, storage, labels.
 - ``heads.py``: what the heads of a model expect of the data.
 - ``samples.py``: faults of one sample: its image file, its class label, its boxes.
-- ``label_maps.py``: faults of one label map, judged as the stock transforms will read it.
+- ``label_reading.py``: who reads the label maps, and how.
+- ``label_maps.py``: faults of label maps, judged as the step that reads them will read them.
+- ``label_lists.py``: faults of a list of images and labels.
+- ``class_names.py``: names of classes, in a config and of two data sets.
+- ``class_folders.py``: folders that are taken for classes.
+- ``class_settings.py``: what a config says about classes, held against its files.
+- ``class_shares.py``: how often the classes occur, and which do not.
+- ``splits.py``: what training and validation data must agree on.
 - ``pipeline.py``: what the steps of a pipeline do with the files of a sample.
 - ``boxes.py``: faults of one box, and of all boxes of a COCO file.
 - ``coco_file.py``: facts about a COCO file, read without building a data set from it.

@@ -38,9 +38,14 @@ class DataCheckHook(Hook):
     Checked are, each process doing its share of every data set: that there are samples; that the
     image files are there; for detection that there are boxes and that they are finite; for
     segmentation that label maps have one channel, the size of their image and only labels that a
-    class has; for classification that labels belong to a class; and that the heads of the model
-    have as many outputs as the data set has classes. Boxes that cannot be learnt from (no area,
-    outside of the image, unknown category) are counted in one warning.
+    class has; for classification that labels belong to a class; that the heads of the model have
+    as many outputs as the data set has classes; and that a label means the same in training and
+    validation data. Boxes that cannot be learnt from (no area, outside of the image, unknown
+    category) are counted in one warning; classes without a pixel or a sample, and folders that
+    hardly are classes, are named in others. The share of the pixels that each class has is logged.
+
+    Label maps are judged where mmseg's own ``LoadAnnotations`` reads them and all other steps, the
+    data set's class and the preprocessor are stock too; else a missing file alone is named.
 
     Args:
         max_files: how many label maps of a data set each process opens, evenly spaced; None for

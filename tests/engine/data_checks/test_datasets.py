@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
 
-from mmwave.engine.data_checks.datasets import is_local, loads_labels, unwrap
+from mmwave.engine.data_checks.datasets import is_local, loads_labels, unwrap, wrappers_of
 from mmwave.engine.data_checks.samples import image_fault
 
 from .building import check, classification_data, error_of, labels, segmentation_data
@@ -79,3 +79,15 @@ def test_the_pipeline_says_whether_labels_are_read(steps, expected):
 def test_without_a_pipeline_labels_may_be_read():
     assert loads_labels({})
     assert loads_labels(SimpleNamespace())
+
+
+def test_wrappers_around_a_data_set(tmp_path):
+    a, b = (classification_data(tmp_path / name, 'x.jpg 0\n') for name in 'ab')
+    repeated = RepeatDataset(b, times=2)
+    both = ConcatDataset([a])
+    both.datasets.append(repeated)
+    outer = torch.utils.data.Subset(both, [0])
+    assert wrappers_of(outer, a) == (outer, both)
+    assert wrappers_of(outer, b) == (outer, both, repeated)
+    assert wrappers_of(a, a) == ()
+    assert wrappers_of(repeated, a) == ()

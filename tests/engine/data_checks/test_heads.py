@@ -52,3 +52,13 @@ def test_the_head_of_a_classifier(tmp_path):
     unnamed = classification_data(tmp_path, 'x.jpg 5\n', metainfo=None)
     check(unnamed, net=model(head=head(6)))
     assert 'expected 0..4' in error_of(unnamed, net=model(head=head(5)))
+
+
+def test_one_output_learns_two_labels(tmp_path):
+    """The class and what is not the class, by a threshold."""
+    dataset = segmentation_data(tmp_path, {'a': labels(0, 1)}, metainfo={'classes': ('road',)})
+    check(dataset, net=model(decode_head=head(1, out_channels=1)))
+    assert 'expected 0, 255' in error_of(dataset, net=model(decode_head=head(1)))
+    two = segmentation_data(tmp_path, {'a': labels(2)}, metainfo={'classes': ('a', 'b')})
+    net = model(decode_head=head(2, out_channels=1))
+    assert 'labels 2; expected 0..1, 255' in error_of(two, net=net)

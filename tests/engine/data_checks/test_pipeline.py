@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 
 from mmcv.transforms import BaseTransform, LoadImageFromFile, RandomApply, Resize
-from mmengine.dataset import Compose
+from mmengine.dataset import BaseDataset, Compose
 
-from mmwave.engine.data_checks.pipeline import is_stock, steps
+from mmwave.engine.data_checks.pipeline import inherits, is_stock, reads_as_stock, steps
 
 
 class TheirOwn(BaseTransform):
@@ -20,3 +20,31 @@ def test_steps_inside_of_wrappers():
     assert [type(step).__name__ for step in found] == names
     assert [is_stock(step) for step in found] == [True, True, False, True]
     assert steps(SimpleNamespace()) == ()
+
+
+def test_settings_of_steps_are_no_steps():
+    """Albu of mmdet and mmseg keeps the settings of what it wraps under the name of a list."""
+    albu = TheirOwn()
+    albu.transforms = [{'type': 'HorizontalFlip'}]
+    assert steps(SimpleNamespace(pipeline=Compose([albu]))) == (albu,)
+
+
+class OwnList(BaseDataset):
+    METAINFO = {'classes': ('a',)}
+
+    def load_data_list(self):
+        return []
+
+
+class OwnItems(OwnList):
+    def __getitem__(self, index):
+        return index
+
+
+def test_methods_that_classes_inherit():
+    assert inherits(OwnList, '__getitem__', 'prepare_data')
+    assert not inherits(OwnList, 'prepare_data', 'load_data_list')
+    assert not inherits(OwnList, 'no_such_method')
+    assert not inherits(None, 'prepare_data')
+    assert reads_as_stock(OwnList(lazy_init=True))
+    assert not reads_as_stock(OwnItems(lazy_init=True))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmwave.engine.data_checks.samples import label_fault
+from mmwave.engine.data_checks.samples import count_labels, label_fault
 
 from .building import check, classification_data, error_of, head, model
 
@@ -31,3 +31,9 @@ def test_missing_image(tmp_path):
     dataset = classification_data(tmp_path, 'x.jpg 0\ny.jpg 1\n')
     (tmp_path / 'y.jpg').unlink()
     assert f'{tmp_path}/y.jpg' in error_of(dataset)
+
+
+def test_samples_of_each_class():
+    for several in ([0, 2, 2], [np.int64(0), 2, np.array(2)], [[0, 2], np.array([2])]):
+        np.testing.assert_array_equal(count_labels(several, 4), [1, 0, 2, 0])
+    np.testing.assert_array_equal(count_labels([-1, 1, 2], 2), [0, 1])
