@@ -47,7 +47,7 @@ def unwrap(dataset: Any, key: str = '', scope: str | None = None) -> Iterator[Pl
 
 def wrappers_of(dataset: Any, inner: Any) -> tuple[Any, ...]:
     """Return the wrappers around ``inner`` inside of a built data set, the outermost first."""
-    if dataset is inner or _is_base_dataset(dataset):
+    if dataset is inner:
         return ()
     held = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     for one in held:

@@ -26,9 +26,20 @@ class OwnList(CustomDataset):
         return []
 
 
+def of_the_same_name() -> type:
+    """Return a class of the user's own that is called as mmpretrain's is."""
+
+    def load_data_list(self):
+        return []
+
+    load_data_list.__qualname__ = 'CustomDataset.load_data_list'
+    return type('CustomDataset', (CustomDataset,), {'load_data_list': load_data_list})
+
+
 @pytest.mark.parametrize(
     ('cls', 'settings', 'judged'),
     [
+        (of_the_same_name(), NAMES, False),
         (CustomDataset, NAMES, True),
         (CustomDataset, {}, False),
         (CustomDataset, {'with_label': False, **NAMES}, False),

@@ -108,16 +108,18 @@ def test_classes_without_a_sample(tmp_path):
 def test_shares_of_all_processes_together(tmp_path):
     """Each reads its half; every one of them warns of what no half holds."""
     names = {'metainfo': {'classes': ('a', 'b', 'c')}}
-    dataset = segmentation_data(tmp_path, {'0': labels(0), '1': labels(1)}, **names)
+    dataset = segmentation_data(tmp_path, {'0': labels(), '1': labels() + 1}, **names)
     found = [DataCheckHook()._inspect(dataset, model(), range(rank, 2, 2)) for rank in (0, 1)]
-    assert [f.pixels[1] for f in found] == [0, 1]
+    assert [f.pixels[:2].tolist() for f in found] == [[48 * 64, 0], [0, 48 * 64]]
     # Forked, because a fresh interpreter could not import this file under every import mode.
     torch.multiprocessing.start_processes(
         _write_lines, (tmp_path, dataset), nprocs=2, start_method='fork'
     )
     said = [(tmp_path / f'{rank}.txt').read_text() for rank in range(2)]
     assert said[0] == said[1]
-    assert said[0].startswith("1 of 3 classes has no pixel in 2 label maps: 'c'\npixels of 2 ")
+    assert said[0].startswith(
+        "1 of 3 classes has no pixel in 2 label maps: 'c'\npixels of 2 label maps: a 50 %"
+    )
 
 
 def _write_lines(rank, root, dataset):

@@ -88,6 +88,11 @@ def _two_processes(rank: int, root: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+def remap(sample):
+    """Make 0 and 1 of 0 and 200."""
+    return sample | {'gt_seg_map': sample['gt_seg_map'] // 200}
+
+
 class CountingModel(BaseModel):
     steps = 0
 
@@ -133,6 +138,15 @@ class TestInTheRunner:
         with pytest.raises(DataError, match=f'^{mode} data, .*labels 200'):
             runner.train()
         assert CountingModel.steps == 0
+
+    def test_maps_that_a_step_remaps_train(self, runner, tmp_path):
+        """The values of the files are not those that the model sees."""
+        for mode, name in (('train', 'a'), ('val', 'b')):
+            write_labels(tmp_path / mode / 'ann' / f'{name}.png', labels(0, 200))
+            loader = getattr(runner, f'{mode}_dataloader')
+            loader.dataset.pipeline.transforms.insert(2, remap)
+        runner.train()
+        assert CountingModel.steps == 2
 
     def test_each_data_set_is_looked_at_once(self, runner, monkeypatch):
         seen = []
