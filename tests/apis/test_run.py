@@ -35,7 +35,7 @@ LEAF = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
 
 @pytest.fixture
 def data(tmp_path):
-    """Options that point the leaf at a folder of two images."""
+    """Options that point the leaf at two folders of one image, of one class, each."""
     options = {}
     for split in ('train', 'val'):
         folder = tmp_path / 'data' / split / 'only'
@@ -43,6 +43,7 @@ def data(tmp_path):
         cv2.imwrite(str(folder / 'a.png'), np.zeros((8, 8, 3), np.uint8))
     for split in ('train', 'val', 'test'):
         options[f'{split}_dataloader.dataset.data_root'] = str(tmp_path / 'data')
+        options[f'{split}_dataloader.dataset.metainfo'] = dict(classes=('only',))
     return options
 
 
