@@ -6,6 +6,7 @@ It reads them through their ``get_data_info`` dicts, so it needs none of the tas
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from .coco_file import AnnotationFileError, summarize
 from .datasets import coco_path, describe, folder, is_local, loads_labels, metainfo, unwrap
 from .findings import DataError, Findings
 from .heads import ignore_index, num_classes, unfit_heads
+from .image_sample import look_into, sample_of, settle
 from .label_maps import LabelRule, label_map_fault
+from .pipeline import image_step, reads_images
 from .samples import count_boxes, image_fault, label_fault
+from .skipping import LIST_NAME, BrokenList, can_skip, describe_entry, skip_broken_images
 
 _BLOCK = 4096
 
@@ -44,10 +48,14 @@ class DataCheckHook(Hook):
             all.
         max_images: how many images of a data set each process looks up in the file system, evenly
             spaced; None for all.
+        max_headers: how many image files of a data set each process opens, evenly spaced among
+            those that it looks up; None for all.
+        max_broken_images: how many different images that cannot be read training may skip; 0 ends
+            the run with the first.
         num_threads: files read at the same time.
 
     Raises:
-        UserError: where one of the numbers is less than 1.
+        UserError: where one of the numbers is less than 1, or ``max_broken_images`` than 0.
         DataError: (in the loops) where the data cannot be trained or evaluated on. The message
             names up to five offenders of each kind and counts them all; it is the same in every
             process.
@@ -59,22 +67,38 @@ class DataCheckHook(Hook):
         self,
         max_files: int | None = 2000,
         max_images: int | None = 200_000,
+        max_headers: int | None = 2000,
+        max_broken_images: int = 10,
         num_threads: int = 8,
     ) -> None:
-        for name, value in (('max_files', max_files), ('max_images', max_images)):
-            if value is not None and value < 1:
-                raise UserError(f'{name} must be None or at least 1, got {value}')
-        if num_threads < 1:
-            raise UserError(f'num_threads must be at least 1, got {num_threads}')
+        most = {'max_files': max_files, 'max_images': max_images, 'max_headers': max_headers}
+        for name, value in most.items():
+            if value is not None:
+                _check_number(name, value, 1, 'None or ')
+        _check_number('max_broken_images', max_broken_images, 0)
+        _check_number('num_threads', num_threads, 1)
         self.max_files = max_files
         self.max_images = max_images
+        self.max_headers = max_headers
+        self.max_broken_images = max_broken_images
         self.num_threads = num_threads
+        self._broken: BrokenList | None = None
         self._checked: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, 'train', runner.train_dataloader)
         if runner.val_loop is not None:
             self._check(runner, 'val', runner.val_dataloader)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Name the images that were skipped since the last step, whichever process did."""
+        if self._broken is None or get_rank() != 0:
+            return
+        for entry in self._broken.news():
+            runner.logger.warning(
+                f'skipped, cannot be read: {describe_entry(entry)}; at most '
+                f'{self.max_broken_images} may be (listed in {self._broken.path})'
+            )
 
     def before_val(self, runner: Runner) -> None:
         self._check(runner, 'val', runner.val_dataloader)
@@ -96,6 +120,9 @@ class DataCheckHook(Hook):
                 f'{label}: checked in {time.perf_counter() - start:.1f} s; {found.summary()}'
             )
             self._checked.append(dataset)
+            if self._broken is None:
+                self._broken = BrokenList(Path(runner.log_dir, LIST_NAME), self.max_broken_images)
+            skip_broken_images(dataset, self._broken)
 
     def _gather(self, dataset: Any, model: nn.Module) -> Findings:
         """Return what all processes found together, the same in every process."""
@@ -105,14 +132,26 @@ class DataCheckHook(Hook):
             for text in unfit_heads(dataset, model):
                 found.add('heads of another number of classes', -1, text)
             _add_faults_of_file(found, dataset)
-        return Findings.merged(all_gather_object(found))
+        found = Findings.merged(all_gather_object(found))
+        step = image_step(dataset)
+        skips = step is not None and can_skip(dataset)
+        settle(
+            found,
+            most_broken=self.max_broken_images if skips else 0,
+            ignored=skips and step.ignore_empty,
+        )
+        return found
 
     def _inspect(self, dataset: Any, model: nn.Module, share: Sequence[int]) -> Findings:
         found = Findings(samples=len(share))
         if not share or not hasattr(dataset, 'get_data_info'):
             return found
         number = num_classes(dataset, model)
-        look_up = set(spaced(share, self.max_images)) if is_local(dataset) else set()
+        judged = is_local(dataset) and reads_images(dataset)
+        chosen = spaced(share, self.max_images) if judged else ()
+        step = image_step(dataset)
+        opened = set(spaced(chosen, self.max_headers)) if step is not None else set()
+        look_up, samples = set(chosen), []
         with ThreadPoolExecutor(self.num_threads) as pool:
             for start in range(0, len(share), _BLOCK):
                 images = []
@@ -126,8 +165,11 @@ class DataCheckHook(Hook):
                             found.add('labels without a class', index, fault)
                     if index in look_up and isinstance(info.get('img_path'), str):
                         images.append((index, info['img_path']))
+                        if index in opened:
+                            samples.append((index, sample_of(info)))
                 found.images += len(images)
-                _run(pool, found, images, image_fault)
+                _run(pool, found, images, image_fault, aside=True)
+            look_into(found, step, samples, pool.map)
             if is_local(dataset):
                 self._inspect_label_maps(pool, found, dataset, model, share)
         return found
@@ -167,6 +209,11 @@ class DataCheckHook(Hook):
             raise DataError(f'{label}: ' + '; '.join(problems))
 
 
+def _check_number(name: str, value: Any, least: int, alternative: str = '') -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f'{name} must be {alternative}at least {least}, got {value}')
+
+
 def spaced(items: Sequence[int], most: int | None) -> Sequence[int]:
     """Return at most ``most`` of the items, evenly spaced, the first and the last among them."""
     if most is None or len(items) <= most:
@@ -180,8 +227,11 @@ def _run(
     found: Findings,
     items: Sequence[tuple[int, Any]],
     check: Callable[[Any], tuple[str, str] | None],
+    *,
+    aside: bool = False,
 ) -> None:
     """Run ``check``, which returns (kind of the fault, offender), on many files."""
+    count = found.put_aside if aside else found.add
 
     def check_some(some: Sequence[tuple[int, Any]]) -> list[tuple[int, tuple[str, str] | None]]:
         return [(index, check(item)) for index, item in some]
@@ -191,7 +241,7 @@ def _run(
     for results in pool.map(check_some, slices):
         for index, fault in results:
             if fault is not None:
-                found.add(fault[0], index, fault[1])
+                count(fault[0], index, fault[1])
 
 
 def _add_faults_of_file(found: Findings, dataset: Any) -> None:

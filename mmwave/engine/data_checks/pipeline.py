@@ -6,6 +6,7 @@ about files that it touches.
 """
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 _STOCK = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg', 'mmwave')
@@ -20,6 +21,52 @@ def steps(dataset: Any) -> tuple[Any, ...]:
 def is_stock(part: Any) -> bool:
     """Return whether the class of a transform or data set is one of the libraries, or ours."""
     return type(part).__module__.partition('.')[0] in _STOCK
+
+
+def reads_images(dataset: Any) -> bool:
+    """Return whether stock code alone decides which image files a built data set reads.
+
+    Its own steps may change ``img_path`` before a stock step reads it, or read it themselves; what
+    comes after the reading does not matter. A pipeline without a reading step is taken for stock
+    where all of its steps are.
+    """
+    pipeline = getattr(dataset, 'pipeline', None)
+    own_pipeline = pipeline is not None and not hasattr(pipeline, 'transforms')
+    if own_pipeline or not all(map(_is_stock_method, _reading(dataset))):
+        return False
+    before = takewhile(lambda step: not _is_reader(step), steps(dataset))
+    return all(map(is_stock, before))
+
+
+def image_step(dataset: Any) -> Any:
+    """Return the step that reads the images of a built data set, where it is mmcv's own.
+
+    Returns:
+        The ``LoadImageFromFile``, None where another class, a step of the user's own before it or
+        the data set itself decides how images are read.
+    """
+    if not reads_images(dataset):
+        return None
+    step = next(filter(_is_reader, steps(dataset)), None)
+    return step if _class_of(step) == 'mmcv.LoadImageFromFile' else None
+
+
+def _class_of(step: Any) -> str:
+    return f'{type(step).__module__.partition(".")[0]}.{type(step).__name__}'
+
+
+def _is_reader(step: Any) -> bool:
+    return is_stock(step) and type(step).__name__.startswith('Load') and 'Image' in _class_of(step)
+
+
+def _reading(dataset: Any) -> Iterator[Any]:
+    """Yield the methods of a data set that lead from an index to the pipeline."""
+    names = ('__getitem__', 'prepare_data')
+    return (getattr(type(dataset), name) for name in names if hasattr(type(dataset), name))
+
+
+def _is_stock_method(method: Any) -> bool:
+    return str(getattr(method, '__module__', '')).partition('.')[0] in _STOCK
 
 
 def _flat(transforms: Any) -> Iterator[Any]:

@@ -55,7 +55,7 @@ def check(dataset, mode: str = 'train', net: nn.Module | None = None, **settings
     logger = logging.Logger('check', level=logging.INFO)
     logger.addHandler(handler)
     loaders = {f'{mode}_dataloader': SimpleNamespace(dataset=dataset)}
-    runner = SimpleNamespace(model=net or nn.Module(), logger=logger, val_loop=None, **loaders)
+    runner = SimpleNamespace(model=net or nn.Module(), logger=logger, val_loop=None, log_dir='', **loaders)
     getattr(DataCheckHook(**settings), f'before_{mode}')(runner)
     return records
 
