@@ -67,7 +67,7 @@ class DataCheckHook(Hook):
         self,
         max_files: int | None = 2000,
         max_images: int | None = 200_000,
-        max_headers: int | None = 2000,
+        max_headers: int | None = 5000,
         max_broken_images: int = 10,
         num_threads: int = 8,
     ) -> None:
