@@ -68,7 +68,7 @@ def _judge(head: bytes, tail: bytes, length: int) -> tuple[str, str | None]:
     if head.startswith(b'\xff\xd8\xff'):
         kind, whole = 'JPEG', b'\xff\xd9' in tail
     elif head.startswith(b'\x89PNG\r\n\x1a\n'):
-        kind, whole = 'PNG', b'IEND' in tail
+        kind, whole = 'PNG', b'IEND\xaeB`\x82' in tail
     elif head.startswith(b'GIF8'):
         kind, whole = 'GIF', tail.endswith(b';')
     elif head.startswith(b'RIFF') and head[8:12] == b'WEBP':

@@ -68,8 +68,7 @@ def look_into(
             ends = read_ends(path)
         except (OSError, ValueError):
             return None
-        unread = stated is None or ends.doubt is not None
-        return ends, None if unread else header_size(path, step)
+        return ends, None if stated is None else header_size(path, step)
 
     budget = _DECODED_BYTES
     known: set[str] = set()
@@ -85,12 +84,16 @@ def look_into(
             budget -= ends.length
             known.add(ends.kind)
             try:
-                size = decode(sample.path, step)
+                loaded = decode(sample.path, step)
             except Exception as error:
                 if is_reading_error(error, sample.path):
                     text = f'{printable_path(sample.path)} ({why(sample.path, error)})'
                     found.put_aside(BROKEN, index, text)
                 continue
+            if loaded is None:
+                continue
+            if size is None or size[:2] != loaded[:2]:  # else the header tells of turning as well
+                size = loaded
         if size is not None:
             _compare(found, index, sample, size)
 
