@@ -123,9 +123,7 @@ def settle(found: Findings, *, most_broken: int, ignored: bool = False) -> None:
             continue
         count = found.aside[kind][0]
         # Where all are broken there is nothing to take in their place.
-        fault = count >= found.images or (
-            not ignored and (kind == MISSING or count > most_broken)
-        )
+        fault = count >= found.images or (not ignored and (kind == MISSING or count > most_broken))
         meaning = kind
         if not fault:
             reason = 'ignore_empty=True' if ignored else f'max_broken_images={most_broken}'

@@ -83,8 +83,8 @@ def label_map_fault(img_path: str, seg_map_path: str, rule: LabelRule) -> tuple[
         return 'label maps cannot be read', f'{seg_map_path} ({error})'
     try:
         size = _image_size(img_path)
-    except (OSError, SyntaxError) as error:
-        return 'image files cannot be read', f'{img_path} ({error})'
+    except (OSError, SyntaxError):
+        size = None  # a fault of its own
     if size is not None and size != labels.shape:
         return kind, (
             f'{seg_map_path} (label map is {labels.shape[0]} x {labels.shape[1]}, '

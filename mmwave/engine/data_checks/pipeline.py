@@ -5,7 +5,7 @@ transform of the user's own may read any format, or change what was read, so tha
 about files that it touches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -23,6 +23,21 @@ def is_stock(part: Any) -> bool:
     return type(part).__module__.partition('.')[0] in _STOCK
 
 
+def reads_as_stock(dataset: Any) -> bool:
+    """Return whether samples of a built data set come from methods of the libraries, or ours.
+
+    A user's class that overrides ``METAINFO`` or ``load_data_list`` alone still reads its files as
+    its stock base does.
+    """
+    return inherits(type(dataset), '__getitem__', 'prepare_data', 'get_data_info')
+
+
+def inherits(cls: type | None, *methods: str) -> bool:
+    """Return whether a class has these methods, all from classes of the libraries, or ours."""
+    owners = [next((c for c in getattr(cls, '__mro__', ()) if m in vars(c)), None) for m in methods]
+    return all(c is not None and c.__module__.partition('.')[0] in _STOCK for c in owners)
+
+
 def reads_images(dataset: Any) -> bool:
     """Return whether stock code alone decides which image files a built data set reads.
 
@@ -31,8 +46,7 @@ def reads_images(dataset: Any) -> bool:
     where all of its steps are.
     """
     pipeline = getattr(dataset, 'pipeline', None)
-    own_pipeline = pipeline is not None and not hasattr(pipeline, 'transforms')
-    if own_pipeline or not all(map(_is_stock_method, _reading(dataset))):
+    if not hasattr(pipeline, 'transforms') or not reads_as_stock(dataset):
         return False
     before = takewhile(lambda step: not _is_reader(step), steps(dataset))
     return all(map(is_stock, before))
@@ -59,19 +73,12 @@ def _is_reader(step: Any) -> bool:
     return is_stock(step) and type(step).__name__.startswith('Load') and 'Image' in _class_of(step)
 
 
-def _reading(dataset: Any) -> Iterator[Any]:
-    """Yield the methods of a data set that lead from an index to the pipeline."""
-    names = ('__getitem__', 'prepare_data')
-    return (getattr(type(dataset), name) for name in names if hasattr(type(dataset), name))
-
-
-def _is_stock_method(method: Any) -> bool:
-    return str(getattr(method, '__module__', '')).partition('.')[0] in _STOCK
-
-
 def _flat(transforms: Any) -> Iterator[Any]:
     # Wrappers hold a list of transforms, a Compose (which holds the list) or a list of these.
     for step in getattr(transforms, 'transforms', transforms):
+        # Albu keeps the settings of its transforms, which are no steps.
+        if isinstance(step, Mapping):
+            continue
         inner = getattr(step, 'transforms', None)
         if type(step).__name__ != 'Compose':
             yield step

@@ -34,4 +34,8 @@ def data_check_hooks(setting: Any) -> list[dict[str, Any]]:
         raise UserError(
             f'data_check has no {", ".join(unknown)}: accepted are {", ".join(accepted)}'
         )
+    try:
+        DataCheckHook(**setting)
+    except UserError as error:
+        raise UserError(f'data_check: {error}') from None
     return [dict(type='mmwave.DataCheckHook', **setting)]

@@ -205,7 +205,5 @@ def test_sizes_that_decoding_alone_tells(tmp_path):
 def test_no_more_is_decoded_than_stated(tmp_path, monkeypatch):
     dataset = images(tmp_path, {'a.jpg': HTML, 'b.jpg': HTML})
     size = (tmp_path / 'good0.jpg').stat().st_size
-    monkeypatch.setattr(
-        'mmwave.engine.data_checks.image_sample._DECODED_BYTES', size + len(HTML)
-    )
+    monkeypatch.setattr('mmwave.engine.data_checks.image_sample._DECODED_BYTES', size + len(HTML))
     assert '1 image files cannot be read and' in check(dataset)[0]

@@ -85,7 +85,7 @@ def test_a_vanished_file_is_one_of_them(tmp_path):
 def test_a_data_set_that_is_sent_to_a_spawned_worker_lists_its_files_too(tmp_path):
     dataset = images(tmp_path, {'a.jpg': HTML})
     broken = guarded(dataset, tmp_path)
-    sent = pickle.loads(pickle.dumps(dataset))
+    sent = pickle.loads(pickle.dumps(dataset))  # noqa: S301  our own
     assert sent.prepare_data.dataset is sent
     assert 'a.jpg' not in names_of(sent)
     assert len(broken.entries()) == 1
