@@ -27,7 +27,14 @@ from .image_sample import look_into, sample_of, settle
 from .label_maps import LabelRule, label_map_fault
 from .pipeline import image_step, reads_images
 from .samples import count_boxes, image_fault, label_fault
-from .skipping import LIST_NAME, BrokenList, can_skip, describe_entry, skip_broken_images
+from .skipping import (
+    LIST_NAME,
+    BrokenList,
+    can_skip,
+    describe_entry,
+    name_broken_image,
+    skip_broken_images,
+)
 
 _BLOCK = 4096
 
@@ -112,6 +119,7 @@ class DataCheckHook(Hook):
                 continue
             start = time.perf_counter()
             found = self._gather(dataset, runner.model)
+            self._settle_images(mode, dataset, found)
             label = f'{mode} data, {describe(dataset)}'
             self._judge(mode, label, dataset, found)
             for line in found.warnings():
@@ -122,7 +130,10 @@ class DataCheckHook(Hook):
             self._checked.append(dataset)
             if self._broken is None:
                 self._broken = BrokenList(Path(runner.log_dir, LIST_NAME), self.max_broken_images)
-            skip_broken_images(dataset, self._broken)
+            if mode == 'train':
+                skip_broken_images(dataset, self._broken)
+            else:
+                name_broken_image(dataset)
 
     def _gather(self, dataset: Any, model: nn.Module) -> Findings:
         """Return what all processes found together, the same in every process."""
@@ -132,15 +143,7 @@ class DataCheckHook(Hook):
             for text in unfit_heads(dataset, model):
                 found.add('heads of another number of classes', -1, text)
             _add_faults_of_file(found, dataset)
-        found = Findings.merged(all_gather_object(found))
-        step = image_step(dataset)
-        skips = step is not None and can_skip(dataset)
-        settle(
-            found,
-            most_broken=self.max_broken_images if skips else 0,
-            ignored=skips and step.ignore_empty,
-        )
-        return found
+        return Findings.merged(all_gather_object(found))
 
     def _inspect(self, dataset: Any, model: nn.Module, share: Sequence[int]) -> Findings:
         found = Findings(samples=len(share))
@@ -197,6 +200,16 @@ class DataCheckHook(Hook):
         paths = [(index, (info['img_path'], info['seg_map_path'])) for index, info in infos]
         found.label_maps += len(paths)
         _run(pool, found, paths, lambda pair: label_map_fault(pair[0], pair[1], rule))
+
+    def _settle_images(self, mode: str, dataset: Any, found: Findings) -> None:
+        """Decide which faults of images end the run; an evaluation takes no other image."""
+        step = image_step(dataset)
+        skips = mode == 'train' and step is not None and can_skip(dataset)
+        settle(
+            found,
+            most_broken=self.max_broken_images if skips else 0,
+            ignored=skips and step.ignore_empty,
+        )
 
     def _judge(self, mode: str, label: str, dataset: Any, found: Findings) -> None:
         """Raise :class:`DataError` where a loop cannot run on what was found."""

@@ -91,18 +91,18 @@ def describe_entry(entry: str) -> str:
     return f'{path} ({reason})'
 
 
-class SkipBrokenImages:
+class PrepareData:
     """Stands in for ``prepare_data`` of one data set: None for a sample whose image is broken.
 
-    Only what mmcv's ``LoadImageFromFile`` raises on the sample's own image is caught. A data set in
-    test mode skips nothing: metrics without an image are not those of the data set.
+    Only what mmcv's ``LoadImageFromFile`` raises on the sample's own image is caught.
 
     Args:
         dataset: one of mmengine's kind.
-        broken: where the images are listed.
+        broken: where the images are listed; None for a data set that is evaluated, which skips
+            nothing: metrics of another image, or without one, are not those of the data set.
     """
 
-    def __init__(self, dataset: BaseDataset, broken: BrokenList) -> None:
+    def __init__(self, dataset: BaseDataset, broken: BrokenList | None) -> None:
         self.dataset = dataset
         self.broken = broken
 
@@ -115,7 +115,7 @@ class SkipBrokenImages:
             if not isinstance(path, str) or not is_reading_error(error, path):
                 raise
             reason = why(path, error)
-            if self.dataset.test_mode:
+            if self.broken is None:
                 raise BrokenImageError(
                     f'{printable_path(path)} cannot be read ({reason}): metrics without it are not '
                     'those of the data set; mend the file, or take it out of the annotations'
@@ -134,6 +134,12 @@ def can_skip(dataset: Any) -> bool:
 
 
 def skip_broken_images(dataset: Any, broken: BrokenList) -> None:
-    """Have a built data set skip broken images, or name one that it may not skip."""
-    if can_skip(dataset) or (isinstance(dataset, BaseDataset) and dataset.test_mode):
-        vars(dataset)['prepare_data'] = SkipBrokenImages(dataset, broken)
+    """Have a data set of a training skip broken images, where it can."""
+    if can_skip(dataset):
+        vars(dataset)['prepare_data'] = PrepareData(dataset, broken)
+
+
+def name_broken_image(dataset: Any) -> None:
+    """Have a data set that is evaluated end with one line at a broken image."""
+    if isinstance(dataset, BaseDataset):
+        vars(dataset)['prepare_data'] = PrepareData(dataset, None)

@@ -70,9 +70,11 @@ def test_broken_images_within_the_limit_are_named_and_beyond_it_end_the_run(tmp_
 
 
 def test_an_evaluation_skips_nothing(tmp_path):
+    """Whatever the data set's own mode is, which the configs of mmpretrain leave at training."""
     for mode in ('val', 'test'):
-        dataset = images(tmp_path, {'a.jpg': HTML}, test_mode=True)
-        assert f'1 image files cannot be read: {tmp_path}/a.jpg' in error_of(dataset, mode)
+        for test_mode in (True, False):
+            dataset = images(tmp_path, {'a.jpg': HTML}, test_mode=test_mode)
+            assert f'1 image files cannot be read: {tmp_path}/a.jpg' in error_of(dataset, mode)
 
 
 def test_no_image_to_take_in_place_of_the_broken_ones(tmp_path):

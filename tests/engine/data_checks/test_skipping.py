@@ -4,12 +4,16 @@ import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import BaseDataset, Compose, ConcatDataset, RepeatDataset
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmwave.engine.data_checks.findings import DataError
@@ -18,6 +22,7 @@ from mmwave.engine.data_checks.skipping import (
     LIST_NAME,
     BrokenImageError,
     BrokenList,
+    name_broken_image,
     skip_broken_images,
 )
 
@@ -91,10 +96,10 @@ def test_a_data_set_that_is_sent_to_a_spawned_worker_lists_its_files_too(tmp_pat
     assert len(broken.entries()) == 1
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_an_evaluation_ends_with_the_name_of_the_file(tmp_path, num_workers):
-    dataset = images(tmp_path, {'a.jpg': HTML}, test_mode=True)
-    guarded(dataset, tmp_path)
+@pytest.mark.parametrize(('num_workers', 'test_mode'), [(0, False), (2, True)])
+def test_an_evaluation_ends_with_the_name_of_the_file(tmp_path, num_workers, test_mode):
+    dataset = images(tmp_path, {'a.jpg': HTML}, test_mode=test_mode)
+    name_broken_image(dataset)
     with pytest.raises(BrokenImageError) as caught:
         names_of(dataset, num_workers=num_workers)
     expected = f'{tmp_path}/a.jpg cannot be read (a web page or other text): metrics without it'
@@ -249,3 +254,68 @@ def test_the_list_holds_a_name_once_whatever_is_in_it(tmp_path):
 
 def test_it_is_no_error_of_the_data_beforehand():
     assert not issubclass(BrokenImageError, DataError)
+
+
+class Sees(BaseModel):
+    """A model that stores what it is trained on."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, mode='tensor'):
+        self.seen.append(Path(inputs[0]).name)
+        return {'loss': self.weight.sum()}
+
+
+def path_alone(info):
+    """Stand for a pipeline whose sample is its path."""
+    return {'inputs': info['img_path']}
+
+
+def runner_of(root: Path, num_workers: int, settings: dict, **hook) -> Runner:
+    dataset = images(root, {'a.jpg': HTML, 'b.jpg': b''})
+    dataset.pipeline.transforms.append(path_alone)
+    return Runner(
+        model=Sees(),
+        work_dir=str(root / 'work'),
+        train_dataloader={
+            'dataset': dataset,
+            'batch_size': 1,
+            'num_workers': num_workers,
+            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+        },
+        train_cfg=settings,
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
+        custom_hooks=[{'type': 'mmwave.DataCheckHook', **hook}],
+        experiment_name=f'{root.name}-{num_workers}',
+    )
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize(
+    'settings', [{'by_epoch': True, 'max_epochs': 2}, {'by_epoch': False, 'max_iters': 10}]
+)
+class TestInTheRunner:
+    def test_good_images_alone_are_trained_on(self, tmp_path, monkeypatch, settings, num_workers):
+        monkeypatch.setattr(Sees, 'seen', [])
+        runner = runner_of(tmp_path, num_workers, settings)
+        runner.train()
+        assert len(Sees.seen) == 10
+        assert set(Sees.seen) == {'good0.jpg', 'good1.jpg', 'good2.jpg'}
+        listed = Path(runner.log_dir, LIST_NAME)
+        assert len(listed.read_text().splitlines()) == 2
+        log = Path(runner.logger.log_file).read_text()
+        assert '2 image files cannot be read and will be skipped (max_broken_images=10)' in log
+        for text in ('a.jpg (a web page or other text)', 'b.jpg (empty)'):
+            line = f'skipped, cannot be read: {tmp_path}/{text}; at most 10 may be (listed in '
+            assert log.count(f'{line}{listed})') == 1
+
+    def test_too_many_end_it(self, tmp_path, settings, num_workers):
+        """Of which a sample of the headers has seen nothing."""
+        # The file that is looked up is the first.
+        runner = runner_of(tmp_path, num_workers, settings, max_broken_images=1, max_images=1)
+        with pytest.raises(BrokenImageError, match=r'^2 image files cannot be read, more than .*'):
+            runner.train()
