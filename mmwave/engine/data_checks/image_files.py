@@ -10,7 +10,9 @@ from traceback import walk_tb
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from mmwave.errors import printable
 
@@ -19,6 +21,9 @@ _ENDS = 64
 _CALLERS = ('mmcv', 'mmengine')
 # EXIF orientations that exchange width and height.
 _TURNED = (5, 6, 7, 8)
+# The values of color_type with which they are obeyed.
+_TURNING = ('color', 'grayscale')
+_READERS: dict[str, Any] = {'JPEG': JpegImageFile, 'PNG': PngImageFile}
 EMPTY = 'empty'
 _TEXT = 'a web page or other text'
 _TIFF = 'a TIFF that is damaged, or of bands or numbers that it does not read'
@@ -83,31 +88,32 @@ def _judge(head: bytes, tail: bytes, length: int) -> tuple[str, str | None]:
     return kind, None if whole else f'a {kind} without its end'
 
 
-def header_size(path: str, step: Any) -> Size | None:
+def header_size(path: str, kind: str, step: Any) -> Size | None:
     """Return the size that a ``LoadImageFromFile`` will load an image with, by its header alone.
+
+    Args:
+        path: of the file.
+        kind: the format by :func:`read_ends`.
+        step: that will load it.
 
     Returns:
         The size, None where only decoding tells: for other formats than JPEG and PNG, a PNG with
-        an EXIF chunk, a backend that is set elsewhere, and what Pillow cannot open.
+        an EXIF chunk, a backend that is set elsewhere, and a damaged header.
     """
-    if step.imdecode_backend is None:
+    if kind not in _READERS or step.imdecode_backend is None:
         return None
     try:
-        image = Image.open(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        # Not Image.open, which warns of large images; other backends than Pillow have no limit.
+        with _READERS[kind](path) as image:
+            width, height = image.size
+            if kind == 'PNG':
+                return None if 'exif' in image.info else Size(width, height)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # of Pillow's readers, one for each kind of damage
         return None
-    with image:
-        width, height = image.size
-        if image.format == 'PNG' and 'exif' not in image.info:
-            return Size(width, height)
-        if image.format not in ('JPEG', 'MPO'):
-            return None
-        turns = step.imdecode_backend in ('cv2', 'pillow') and step.color_type in (
-            'color',
-            'grayscale',
-        )
-        if turns and image.getexif().get(ExifTags.Base.Orientation) in _TURNED:
-            return Size(height, width, turned=True)
+    turns = step.imdecode_backend in ('cv2', 'pillow') and step.color_type in _TURNING
+    if turns and orientation in _TURNED:
+        return Size(height, width, turned=True)
     return Size(width, height)
 
 

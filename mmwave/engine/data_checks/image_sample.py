@@ -68,7 +68,7 @@ def look_into(
             ends = read_ends(path)
         except (OSError, ValueError):
             return None
-        return ends, None if stated is None else header_size(path, step)
+        return ends, None if stated is None else header_size(path, ends.kind, step)
 
     budget = _DECODED_BYTES
     known: set[str] = set()

@@ -1,6 +1,7 @@
 """What first and last bytes show of a file agrees with what the loading step makes of it."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_sizes_are_those_that_are_loaded(tmp_path, backend, color):
     for kind in ('JPEG', 'PNG'):
         for orientation in (None, *range(1, 9)):
             (tmp_path / 'x').write_bytes(encoded(kind, orientation))
-            size = header_size(path, step)
+            size = header_size(path, kind, step)
             if kind == 'PNG' and orientation is not None:
                 assert size is None
                 continue
@@ -138,14 +139,25 @@ def test_sizes_that_decoding_alone_tells(tmp_path):
     path = tmp_path / 'x'
     for kind in ('GIF', 'TIFF', 'WebP'):
         path.write_bytes(encoded(kind))
-        assert header_size(str(path), LoadImageFromFile()) is None
+        assert header_size(str(path), kind, LoadImageFromFile()) is None
     path.write_bytes(encoded('JPEG'))
-    assert header_size(str(path), LoadImageFromFile(imdecode_backend=None)) is None
+    assert header_size(str(path), 'JPEG', LoadImageFromFile(imdecode_backend=None)) is None
     step = LoadImageFromFile(imdecode_backend='turbojpeg')
     path.write_bytes(encoded('JPEG', 6))
-    assert header_size(str(path), step) == Size(64, 48)
-    path.write_bytes(b'<html>')
-    assert header_size(str(path), LoadImageFromFile()) is None
+    assert header_size(str(path), 'JPEG', step) == Size(64, 48)
+    path.write_bytes(encoded('JPEG')[:100])
+    assert header_size(str(path), 'JPEG', LoadImageFromFile()) is None
+
+
+def test_no_warning_of_large_images(tmp_path, monkeypatch):
+    """Pillow's limit is its own."""
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+    path = tmp_path / 'x'
+    for kind in ('JPEG', 'PNG'):
+        path.write_bytes(encoded(kind))
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            assert header_size(str(path), kind, LoadImageFromFile()) == Size(64, 48)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +169,17 @@ def test_mistakes_of_a_config_are_no_broken_images(tmp_path, settings):
     for backend in ('cv2', 'pillow'):
         step = LoadImageFromFile(**({'imdecode_backend': backend} | settings))
         assert not is_reading_error(error_of(step, path), str(path))
+
+
+def test_what_mmcv_asserts_of_settings_is_no_broken_image(tmp_path, monkeypatch):
+    path = tmp_path / 'x'
+    path.write_bytes(encoded('JPEG'))
+
+    def refuse(*args, **settings):
+        raise AssertionError('settings')
+
+    monkeypatch.setattr('mmcv.imfrombytes', refuse)
+    assert not is_reading_error(error_of(LoadImageFromFile(), path), str(path))
 
 
 def test_errors_of_others_are_no_broken_images(tmp_path):
