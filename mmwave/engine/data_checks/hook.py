@@ -50,9 +50,9 @@ class DataCheckHook(Hook):
     have as many outputs as the data set has classes. Boxes that cannot be learnt from (no area,
     outside of the image, unknown category) are counted in one warning.
 
-    Images that mmcv's ``LoadImageFromFile`` cannot read are looked for in a sample. In training they
-    are skipped, also those that turn up later, named and listed in ``broken_images.txt`` beside the
-    log, until there are too many; in an evaluation the first ends the run.
+    Images that mmcv's ``LoadImageFromFile`` cannot read are looked for in a sample. Training skips
+    them, also those that turn up later, names them and lists them in ``broken_images.txt`` beside
+    the log, until there are too many; in an evaluation the first ends the run.
 
     Args:
         max_files: how many label maps of a data set each process opens, evenly spaced; None for
