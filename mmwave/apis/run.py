@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mmwave.checkpoint import register_safe_loader
 from mmwave.engine.console import Console, console
 from mmwave.engine.cpu import adapt_to_cpu
+from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.model_wrapper import unwrapped
@@ -217,7 +218,7 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, m
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
-        dict(type='mmwave.DataCheckHook'),
+        *data_check_hooks(cfg.get('data_check', True)),
         dict(type='mmwave.ResumeCheckHook'),
         dict(type='mmwave.LoadReportHook', min_fraction=_MIN_FRACTION[mode]),
     ]

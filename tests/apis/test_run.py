@@ -351,5 +351,32 @@ def test_a_model_without_a_backbone_cannot_be_compiled(tmp_path, monkeypatch):
         train(cfg)
 
 
+@pytest.mark.parametrize(
+    ('setting', 'hooks'),
+    [
+        ({}, [{'type': 'mmwave.DataCheckHook'}]),
+        ({'data_check': True}, [{'type': 'mmwave.DataCheckHook'}]),
+        (
+            {'data_check': {'max_broken_images': 3}},
+            [{'type': 'mmwave.DataCheckHook', 'max_broken_images': 3}],
+        ),
+        ({'data_check': False}, []),
+    ],
+)
+def test_the_check_of_the_data_is_one_setting(tmp_path, monkeypatch, setting, hooks):
+    class Built(Exception):
+        pass
+
+    def build(cfg):
+        raise Built([h for h in cfg.custom_hooks if h['type'] == 'mmwave.DataCheckHook'])
+
+    monkeypatch.setattr('mmwave.apis.run.Runner.from_cfg', build)
+    with pytest.raises(Built) as caught:
+        train(Config(dict(work_dir=str(tmp_path), **setting)))
+    assert caught.value.args == (hooks,)
+    with pytest.raises(UserError, match='data_check has no max_file: accepted are max_files, '):
+        train(Config(dict(work_dir=str(tmp_path), data_check=dict(max_file=3))))
+
+
 def bare_runner(cfg):
     return Runner(Toy(), work_dir=cfg.work_dir, cfg=cfg, experiment_name='bare')

@@ -7,6 +7,9 @@ dropped, labels that no class has); some fail hours later, some never. The files
 - ``datasets.py``: questions about one data set, built or in a config: wrappers, storage, labels.
 - ``heads.py``: what the heads of a model expect of the data.
 - ``samples.py``: faults of one sample: its image file, its class label, its boxes.
+- ``image_files.py``: faults of one image file, judged by the step that will read it.
+- ``image_sample.py``: the images of a data set that are opened, and what of them ends a run.
+- ``skipping.py``: images that turn out to be broken during training are skipped and counted.
 - ``label_reading.py``: who reads the label maps, and how.
 - ``label_maps.py``: faults of label maps, judged as the step that reads them will read them.
 - ``label_lists.py``: faults of a list of images and labels.
@@ -18,6 +21,7 @@ dropped, labels that no class has); some fail hours later, some never. The files
 - ``pipeline.py``: what the steps of a pipeline do with the files of a sample.
 - ``boxes.py``: faults of one box, and of all boxes of a COCO file.
 - ``coco_file.py``: facts about a COCO file, read without building a data set from it.
+- ``settings.py``: the setting ``data_check`` of a config.
 - ``findings.py``: the tally of faults, over samples and processes, and its messages.
 
 Nothing is imported here: the check of a config reads COCO files before torch is imported.

@@ -71,6 +71,8 @@ def loads_labels(dataset: Any) -> bool:
 def is_local(dataset: Any) -> bool:
     """Return whether a built data set reads its files from the local file system."""
     holders = (dataset, *_transforms(dataset))
+    if any(getattr(holder, 'file_client_args', None) for holder in holders):
+        return False  # the form of older configs, which names a client instead of a file system
     return all(is_local_backend(getattr(holder, 'backend_args', None)) for holder in holders)
 
 

@@ -24,6 +24,7 @@ class Findings:
     Attributes:
         samples: how many were checked.
         images: image files looked up.
+        opened: image files whose first and last bytes were read.
         label_maps: label maps read.
         label_maps_left_to: the step of the user's own that they are left to, '' for none.
         pixels: number of pixels in them of each label that training sees, None for no such maps.
@@ -35,10 +36,12 @@ class Findings:
         faults: kind of the fault -> (how many, the first few as (index of the sample, offender)).
         remarks: the same of what is warned of.
         notes: warnings in words of their own, made of the counts of all processes together.
+        aside: the same of what its number makes a fault or a remark, once all processes are added.
     """
 
     samples: int = 0
     images: int = 0
+    opened: int = 0
     label_maps: int = 0
     label_maps_left_to: str = ''
     pixels: np.ndarray | None = None
@@ -50,6 +53,7 @@ class Findings:
     faults: Tally = field(default_factory=dict)
     remarks: Tally = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    aside: Tally = field(default_factory=dict)
 
     def add(self, kind: str, index: int, offender: str) -> None:
         """Count a fault of sample ``index``, -1 for one of the whole data set."""
@@ -59,12 +63,21 @@ class Findings:
         """Count what the run goes on with, of sample ``index`` or, -1, of the whole data set."""
         _count(self.remarks, kind, index, offender)
 
+    def put_aside(self, kind: str, index: int, offender: str) -> None:
+        """Count what :meth:`settle` decides on."""
+        _count(self.aside, kind, index, offender)
+
+    def settle(self, kind: str, *, fault: bool, meaning: str) -> None:
+        """Make a kind that was put aside a fault or a remark, named ``meaning`` from here on."""
+        tally = self.faults if fault else self.remarks
+        tally[meaning] = self.aside.pop(kind)
+
     @classmethod
     def merged(cls, parts: Iterable['Findings']) -> 'Findings':
         """Add up what the processes found; the offenders of the lowest indices are shown."""
         total = cls()
         for part in parts:
-            for name in ('samples', 'images', 'label_maps', 'degenerate', 'outside'):
+            for name in ('samples', 'images', 'opened', 'label_maps', 'degenerate', 'outside'):
                 setattr(total, name, getattr(total, name) + getattr(part, name))
             total.in_file = total.in_file or part.in_file
             total.label_maps_left_to = total.label_maps_left_to or part.label_maps_left_to
@@ -72,8 +85,9 @@ class Findings:
             total.labels = _added(total.labels, part.labels)
             if part.boxes is not None:
                 total.boxes = (total.boxes or 0) + part.boxes
-            for tally, more in ((total.faults, part.faults), (total.remarks, part.remarks)):
-                for kind, (count, shown) in more.items():
+            for name in ('faults', 'remarks', 'aside'):
+                tally: Tally = getattr(total, name)
+                for kind, (count, shown) in getattr(part, name).items():
                     known, before = tally.get(kind, (0, []))
                     tally[kind] = (known + count, sorted([*before, *shown])[:_SHOWN])
         return total
@@ -98,6 +112,8 @@ class Findings:
     def summary(self) -> str:
         """Return how much was checked, in one line."""
         parts = [f'{self.samples} samples', f'{self.images} image files looked up']
+        if self.opened:
+            parts[-1] += f' ({self.opened} opened)'
         if self.boxes is not None:
             parts.append(f'{self.boxes} boxes')
         if self.label_maps:

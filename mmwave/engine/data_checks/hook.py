@@ -6,6 +6,7 @@ It reads them through their ``get_data_info`` dicts, so it needs none of the tas
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,19 @@ from .coco_file import AnnotationFileError, summarize
 from .datasets import coco_path, describe, folder, is_local, metainfo, unwrap, wrappers_of
 from .findings import DataError, Findings
 from .heads import num_classes, unfit_heads
+from .image_sample import look_into, sample_of, settle
 from .label_maps import inspect_label_maps, label_rule
 from .label_reading import map_reading
+from .pipeline import image_step, reads_images
 from .samples import count_boxes, count_labels, image_fault, is_leftover, label_fault
+from .skipping import (
+    LIST_NAME,
+    BrokenList,
+    can_skip,
+    describe_entry,
+    name_broken_image,
+    skip_broken_images,
+)
 from .splits import has_fewer_folders, split_fault, split_notes
 
 _BLOCK = 4096
@@ -47,15 +58,23 @@ class DataCheckHook(Hook):
     Label maps are judged where mmseg's own ``LoadAnnotations`` reads them and all other steps, the
     data set's class and the preprocessor are stock too; else a missing file alone is named.
 
+    Images that mmcv's ``LoadImageFromFile`` cannot read are looked for in a sample. Training skips
+    them, also those that turn up later, names them and lists them in ``broken_images.txt`` beside
+    the log, until there are too many; in an evaluation the first ends the run.
+
     Args:
         max_files: how many label maps of a data set each process opens, evenly spaced; None for
             all.
         max_images: how many images of a data set each process looks up in the file system, evenly
             spaced; None for all.
+        max_headers: how many image files of a data set each process opens, evenly spaced among
+            those that it looks up; None for all.
+        max_broken_images: how many different images that cannot be read training may skip; 0 ends
+            the run with the first.
         num_threads: files read at the same time.
 
     Raises:
-        UserError: where one of the numbers is less than 1.
+        UserError: where one of the numbers is less than 1, or ``max_broken_images`` than 0.
         DataError: (in the loops) where the data cannot be trained or evaluated on. The message
             names up to five offenders of each kind and counts them all; it is the same in every
             process.
@@ -67,16 +86,22 @@ class DataCheckHook(Hook):
         self,
         max_files: int | None = 2000,
         max_images: int | None = 200_000,
+        max_headers: int | None = 5000,
+        max_broken_images: int = 10,
         num_threads: int = 8,
     ) -> None:
-        for name, value in (('max_files', max_files), ('max_images', max_images)):
-            if value is not None and value < 1:
-                raise UserError(f'{name} must be None or at least 1, got {value}')
-        if num_threads < 1:
-            raise UserError(f'num_threads must be at least 1, got {num_threads}')
+        most = {'max_files': max_files, 'max_images': max_images, 'max_headers': max_headers}
+        for name, value in most.items():
+            if value is not None:
+                _check_number(name, value, 1, 'None or ')
+        _check_number('max_broken_images', max_broken_images, 0)
+        _check_number('num_threads', num_threads, 1)
         self.max_files = max_files
         self.max_images = max_images
+        self.max_headers = max_headers
+        self.max_broken_images = max_broken_images
         self.num_threads = num_threads
+        self._broken: BrokenList | None = None
         self._checked: list[Any] = []
         self._with_fewer_folders: list[Any] = []
 
@@ -85,6 +110,16 @@ class DataCheckHook(Hook):
         if runner.val_loop is not None:
             self._compare(runner)
             self._check(runner, 'val', runner.val_dataloader)
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Name the images that were skipped since the last step, whichever process did."""
+        if self._broken is None or get_rank() != 0:
+            return
+        for entry in self._broken.news():
+            runner.logger.warning(
+                f'skipped, cannot be read: {describe_entry(entry)}; at most '
+                f'{self.max_broken_images} may be (listed in {self._broken.path})'
+            )
 
     def before_val(self, runner: Runner) -> None:
         self._check(runner, 'val', runner.val_dataloader)
@@ -112,6 +147,7 @@ class DataCheckHook(Hook):
             start = time.perf_counter()
             around = wrappers_of(dataloader.dataset, dataset)
             found = self._gather(dataset, runner.model, around)
+            self._settle_images(mode, dataset, found)
             label = f'{mode} data, {describe(dataset)}'
             shares = note_classes(found, dataset, runner.model, mode)
             self._judge(mode, label, dataset, found)
@@ -123,6 +159,12 @@ class DataCheckHook(Hook):
                 f'{label}: checked in {time.perf_counter() - start:.1f} s; {found.summary()}'
             )
             self._checked.append(dataset)
+            if self._broken is None:
+                self._broken = BrokenList(Path(runner.log_dir, LIST_NAME), self.max_broken_images)
+            if mode == 'train':
+                skip_broken_images(dataset, self._broken)
+            else:
+                name_broken_image(dataset)
 
     def _gather(self, dataset: Any, model: nn.Module, wrappers: tuple[Any, ...]) -> Findings:
         """Return what all processes found together, the same in every process."""
@@ -146,7 +188,11 @@ class DataCheckHook(Hook):
         if not share or not hasattr(dataset, 'get_data_info'):
             return found
         number = num_classes(dataset, model)
-        look_up = set(spaced(share, self.max_images)) if is_local(dataset) else set()
+        judged = is_local(dataset) and reads_images(dataset)
+        chosen = spaced(share, self.max_images) if judged else ()
+        step = image_step(dataset)
+        opened = set(spaced(chosen, self.max_headers)) if step is not None else set()
+        look_up, samples = set(chosen), []
         labels: list[Any] = []
         with ThreadPoolExecutor(self.num_threads) as pool:
             for start in range(0, len(share), _BLOCK):
@@ -164,10 +210,13 @@ class DataCheckHook(Hook):
                         found.warn("images are a notebook's copies", index, info['img_path'])
                     if index in look_up and isinstance(info.get('img_path'), str):
                         images.append((index, info['img_path']))
+                        if index in opened:
+                            samples.append((index, sample_of(info)))
                 found.images += len(images)
-                _run(pool, found, images, image_fault)
+                _run(pool, found, images, image_fault, aside=True)
             if labels:
                 found.labels = count_labels(labels, number)
+            look_into(found, step, samples, pool.map)
             if is_local(dataset):
                 self._inspect_label_maps(pool, found, dataset, model, share, wrappers)
         return found
@@ -191,6 +240,16 @@ class DataCheckHook(Hook):
         rule = label_rule(dataset, model)
         inspect_label_maps(pool, found, dataset, spaced(share, self.max_files), reading, rule)
 
+    def _settle_images(self, mode: str, dataset: Any, found: Findings) -> None:
+        """Decide which faults of images end the run; an evaluation takes no other image."""
+        step = image_step(dataset)
+        skips = mode == 'train' and step is not None and can_skip(dataset)
+        settle(
+            found,
+            most_broken=self.max_broken_images if skips else 0,
+            ignored=skips and step.ignore_empty,
+        )
+
     def _judge(self, mode: str, label: str, dataset: Any, found: Findings) -> None:
         """Raise :class:`DataError` where a loop cannot run on what was found."""
         problems = found.errors()
@@ -200,6 +259,11 @@ class DataCheckHook(Hook):
             problems += _no_boxes(mode, dataset, found)
         if problems:
             raise DataError(f'{label}: ' + '; '.join(problems))
+
+
+def _check_number(name: str, value: Any, least: int, alternative: str = '') -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f'{name} must be {alternative}at least {least}, got {value}')
 
 
 def spaced(items: Sequence[int], most: int | None) -> Sequence[int]:
@@ -215,8 +279,11 @@ def _run(
     found: Findings,
     items: Sequence[tuple[int, Any]],
     check: Callable[[Any], tuple[str, str] | None],
+    *,
+    aside: bool = False,
 ) -> None:
     """Run ``check``, which returns (kind of the fault, offender), on many files."""
+    count = found.put_aside if aside else found.add
 
     def check_some(some: Sequence[tuple[int, Any]]) -> list[tuple[int, tuple[str, str] | None]]:
         return [(index, check(item)) for index, item in some]
@@ -226,7 +293,7 @@ def _run(
     for results in pool.map(check_some, slices):
         for index, fault in results:
             if fault is not None:
-                found.add(fault[0], index, fault[1])
+                count(fault[0], index, fault[1])
 
 
 def _add_faults_of_file(found: Findings, dataset: Any) -> None:

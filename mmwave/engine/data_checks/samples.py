@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mmwave.errors import printable_path
+
 from .boxes import box_fault
 from .findings import Findings
+from .image_files import EMPTY
+
+MISSING, BROKEN = 'image files cannot be found', 'image files cannot be read'
 
 
 def image_fault(path: str) -> tuple[str, str] | None:
@@ -20,9 +25,9 @@ def image_fault(path: str) -> tuple[str, str] | None:
         return None
     try:
         size = os.stat(path).st_size
-    except OSError:
-        return 'image files cannot be found', path
-    return ('image files are empty', path) if size == 0 else None
+    except (OSError, ValueError):  # a path with a null character
+        return MISSING, printable_path(path)
+    return (BROKEN, f'{printable_path(path)} ({EMPTY})') if size == 0 else None
 
 
 def is_leftover(path: str) -> bool:

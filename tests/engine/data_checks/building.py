@@ -54,8 +54,8 @@ def check(dataset, mode: str = 'train', net: nn.Module | None = None, **settings
     handler.emit = lambda record: records.append(f'{record.levelname} {record.getMessage()}')
     logger = logging.Logger('check', level=logging.INFO)
     logger.addHandler(handler)
-    loaders = {f'{mode}_dataloader': SimpleNamespace(dataset=dataset)}
-    runner = SimpleNamespace(model=net or nn.Module(), logger=logger, val_loop=None, **loaders)
+    parts = {f'{mode}_dataloader': SimpleNamespace(dataset=dataset), 'val_loop': None}
+    runner = SimpleNamespace(model=net or nn.Module(), logger=logger, log_dir='', **parts)
     getattr(DataCheckHook(**settings), f'before_{mode}')(runner)
     return records
 

@@ -46,7 +46,7 @@ def test_missing_image(tmp_path):
 def test_empty_image_file(tmp_path):
     dataset = detection_data(tmp_path, [{}])
     (tmp_path / '1.jpg').write_bytes(b'')
-    assert f'1 image files are empty: {tmp_path}/1.jpg' in error_of(dataset)
+    assert f'1 image files cannot be read: {tmp_path}/1.jpg (empty)' in error_of(dataset)
 
 
 @pytest.mark.parametrize('number', [float('nan'), float('inf')])

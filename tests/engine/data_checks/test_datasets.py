@@ -41,6 +41,10 @@ def test_remote_files_are_left_alone(tmp_path):
     reader = SimpleNamespace(backend_args={'backend': 'http'})
     dataset.pipeline.transforms.append(reader)
     assert not is_local(dataset)
+    reader.backend_args = None
+    assert is_local(dataset)
+    reader.file_client_args = {'backend': 'petrel'}
+    assert not is_local(dataset)
     assert image_fault('s3://bucket/a.jpg') is None
 
 

@@ -37,10 +37,14 @@ def test_spaced():
     assert list(spaced(range(101), 3)) == [0, 50, 100]
 
 
-@pytest.mark.parametrize('name', ['max_files', 'max_images', 'num_threads'])
+@pytest.mark.parametrize('name', ['max_files', 'max_images', 'max_headers', 'num_threads'])
 def test_bad_settings(name):
     with pytest.raises(UserError, match=f'{name} must be .*at least 1, got 0'):
         DataCheckHook(**{name: 0})
+    for wrong in (-1, 2.5, True, '3'):
+        with pytest.raises(UserError, match=f'max_broken_images must be at least 0, got {wrong}'):
+            DataCheckHook(max_broken_images=wrong)
+    assert DataCheckHook(max_broken_images=0).max_broken_images == 0
 
 
 def test_data_sets_of_other_libraries():

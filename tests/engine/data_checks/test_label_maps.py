@@ -26,7 +26,7 @@ def test_good(tmp_path):
     shares, info = check(dataset, net=net)
     assert 'pixels of 2 label maps' in shares
     assert f'BaseSegDataset ({tmp_path}/img)' in info
-    assert info.endswith('2 samples, 2 image files looked up, 2 label maps read')
+    assert info.endswith('2 samples, 2 image files looked up (2 opened), 2 label maps read')
 
 
 def test_labels_out_of_range(tmp_path):

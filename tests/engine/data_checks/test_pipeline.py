@@ -5,7 +5,14 @@ from types import SimpleNamespace
 from mmcv.transforms import BaseTransform, LoadImageFromFile, RandomApply, Resize
 from mmengine.dataset import BaseDataset, Compose
 
-from mmwave.engine.data_checks.pipeline import inherits, is_stock, reads_as_stock, steps
+from mmwave.engine.data_checks.pipeline import (
+    image_step,
+    inherits,
+    is_stock,
+    reads_as_stock,
+    reads_images,
+    steps,
+)
 
 
 class TheirOwn(BaseTransform):
@@ -48,3 +55,44 @@ def test_methods_that_classes_inherit():
     assert not inherits(None, 'prepare_data')
     assert reads_as_stock(OwnList(lazy_init=True))
     assert not reads_as_stock(OwnItems(lazy_init=True))
+
+
+class TheirLoader(LoadImageFromFile):
+    pass
+
+
+class TheirData(BaseDataset):
+    def load_data_list(self):
+        return [{'img_path': 'x.jpg'}]
+
+
+class TheirReading(TheirData):
+    def prepare_data(self, index):
+        return {}
+
+
+def test_who_reads_the_images():
+    """Stock code alone, stock code in part, or the user's own."""
+    load = LoadImageFromFile()
+    for transforms, reads, step in (
+        ([], True, None),
+        ([load, TheirOwn()], True, load),
+        ([Resize(scale=(8, 8)), load], True, load),
+        ([TheirOwn(), load], False, None),
+        ([TheirLoader()], False, None),
+        ([TheirOwn()], False, None),
+    ):
+        dataset = TheirData(pipeline=transforms)
+        assert reads_images(dataset) is reads
+        assert image_step(dataset) is step
+        assert not reads_images(TheirReading(pipeline=transforms))
+    dataset.pipeline = lambda info: info
+    assert not reads_images(dataset)
+
+
+def test_another_stock_step_reads_images_its_own_way():
+    from mmseg.datasets.transforms import LoadImageFromNDArray
+
+    dataset = TheirData(pipeline=[LoadImageFromNDArray()])
+    assert reads_images(dataset)
+    assert image_step(dataset) is None

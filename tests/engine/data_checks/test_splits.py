@@ -30,6 +30,7 @@ def said(train, val, net=None) -> list[str]:
     runner = SimpleNamespace(
         model=net or model(),
         logger=logger,
+        log_dir='',
         val_loop=object(),
         train_dataloader=SimpleNamespace(dataset=train),
         val_dataloader=SimpleNamespace(dataset=val),
