@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -289,7 +290,7 @@ class TestClassNames:
 
     def test_large_files_are_read_by_one_process_of_a_machine(self, tmp_path, monkeypatch):
         write_coco(tmp_path, annotations={})
-        monkeypatch.setattr('mmwave.apis.preflight._READ_BY_ALL', 1)
+        monkeypatch.setattr(sys.modules[preflight.__module__], '_READ_BY_ALL', 1)
         for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
             monkeypatch.setenv(name, '1')
             preflight(config('mmdet', coco(tmp_path)))

@@ -67,12 +67,12 @@ def test_boxes_that_mmdet_drops_are_counted(tmp_path):
     ]
     dataset = detection_data(tmp_path, boxes)
     assert len(dataset.get_data_info(0)['instances']) == 1
+    start = f'WARNING train data, CocoDataset ({tmp_path}/a.json): '
     *warnings, _ = check(dataset)
-    assert [
-        w.removeprefix(f'WARNING train data, CocoDataset ({tmp_path}/a.json): ') for w in warnings
-    ] == [
+    assert [line.removeprefix(start) for line in warnings] == [
         '2 boxes without area, which mmdet drops: annotation 1, annotation 2',
-        '3 boxes outside of their image, which mmdet drops: annotation 3, annotation 4, annotation 5',
+        '3 boxes outside of their image, which mmdet drops: annotation 3, annotation 4, '
+        'annotation 5',
         '1 annotations of an unknown category, which mmdet drops: annotation 6 (category_id 99)',
     ]
 
