@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from mmwave.engine.data_checks.class_names import NamesFault, stated_classes
 from mmwave.engine.data_checks.class_settings import class_fault
-from mmwave.engine.data_checks.coco_file import AnnotationFileError, CocoSummary, summarize
-from mmwave.engine.data_checks.datasets import Place, is_local_backend, loads_labels, unwrap
+from mmwave.engine.data_checks.coco_file import AnnotationFileError, read_report
+from mmwave.engine.data_checks.coco_form import CocoReport
+from mmwave.engine.data_checks.datasets import (
+    Place,
+    is_local_backend,
+    loads_labels,
+    loads_masks,
+    unwrap,
+)
+from mmwave.engine.data_checks.tally import tally_lines
 from mmwave.errors import UserError
 
 from .usage import UsageError
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 LOADERS = {'train': ('train', 'val'), 'val': ('val',), 'test': ('test',)}
+# Larger COCO files are read by one process of a machine: each would need gigabytes for them.
+_READ_BY_ALL = 64 * 2**20
 # mmpretrain's classes that fetch their files themselves when the folder is not there.
 _FETCHING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 
@@ -73,7 +83,7 @@ def preflight(
     for place in places:
         _check_not_empty(place)
         _check_classes(place)
-        _check_coco(place)
+        _check_coco(place, cfg)
 
 
 def _check_num_procs(num_procs: int) -> None:
@@ -278,7 +288,7 @@ def _check_evaluators(cfg: Config, name: str, places: Sequence[Place]) -> None:
             )
 
 
-def _check_coco(place: Place) -> None:
+def _check_coco(place: Place, cfg: Config) -> None:
     dataset = place.dataset
     path = _ann_file(dataset)
     if path is None or not path.endswith('.json'):
@@ -288,16 +298,38 @@ def _check_coco(place: Place) -> None:
     # Other classes have other formats behind the same suffix, one JSON a line among them.
     if _bare_type(dataset) != 'CocoDataset':
         return
+    if osp.getsize(path) > _READ_BY_ALL and _local_rank() > 0:
+        return
     try:
-        summary = summarize(path)
+        report = read_report(path)
     except AnnotationFileError as error:
         raise PreflightError(f'{place.key}: {error}') from error
-    if summary is None:
+    if report is None:
         raise PreflightError(f'{place.key}: {path!r} has no COCO categories (id and name each)')
+    metric_masks = _compares_masks(cfg, place.key.partition('_')[0])
+    errors = report.errors(masks=loads_masks(dataset), metric_masks=metric_masks)
+    if errors:
+        raise PreflightError(f'{place.key}: {path!r}: {"; ".join(tally_lines(errors))}')
     classes = stated_classes(dataset, _dataset_class(place))
     if classes is not None:
-        _compare_names(place.key, path, classes, summary.names)
-        _check_images_kept(place, path, classes, summary)
+        _compare_names(place.key, path, classes, report.names)
+        _check_images_kept(place, path, classes, report)
+
+
+def _local_rank() -> int:
+    names = ('LOCAL_RANK', 'SLURM_LOCALID')
+    return max(int(os.environ.get(name) or 0) for name in names)
+
+
+def _compares_masks(cfg: Config, loader: str) -> bool:
+    """Return whether a metric of ``loader`` compares masks with those of a COCO file."""
+    evaluators = cfg.get(f'{loader}_evaluator') or ()
+    return any(
+        isinstance(evaluator, Mapping)
+        and bool(evaluator.get('ann_file'))
+        and 'segm' in (evaluator.get('metric') or ())
+        for evaluator in (evaluators if isinstance(evaluators, Sequence) else (evaluators,))
+    )
 
 
 def _check_classes(place: Place) -> None:
@@ -334,13 +366,13 @@ def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[s
 
 
 def _check_images_kept(
-    place: Place, path: str, classes: tuple[str, ...], summary: CocoSummary
+    place: Place, path: str, classes: tuple[str, ...], report: CocoReport
 ) -> None:
     dataset = place.dataset
     chosen = {} if dataset.get('test_mode') else dict(dataset.get('filter_cfg') or {})
     wanted = {name: chosen[name] for name in ('filter_empty_gt', 'min_size') if name in chosen}
-    if summary.images_kept(classes, **wanted) == 0:
-        images = summary.images_kept(classes)
+    if report.images_kept(classes, **wanted) == 0:
+        images = report.images_kept(classes)
         raise PreflightError(
             f'{place.key}: 0 of {images} images of {path!r} are left under filter_cfg={chosen}'
         )

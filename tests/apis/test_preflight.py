@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmwave.apis.preflight import PreflightError, preflight
-from mmwave.engine.data_checks.coco_file import summarize
+from mmwave.engine.data_checks.coco_file import read_report
 
 DATA = os.environ.get('MMWAVE_DATA')
 CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
@@ -263,6 +264,39 @@ class TestClassNames:
         write_coco(tmp_path, categories=[*CATEGORIES, {'id': 9, 'name': 'dog'}])
         assert "twice: 'dog'" in error_of(config('mmdet', coco(tmp_path)))
 
+    def test_form_of_the_file(self, tmp_path):
+        path = write_coco(tmp_path)
+        content = json.loads(path.read_text())
+        del content['annotations'][0]['area']
+        path.write_text(json.dumps(content))
+        message = error_of(config('mmdet', coco(tmp_path)))
+        assert f"'{path}': 1 annotations whose area is no number: annotation 1" in message
+
+    def test_masks_are_needed_where_they_are_loaded_or_compared(self, tmp_path):
+        write_coco(tmp_path)
+        val = write_coco(tmp_path, 'val')
+        preflight(config('mmdet', coco(tmp_path), coco(tmp_path, 'val')))
+        step = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True}
+        train = coco(tmp_path, pipeline=[step])
+        assert 'without segmentation' in error_of(config('mmdet', train))
+        metric = {'type': 'CocoMetric', 'ann_file': str(val), 'metric': ['bbox']}
+        data = coco(tmp_path), coco(tmp_path, 'val')
+        preflight(config('mmdet', *data, val_evaluator=metric))
+        for kinds in ('segm', ['bbox', 'segm']):
+            for evaluator in (metric | {'metric': kinds}, [metric, metric | {'metric': kinds}]):
+                message = error_of(config('mmdet', *data, val_evaluator=evaluator))
+                assert message.startswith('val_dataloader.dataset: ')
+                assert 'without segmentation' in message
+
+    def test_large_files_are_read_by_one_process_of_a_machine(self, tmp_path, monkeypatch):
+        write_coco(tmp_path, annotations={})
+        monkeypatch.setattr(sys.modules[preflight.__module__], '_READ_BY_ALL', 1)
+        for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
+            monkeypatch.setenv(name, '1')
+            preflight(config('mmdet', coco(tmp_path)))
+            monkeypatch.setenv(name, '0')
+            assert 'expected a list' in error_of(config('mmdet', coco(tmp_path)))
+
     def test_file_without_categories(self, tmp_path):
         write_coco(tmp_path, categories=[])
         assert 'no COCO categories' in error_of(config('mmdet', coco(tmp_path)))
@@ -348,8 +382,8 @@ class TestEmptyData:
         for expected in (settings, kept):
             arguments = {k: v for k, v in expected.items() if k != 'type'}
             arguments |= {'serialize_data': False}
-            summary = summarize(tmp_path / 'annotations' / 'train.json')
-            ours = summary.images_kept(('cat', 'dog'), **expected['filter_cfg'])
+            report = read_report(tmp_path / 'annotations' / 'train.json')
+            ours = report.images_kept(('cat', 'dog'), **expected['filter_cfg'])
             assert ours == len(CocoDataset(**arguments))
 
     def test_wrong_suffix(self, tmp_path):

@@ -19,10 +19,13 @@ dropped, labels that no class has); some fail hours later, some never. The files
 - ``class_shares.py``: how often the classes occur, and which do not.
 - ``splits.py``: what training and validation data must agree on.
 - ``pipeline.py``: what the steps of a pipeline do with the files of a sample.
-- ``boxes.py``: faults of one box, and of all boxes of a COCO file.
-- ``coco_file.py``: facts about a COCO file, read without building a data set from it.
+- ``boxes.py``: faults of one box.
+- ``coco_file.py``: COCO files, read once for the config and for the data set.
+- ``coco_form.py``: what mmdet and pycocotools do with each part of a COCO file.
+- ``coco_truth.py``: what a metric's truth lacks is filled in.
 - ``settings.py``: the setting ``data_check`` of a config.
-- ``findings.py``: the tally of faults, over samples and processes, and its messages.
+- ``tally.py``: counting faults, with the first few offenders.
+- ``findings.py``: what was found in one data set, over samples and processes.
 
 Nothing is imported here: the check of a config reads COCO files before torch is imported.
 """

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .pipeline import steps
+
 # mmengine is imported inside a function: the check of a config imports this file before it.
 
 
@@ -98,12 +100,29 @@ def describe(dataset: Any) -> str:
     return f'{type(dataset).__name__} ({where})'
 
 
+def loads_masks(dataset: Any) -> bool:
+    """Return whether the pipeline of a data set, built or in a config, reads instance masks."""
+    if isinstance(dataset, Mapping):
+        return any(step.get('with_mask', False) for step in dataset.get('pipeline') or ())
+    return any(getattr(step, 'with_mask', False) for step in steps(dataset))
+
+
 def coco_path(dataset: Any) -> str | None:
-    """Return the local JSON file that a built data set was read from, None where there is none."""
+    """Return the local file that a built ``CocoDataset`` was read from.
+
+    Returns:
+        The path, None for data sets of other classes, and for those derived from it that read
+        files in their own way.
+    """
     path = getattr(dataset, 'ann_file', None)
     if not isinstance(path, str) or not path.endswith('.json') or '://' in path:
         return None
-    return path if is_local(dataset) else None
+    return path if _reads_as_coco(dataset) and is_local(dataset) else None
+
+
+def _reads_as_coco(dataset: Any) -> bool:
+    reading = (getattr(type(dataset), name, None) for name in ('load_data_list', 'parse_data_info'))
+    return all(getattr(m, '__module__', '') == 'mmdet.datasets.coco' for m in reading)
 
 
 def _transforms(dataset: Any) -> Any:

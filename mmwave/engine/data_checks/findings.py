@@ -7,10 +7,7 @@ import numpy as np
 
 from mmwave.errors import UserError
 
-from .boxes import BoxFaults
-
-Tally = dict[str, tuple[int, list[tuple[int, str]]]]
-_SHOWN = 5
+from .tally import Tally, add_tally, count_fault, tally_lines
 
 
 class DataError(UserError):
@@ -32,7 +29,6 @@ class Findings:
         boxes: how many there are, None for a data set that is not one for detection.
         degenerate: boxes without area.
         outside: boxes outside of their image.
-        in_file: faults of the annotation file, boxes that the data set dropped included.
         faults: kind of the fault -> (how many, the first few as (index of the sample, offender)).
         remarks: the same of what is warned of.
         notes: warnings in words of their own, made of the counts of all processes together.
@@ -49,7 +45,6 @@ class Findings:
     boxes: int | None = None
     degenerate: int = 0
     outside: int = 0
-    in_file: BoxFaults | None = None
     faults: Tally = field(default_factory=dict)
     remarks: Tally = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -57,15 +52,15 @@ class Findings:
 
     def add(self, kind: str, index: int, offender: str) -> None:
         """Count a fault of sample ``index``, -1 for one of the whole data set."""
-        _count(self.faults, kind, index, offender)
+        count_fault(self.faults, kind, offender, index)
 
     def warn(self, kind: str, index: int, offender: str) -> None:
         """Count what the run goes on with, of sample ``index`` or, -1, of the whole data set."""
-        _count(self.remarks, kind, index, offender)
+        count_fault(self.remarks, kind, offender, index)
 
     def put_aside(self, kind: str, index: int, offender: str) -> None:
         """Count what :meth:`settle` decides on."""
-        _count(self.aside, kind, index, offender)
+        count_fault(self.aside, kind, offender, index)
 
     def settle(self, kind: str, *, fault: bool, meaning: str) -> None:
         """Make a kind that was put aside a fault or a remark, named ``meaning`` from here on."""
@@ -79,35 +74,25 @@ class Findings:
         for part in parts:
             for name in ('samples', 'images', 'opened', 'label_maps', 'degenerate', 'outside'):
                 setattr(total, name, getattr(total, name) + getattr(part, name))
-            total.in_file = total.in_file or part.in_file
             total.label_maps_left_to = total.label_maps_left_to or part.label_maps_left_to
             total.pixels = _added(total.pixels, part.pixels)
             total.labels = _added(total.labels, part.labels)
             if part.boxes is not None:
                 total.boxes = (total.boxes or 0) + part.boxes
             for name in ('faults', 'remarks', 'aside'):
-                tally: Tally = getattr(total, name)
-                for kind, (count, shown) in getattr(part, name).items():
-                    known, before = tally.get(kind, (0, []))
-                    tally[kind] = (known + count, sorted([*before, *shown])[:_SHOWN])
+                add_tally(getattr(total, name), getattr(part, name))
         return total
 
     def errors(self) -> list[str]:
         """Return a text for each kind of fault, with its count and the first offenders."""
-        return _lines(self.faults)
+        return tally_lines(self.faults)
 
     def warnings(self) -> list[str]:
         """Return a text for each kind of remark, the notes, and one about boxes without a use."""
-        file = self.in_file or BoxFaults()
-        # The file's count includes what the data set kept, so the two must not be added up.
-        counts = {
-            'without area': max(self.degenerate, len(file.degenerate)),
-            'outside of their image': max(self.outside, len(file.outside)),
-            'of an unknown category': len(file.unknown_category),
-        }
+        counts = {'without area': self.degenerate, 'outside of their image': self.outside}
         bad = [f'{count} {what}' for what, count in counts.items() if count]
         boxes = [f'boxes that cannot be learnt from: {", ".join(bad)}'] if bad else []
-        return [*_lines(self.remarks), *self.notes, *boxes]
+        return [*tally_lines(self.remarks), *self.notes, *boxes]
 
     def summary(self) -> str:
         """Return how much was checked, in one line."""
@@ -127,16 +112,3 @@ def _added(counts: np.ndarray | None, more: np.ndarray | None) -> np.ndarray | N
     if counts is None or more is None:
         return more if counts is None else counts
     return counts + more
-
-
-def _count(tally: Tally, kind: str, index: int, offender: str) -> None:
-    count, shown = tally.get(kind, (0, []))
-    tally[kind] = (count + 1, [*shown, (index, offender)][:_SHOWN])
-
-
-def _lines(tally: Tally) -> list[str]:
-    lines = []
-    for kind, (count, shown) in tally.items():
-        more = f', … and {count - len(shown)} more' if count > len(shown) else ''
-        lines.append(f'{count} {kind}: ' + ', '.join(text for _, text in shown) + more)
-    return lines

@@ -18,10 +18,19 @@ from torch import nn
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
-from .boxes import find_box_faults
 from .class_shares import note_classes
-from .coco_file import AnnotationFileError, summarize
-from .datasets import coco_path, describe, folder, is_local, metainfo, unwrap, wrappers_of
+from .coco_file import read_report
+from .coco_truth import complete_truth
+from .datasets import (
+    coco_path,
+    describe,
+    folder,
+    is_local,
+    loads_masks,
+    metainfo,
+    unwrap,
+    wrappers_of,
+)
 from .findings import DataError, Findings
 from .heads import num_classes, unfit_heads
 from .image_sample import look_into, sample_of, settle
@@ -38,6 +47,7 @@ from .skipping import (
     skip_broken_images,
 )
 from .splits import has_fewer_folders, split_fault, split_notes
+from .tally import add_tally
 
 _BLOCK = 4096
 
@@ -141,6 +151,9 @@ class DataCheckHook(Hook):
                 self._with_fewer_folders.append(val)
 
     def _check(self, runner: Runner, mode: str, dataloader: Any) -> None:
+        loop = getattr(runner, f'{mode}_loop', None)
+        for line in complete_truth(getattr(loop, 'evaluator', None)):
+            runner.logger.warning(f'{mode} metric: {line}')
         for _, dataset, _ in unwrap(dataloader.dataset):
             if any(dataset is seen for seen in self._checked):
                 continue
@@ -297,20 +310,14 @@ def _run(
 
 
 def _add_faults_of_file(found: Findings, dataset: Any) -> None:
-    """Add the boxes of a COCO file that the data set has already dropped in silence."""
+    """Add what the data set has left out of its COCO file in silence."""
     path = coco_path(dataset)
-    if found.boxes is None or path is None:
+    report = read_report(path) if path is not None else None
+    if report is None:
         return
-    try:
-        faults = find_box_faults(path)
-    except AnnotationFileError:
-        # The data set has read its boxes from it already: a format of its own.
-        return
-    if faults is None:
-        return
-    for ann_id in faults.non_finite:
-        found.add('annotations with NaN or infinite boxes', -1, f'id {ann_id}')
-    found.in_file = faults
+    masks = loads_masks(dataset)
+    add_tally(found.faults, report.errors(masks=masks))
+    add_tally(found.remarks, report.warnings(masks=masks))
 
 
 def _empty(dataset: Any) -> str:
@@ -321,10 +328,10 @@ def _empty(dataset: Any) -> str:
 
 def _no_boxes(mode: str, dataset: Any, found: Findings) -> list[str]:
     path = coco_path(dataset)
-    summary = summarize(path) if path is not None else None
+    report = read_report(path) if path is not None else None
     # The labels of a test set may be secret, so that it has no boxes by design.
-    if mode == 'test' and summary is not None and not summary.has_annotations:
+    if mode == 'test' and report is not None and not report.num_annotations:
         return []
     classes = metainfo(dataset).get('classes')
-    names = f'; categories of the file: {list(summary.names)}' if summary is not None else ''
+    names = f'; categories of the file: {list(report.names)}' if report is not None else ''
     return [f'0 boxes in {found.samples} images; expected classes: {list(classes or ())}{names}']

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mmwave.engine.data_checks.boxes import BoxFaults, find_box_faults
+from mmwave.engine.data_checks.boxes import box_fault
 
-from .building import check, coco_file, detection_data, error_of, head, model
+from .building import check, detection_data, error_of, head, model
 
 
 def test_good(tmp_path):
@@ -52,7 +52,7 @@ def test_empty_image_file(tmp_path):
 @pytest.mark.parametrize('number', [float('nan'), float('inf')])
 def test_not_finite_boxes_that_mmdet_drops(tmp_path, number):
     dataset = detection_data(tmp_path, [{}, {'bbox': [4, 4, number, 20]}, {'id': 77}])
-    assert '1 annotations with NaN or infinite boxes: id 1' in error_of(dataset)
+    assert '1 annotations with NaN or infinite boxes: annotation 1' in error_of(dataset)
 
 
 def test_boxes_that_mmdet_drops_are_counted(tmp_path):
@@ -67,9 +67,31 @@ def test_boxes_that_mmdet_drops_are_counted(tmp_path):
     ]
     dataset = detection_data(tmp_path, boxes)
     assert len(dataset.get_data_info(0)['instances']) == 1
-    warning, _ = check(dataset)
-    assert warning.startswith('WARNING')
-    assert '2 without area, 3 outside of their image, 1 of an unknown category' in warning
+    start = f'WARNING train data, CocoDataset ({tmp_path}/a.json): '
+    *warnings, _ = check(dataset)
+    assert [line.removeprefix(start) for line in warnings] == [
+        '2 boxes without area, which mmdet drops: annotation 1, annotation 2',
+        '3 boxes outside of their image, which mmdet drops: annotation 3, annotation 4, '
+        'annotation 5',
+        '1 annotations of an unknown category, which mmdet drops: annotation 6 (category_id 99)',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('box', 'fault'),
+    [
+        ([0, 0, 5, 5], None),
+        ([60, 44, 5, 5], None),
+        ([0, 0, 0, 5], 'degenerate'),
+        ([0, 0, 5, -1], 'degenerate'),
+        ([64, 0, 5, 5], 'outside'),
+        ([0, -5, 5, 5], 'outside'),
+        ([0, 0, float('nan'), 5], 'non_finite'),
+    ],
+)
+def test_box_fault(box, fault):
+    assert box_fault(box, (64, 48)) == fault
+    assert box_fault(box, None) == (None if fault == 'outside' else fault)
 
 
 def test_boxes_of_the_data_set_itself():
@@ -88,11 +110,3 @@ def test_boxes_of_the_data_set_itself():
     Given.last = float('nan')
     message = error_of(Given(metainfo={'classes': ('a',)}))
     assert '1 boxes with NaN or infinite numbers: 0 [0.0, 0.0, 9.0, nan]' in message
-
-
-def test_boxes_are_looked_at_only_when_something_is_wrong(tmp_path):
-    path = coco_file(tmp_path)
-    assert find_box_faults(path, full_parse_bytes=1) is None
-    assert find_box_faults(path) == BoxFaults()
-    path.write_text(path.read_text().replace('[4, 4, 20, 20]', '[4, NaN, 20, 20]'))
-    assert find_box_faults(path, full_parse_bytes=1).non_finite == (1,)

@@ -6,10 +6,24 @@ import pytest
 import torch
 from mmengine.dataset import ConcatDataset, RepeatDataset
 
-from mmwave.engine.data_checks.datasets import is_local, loads_labels, unwrap, wrappers_of
+from mmwave.engine.data_checks.datasets import (
+    coco_path,
+    is_local,
+    loads_labels,
+    loads_masks,
+    unwrap,
+    wrappers_of,
+)
 from mmwave.engine.data_checks.samples import image_fault
 
-from .building import check, classification_data, error_of, labels, segmentation_data
+from .building import (
+    check,
+    classification_data,
+    detection_data,
+    error_of,
+    labels,
+    segmentation_data,
+)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +109,30 @@ def test_wrappers_around_a_data_set(tmp_path):
     assert wrappers_of(outer, b) == (outer, both, repeated)
     assert wrappers_of(a, a) == ()
     assert wrappers_of(repeated, a) == ()
+
+
+@pytest.mark.parametrize('masks', [True, False])
+def test_the_pipeline_says_whether_masks_are_read(masks):
+    from mmdet.datasets.transforms import LoadAnnotations
+
+    settings = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': masks}
+    assert loads_masks({'pipeline': [settings]}) is masks
+    step = LoadAnnotations(with_bbox=True, with_mask=masks)
+    built = SimpleNamespace(pipeline=SimpleNamespace(transforms=[step]))
+    assert loads_masks(built) is masks
+
+
+def test_files_that_are_read_in_another_way_are_not_judged(tmp_path):
+    from mmdet.datasets import CocoDataset
+
+    class Renamed(CocoDataset):
+        METAINFO = {'classes': ('cat', 'dog')}
+
+    class Own(CocoDataset):
+        def parse_data_info(self, raw):
+            return super().parse_data_info(raw)
+
+    detection_data(tmp_path, [{}])
+    settings = {'ann_file': 'a.json', 'data_root': str(tmp_path), 'data_prefix': {'img': ''}}
+    assert coco_path(Renamed(**settings)) == str(tmp_path / 'a.json')
+    assert coco_path(Own(metainfo={'classes': ('cat',)}, **settings)) is None
