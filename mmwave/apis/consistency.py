@@ -30,6 +30,13 @@ _PREPROCESSORS = (
     *('SegDataPreProcessor', 'SelfSupDataPreprocessor'),
 )
 _POOLS = ('GlobalAveragePooling', 'GeneralizedMeanPooling')
+# Segmentors' heads with one output a class; others weigh 'no object' too.
+_ONE_OUTPUT_A_CLASS = (
+    *('ANNHead', 'APCHead', 'ASPPHead', 'CCHead', 'DAHead', 'DDRHead', 'DMHead', 'DNLHead'),
+    *('DepthwiseSeparableASPPHead', 'DepthwiseSeparableFCNHead', 'EMAHead', 'EncHead', 'FCNHead'),
+    *('FPNHead', 'GCHead', 'ISAHead', 'LRASPPHead', 'LightHamHead', 'NLHead', 'OCRHead', 'PSAHead'),
+    *('PSPHead', 'PointHead', 'SETRMLAHead', 'SETRUPHead', 'SegformerHead', 'UPerHead'),
+)
 _WEIGHTED = ('CrossEntropyLoss', 'DiceLoss', 'FocalLoss', 'TverskyLoss')
 
 
@@ -153,9 +160,10 @@ def _outputs(
     if name == 'loss_cls':
         known = _name(loss) == 'CrossEntropyLoss' and not loss.get('use_mask')
         return (number if sigmoid else number + 1) if known else None
-    if name == 'loss_decode' and (sigmoid or head.get('out_channels') not in (None, number)):
+    one_each = _name(head) in _ONE_OUTPUT_A_CLASS and head.get('out_channels', number) == number
+    if name == 'loss_decode' and not one_each:
         return None
-    return number if _name(loss) in _WEIGHTED else None
+    return number if _name(loss) in _WEIGHTED and not sigmoid else None
 
 
 def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

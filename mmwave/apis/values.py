@@ -55,7 +55,10 @@ def read(text: str, key: str = '', present: Any = None) -> Any:
         is_list = not isinstance(present, str) and quoted[:1] in ('[', '(') and _encloses(quoted)
         return read(quoted, key, present) if is_list else quoted
     if stripped[:1] in _BRACKETS and _encloses(stripped):
-        value = _in_brackets(stripped)
+        try:
+            value = _in_brackets(stripped)
+        except RecursionError:
+            return text
         return text if value is stripped else value
     value = _plain(stripped)
     if _names_files(key, present):
