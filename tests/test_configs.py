@@ -1,5 +1,6 @@
 """Every config: it loads, is named right, builds, fits its backbone and trains."""
 
+import copy
 import importlib
 import math
 import re
@@ -15,6 +16,10 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope, Registry
 
+from mmwave.apis.arguments import check_arguments
+from mmwave.apis.consistency import check_numbers
+from mmwave.apis.options import merge, unused_settings
+from mmwave.apis.values import Typed
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.models import MLPBackbone
 from mmwave.structures import StageInfo
@@ -176,11 +181,44 @@ def levels(neck: dict, stages: tuple[StageInfo, ...]) -> list[tuple[int, float]]
     return [(neck.get('out_channels', 256), stride) for stride in strides]
 
 
+def assert_checks_before_a_run_pass(cfg: Config, stages: tuple[StageInfo, ...]) -> None:
+    """Neither the config nor options that users give are refused, or warned of."""
+    cfg = Config(copy.deepcopy(cfg._cfg_dict))
+    assert unused_settings(cfg) == []
+    options = {
+        'test_dataloader.dataset.data_root': '/my data/a,b',
+        'train_dataloader.batch_size': '4',
+        'train_cfg.val_interval': '2',
+        'model.backbone.init_cfg': 'None',
+        'optim_wrapper.optimizer.lr': '1e-4',
+        'default_hooks.checkpoint.interval': '3',
+        'randomness.seed': '1',
+        'find_unused_parameters': 'True',
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        warned: list[str] = []
+        patch.setattr('mmwave.apis.options._warn', warned.append)
+        merge(cfg, {key: Typed(value) for key, value in options.items()})
+    assert warned == []
+    assert cfg.test_dataloader.dataset.data_root == '/my data/a,b'
+    check_numbers(cfg, splits=('train', 'test'), stages=stages)
+    check_arguments(cfg)
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('projects/*/configs/*.py')), ids=lambda p: p.stem)
+def test_checks_before_a_run_pass_in_projects(path):
+    cfg = load(path)
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
+        stages = MODELS.build(cfg.model.backbone).stage_info
+    assert_checks_before_a_run_pass(cfg, stages)
+
+
 @every_leaf
 def test_widths_and_strides_are_the_backbone_s(leaf):
     cfg = load(leaf)
     with torch.device('meta'), DefaultScope.overwrite_default_scope(cfg.default_scope):
         stages = MODELS.build(cfg.model.backbone).stage_info
+    assert_checks_before_a_run_pass(cfg, stages)
     model = cfg.model
     if cfg.default_scope == 'mmpretrain':
         assert [model.head.in_channels] == [stage.channels for stage in stages]

@@ -9,12 +9,13 @@ from typing import Any, NoReturn
 from mmwave.errors import UserError, printable
 
 from .usage import LAUNCHERS, check_config_path, libraries_named
+from .values import Typed
 
 _NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class Settings(argparse.Action):
-    """Collect KEY=VALUE pairs by mmengine's ``DictAction``, imported when there are any."""
+    """Collect KEY=VALUE pairs, over several options too; values stay as they were typed."""
 
     def __call__(
         self,
@@ -23,13 +24,13 @@ class Settings(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        wrong = [text for text in values or () if '=' not in text]
-        if wrong:
-            raise argparse.ArgumentError(self, f'{wrong[0]!r} is no KEY=VALUE')
-        from mmengine.config import DictAction
-
-        action = DictAction(self.option_strings, self.dest, self.nargs)
-        action(parser, namespace, values, option_string)
+        settings = dict(getattr(namespace, self.dest) or {})
+        for text in values or ():
+            key, equals, value = text.partition('=')
+            if not (equals and key):
+                raise argparse.ArgumentError(self, f'{text!r} is no KEY=VALUE')
+            settings[key] = Typed(value)
+        setattr(namespace, self.dest, settings)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -28,9 +28,10 @@ from mmwave.engine.data_checks.datasets import (
     unwrap,
 )
 from mmwave.engine.data_checks.tally import tally_lines
-from mmwave.errors import UserError
 
-from .usage import UsageError
+from .arguments import check_arguments
+from .consistency import check_numbers
+from .usage import PreflightError, UsageError
 
 # torch and mmengine are imported inside functions: mmwave.apis imports this module at once.
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ LOADERS = {'train': ('train', 'val'), 'val': ('val',), 'test': ('test',)}
 _READ_BY_ALL = 64 * 2**20
 # mmpretrain's classes that fetch their files themselves when the folder is not there.
 _FETCHING = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
-
-
-class PreflightError(UserError):
-    """A config that cannot run here; the message is one line and says what to change."""
 
 
 def preflight(
@@ -68,8 +65,9 @@ def preflight(
         raise UsageError(f'splits: unknown {unknown}, accepted are {list(LOADERS)}')
     if num_procs is not None:
         _check_num_procs(num_procs)
-    _check_backbone(cfg)
+    stages = _check_backbone(cfg)
     _check_compile(cfg)
+    check_numbers(cfg, splits=splits, num_procs=num_procs, stages=stages)
     loaders = list(dict.fromkeys(name for split in splits for name in LOADERS[split]))
     places = [place for name in loaders for place in _places(cfg, name, needed=name in splits)]
     _check_roots(places)
@@ -84,6 +82,7 @@ def preflight(
         _check_not_empty(place)
         _check_classes(place)
         _check_coco(place, cfg)
+    check_arguments(cfg, loaders)
 
 
 def _check_num_procs(num_procs: int) -> None:
@@ -100,18 +99,22 @@ def _check_num_procs(num_procs: int) -> None:
         )
 
 
-def _check_backbone(cfg: Config) -> None:
-    """Build a backbone of ours where it costs nothing: wrong settings name the accepted ones."""
+def _check_backbone(cfg: Config) -> Sequence[Any] | None:
+    """Build a backbone of ours where it costs nothing: wrong settings name the accepted ones.
+
+    Returns:
+        Its ``stage_info``, None for a backbone of another library.
+    """
     settings = cfg.get('model', {}).get('backbone')
     if not isinstance(settings, Mapping) or not str(settings.get('type')).startswith('mmwave.'):
-        return
+        return None
     import torch
 
     from mmwave.registry import MODELS
 
     try:
         with torch.device('meta'):
-            MODELS.build({k: v for k, v in settings.items() if k != 'init_cfg'})
+            return MODELS.build({k: v for k, v in settings.items() if k != 'init_cfg'}).stage_info
     except (KeyError, TypeError, ValueError) as error:
         raise PreflightError(f'model.backbone: {error.args[0]}') from error
 

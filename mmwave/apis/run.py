@@ -1,5 +1,6 @@
 """Train and test from a config, one way for every task, since the config states which it is."""
 
+import logging
 import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
@@ -22,6 +24,9 @@ from mmwave.errors import printable, printable_path
 from mmwave.mmcv_ops import check_environment, check_ops
 from mmwave.mmcv_ops.environment import DISTRIBUTIONS
 
+from .consistency import switch_off_worker_options
+from .imports import missing_module
+from .options import merge, unused_settings
 from .preflight import preflight
 from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
 
@@ -35,17 +40,25 @@ def load_config(
 
     Args:
         path: the config file.
-        cfg_options: dotted keys and the values that replace the config's.
+        cfg_options: dotted keys and the values that replace the config's; see
+            :func:`mmwave.apis.options.merge`.
         work_dir: where logs and checkpoints go; by default the config's ``work_dir``, else
             ``work_dirs/NAME``.
 
     Raises:
-        UsageError: where there is no such file, or it is no config.
+        UsageError: where there is no such file, it is no config or imports what is not found, or an
+            option does not fit it.
     """
     check_config_path(path)
-    cfg = Config.fromfile(path)
+    try:
+        cfg = Config.fromfile(path)
+    except ImportError as error:
+        raise missing_module(path, error) from error
+    for line in unused_settings(cfg):
+        print_log(line, logger='current', level=logging.WARNING)
     if cfg_options:
-        cfg.merge_from_dict(dict(cfg_options))
+        merge(cfg, cfg_options)
+    switch_off_worker_options(cfg)
     cfg.work_dir = (
         work_dir
         or cfg.get('work_dir')

@@ -22,6 +22,10 @@ class UsageError(UserError):
     """A call that cannot be carried out as given; the message says what to give instead."""
 
 
+class PreflightError(UserError):
+    """A config that cannot run here; the message is one line and says what to change."""
+
+
 def check_config_path(path: str) -> None:
     """Raise :class:`UsageError` where there is no such file, or it is no config by its name."""
     if not osp.isfile(path):

@@ -9,6 +9,7 @@ import torch
 from mmengine.config import DictAction
 
 from mmwave.apis.cli import add_settings, run_tool
+from mmwave.apis.values import Typed, read
 from mmwave.errors import UserError
 
 
@@ -82,16 +83,36 @@ def test_a_part_of_a_library_that_is_missing_keeps_its_traceback():
         run_tool(main, argparse.ArgumentParser())
 
 
-def test_settings_are_read_as_mmengine_does(capsys):
+def test_settings_are_collected_as_typed():
     ours, theirs = argparse.ArgumentParser(), argparse.ArgumentParser()
     add_settings(ours)
     theirs.add_argument('--cfg-options', nargs='+', action=DictAction)
-    given = ['--cfg-options', 'a.b=1', 'c=(1,2)', 'd=[a,b]', 'e=x=y', '--cfg-options', 'f=True']
-    assert ours.parse_args(given) == theirs.parse_args(given)
+    given = [
+        '--cfg-options',
+        'a.b=1',
+        'c=(1,2)',
+        'd=[a,b]',
+        'e=x=y',
+        '--cfg-options',
+        'f=True',
+        'd=2',
+    ]
+    settings = ours.parse_args(given).cfg_options
+    right = theirs.parse_args(given).cfg_options
+    assert {key: read(text) for key, text in settings.items()} == right
+    assert list(settings) == list(right)
+    assert all(isinstance(text, Typed) for text in settings.values())
+    assert ours.parse_args(['--cfg-options', 'a= b, c ']).cfg_options == {'a': ' b, c '}
     assert ours.parse_args([]).cfg_options is None
+
+
+@pytest.mark.parametrize('wrong', ['b', '=1'])
+def test_what_is_no_setting(capsys, wrong):
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
     with pytest.raises(SystemExit):
-        ours.parse_args(['--cfg-options', 'a=1', 'b'])
-    assert "'b' is no KEY=VALUE" in capsys.readouterr().err
+        parser.parse_args(['--cfg-options', 'a=1', wrong])
+    assert f'{wrong!r} is no KEY=VALUE' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('status', [None, 0, 1])

@@ -54,7 +54,7 @@ def test_work_dir_is_the_option_s_or_the_config_s_or_named_after_the_config(tmp_
     assert load_config(str(config), work_dir='there').work_dir == 'there'
     config.write_text("work_dir = 'here'")
     assert load_config(str(config)).work_dir == 'here'
-    assert load_config(str(config), cfg_options={'a.b': 2}).a.b == 2
+    assert load_config(str(config), cfg_options={'randomness.seed': 2}).randomness.seed == 2
 
 
 def test_training_options(data, tmp_path):
