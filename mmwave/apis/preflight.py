@@ -89,7 +89,9 @@ def _check_num_procs(num_procs: int) -> None:
 
 def _check_backbone(cfg: Config) -> None:
     """Build a backbone of ours where it costs nothing: wrong settings name the accepted ones."""
-    settings = cfg.get('model', {}).get('backbone')
+    from mmwave.engine.model_wrapper import unwrapped_settings
+
+    settings = unwrapped_settings(cfg.get('model', {})).get('backbone')
     if not isinstance(settings, Mapping) or not str(settings.get('type')).startswith('mmwave.'):
         return
     import torch

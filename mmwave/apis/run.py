@@ -22,6 +22,7 @@ from mmwave.mmcv_ops import check_environment, check_ops
 from mmwave.mmcv_ops.environment import DISTRIBUTIONS
 
 from .preflight import preflight
+from .tta import check_tta, refuse_tta, use_tta
 from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
@@ -87,6 +88,7 @@ def prepare_training(
     with console(verbose, carry=True):
         cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
         check_libraries(cfg)
+        refuse_tta(cfg)
         if amp:
             _use_amp(cfg)
         if auto_scale_lr:
@@ -118,6 +120,7 @@ def prepare_testing(
     work_dir: str | None = None,
     out: str | None = None,
     show_dir: str | None = None,
+    tta: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     num_procs: int | None = None,
     verbose: bool = False,
@@ -130,6 +133,7 @@ def prepare_testing(
         work_dir: where logs go; see :func:`load_config`.
         out: ``.pkl`` file to write the predictions to.
         show_dir: folder to draw predictions into.
+        tta: predict several views of every image and merge the results, see :mod:`.tta`.
         cfg_options: dotted keys and the values that replace the config's.
         num_procs: processes to be started on this machine, None where that is not known.
         verbose: show what the libraries print, which otherwise goes to the log file of the run.
@@ -141,6 +145,9 @@ def prepare_testing(
     with console(verbose, carry=True):
         cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
         check_libraries(cfg)
+        if tta:
+            use_tta(cfg)
+        check_tta(cfg)
         cfg.load_from, cfg.resume = checkpoint, False
         _check_checkpoint(cfg)
         if out:

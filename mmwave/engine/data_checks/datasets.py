@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from .pipeline import steps
+
 # mmengine is imported inside a function: the check of a config imports this file before it.
 
 
@@ -51,15 +53,15 @@ def loads_labels(dataset: Any) -> bool:
     A test set may have none. One without a pipeline counts as reading them.
     """
     if isinstance(dataset, Mapping):
-        names = [str(step.get('type')) for step in dataset.get('pipeline') or ()]
+        names = list(_names(dataset.get('pipeline') or ()))
     else:
-        names = [type(step).__name__ for step in _transforms(dataset)]
+        names = [type(step).__name__ for step in steps(dataset)]
     return not names or any('Annotations' in name for name in names)
 
 
 def is_local(dataset: Any) -> bool:
     """Return whether a built data set reads its files from the local file system."""
-    holders = (dataset, *_transforms(dataset))
+    holders = (dataset, *steps(dataset))
     return all(is_local_backend(getattr(holder, 'backend_args', None)) for holder in holders)
 
 
@@ -93,8 +95,14 @@ def coco_path(dataset: Any) -> str | None:
     return path if is_local(dataset) else None
 
 
-def _transforms(dataset: Any) -> Any:
-    return getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
+def _names(pipeline: Any) -> Iterator[str]:
+    """Yield the types of a pipeline's steps in a config, of those inside of wrappers too."""
+    for step in pipeline:
+        if isinstance(step, Mapping):
+            yield str(step.get('type'))
+            yield from _names(step.get('transforms') or ())
+        elif isinstance(step, list | tuple):
+            yield from _names(step)
 
 
 def _is_base_dataset(dataset: Any) -> bool:

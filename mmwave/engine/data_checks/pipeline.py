@@ -26,6 +26,8 @@ def _flat(transforms: Any) -> Iterator[Any]:
     # Wrappers hold a list of transforms, a Compose (which holds the list) or a list of these.
     for step in getattr(transforms, 'transforms', transforms):
         inner = getattr(step, 'transforms', None)
+        if inner is None:  # TestTimeAug, whose sequences have the same kinds of steps
+            inner = getattr(step, 'subroutines', [None])[0]
         if type(step).__name__ != 'Compose':
             yield step
         if inner is not None:
