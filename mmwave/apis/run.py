@@ -22,7 +22,7 @@ from mmwave.mmcv_ops import check_environment, check_ops
 from mmwave.mmcv_ops.environment import DISTRIBUTIONS
 
 from .preflight import preflight
-from .tta import check_tta, refuse_tta, use_tta
+from .tta import check_tta, refuse_tta, settle_views, use_tta
 from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
@@ -230,6 +230,7 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, m
     ]
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
+    settle_views(runner)
     remarks = _compile_backbone(runner)
     # By hand: the configs that runs leave in their work directories are run again.
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))

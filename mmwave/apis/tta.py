@@ -5,13 +5,16 @@ model) or beside it as ``tta_model`` and ``tta_pipeline``, which ``--tta`` puts 
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseTTAModel
+from mmengine.runner import Runner
 
-from mmwave.engine.data_checks.datasets import unwrap
-from mmwave.engine.model_wrapper import unwrapped_settings
+from mmwave.engine.data_checks.datasets import Place, unwrap
+from mmwave.engine.hooks import FirstViewHook
+from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 
 from .usage import UsageError
 
@@ -52,7 +55,7 @@ def use_tta(cfg: Config) -> None:
                 ', or a tta_model in the config'
             )
         cfg.model = ConfigDict({**copy.deepcopy(around), 'module': cfg.model})
-    for key, dataset, _ in unwrap(_dataset(cfg), 'test_dataloader.dataset'):
+    for key, dataset, _ in _places(cfg):
         pipeline = dataset.get('pipeline')
         if 'tta_pipeline' in cfg:
             dataset['pipeline'] = copy.deepcopy(cfg.tta_pipeline)
@@ -87,7 +90,7 @@ def check_tta(cfg: Config) -> None:
             f'DetTTAModel merges boxes only, and {where} of the {_kind(inner)} predicts masks: '
             f'test without --tta{f", or the boxes alone with {boxes}" if masks[0] else ""}'
         )
-    for key, dataset, _ in unwrap(_dataset(cfg), 'test_dataloader.dataset'):
+    for key, dataset, _ in _places(cfg):
         pipeline = dataset.get('pipeline')
         if pipeline and _kind(pipeline[-1]) in _PACKING:
             raise UsageError(
@@ -105,12 +108,37 @@ def refuse_tta(cfg: Config) -> None:
         )
 
 
+def settle_views(runner: Runner) -> None:
+    """Let hooks of a run see one view of an image, and labels follow from merged scores.
+
+    mmpretrain merges the scores alone: the label stays that of the first view.
+    """
+    model = unwrapped(runner.model, from_tta=False)
+    if not isinstance(model, BaseTTAModel):
+        return
+    # By hand: the configs that runs leave in their work directories are run again.
+    runner.register_hook(FirstViewHook())
+    # A head for several labels an image chooses them by its own rule.
+    if type(model).__name__ == 'AverageClsScoreTTA' and not hasattr(model.module.head, 'thr'):
+        merge = model.merge_preds
+
+        def merge_and_label(views: Any) -> Any:
+            merged = merge(views)
+            for sample in merged:
+                sample.set_pred_label(sample.pred_score.argmax(dim=0, keepdim=True))
+            return merged
+
+        model.merge_preds = merge_and_label
+
+
 def _is_tta(model: Any) -> bool:
     return isinstance(model, Mapping) and unwrapped_settings(model) is not model
 
 
-def _dataset(cfg: Config) -> Mapping[str, Any]:
-    return (cfg.get('test_dataloader') or {}).get('dataset') or {}
+def _places(cfg: Config) -> Iterator[Place]:
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset')
+    if dataset is not None:  # preflight says that it is missing
+        yield from unwrap(dataset, 'test_dataloader.dataset')
 
 
 def _kind(settings: Any) -> str:

@@ -1,7 +1,7 @@
 """Test-time augmentation of whole runs, on pictures that come with their mirror images."""
 
 import json
-import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmwave import apis
 from mmwave.apis import UsageError, deploy_checkpoint, prepare_testing, prepare_training
-from mmwave.apis.tta import use_tta
+from mmwave.apis.tta import check_tta, use_tta
 from mmwave.checkpoint import read_checkpoint
 from mmwave.errors import UserError
 from tests.contracts import ROOT, randomise_norms
@@ -162,24 +162,186 @@ def identity(name: str, folder: Path) -> dict:
     return {'tta_pipeline': [*steps, dict(type='TestTimeAug', transforms=choices)]}
 
 
-def test_a_single_view_changes_nothing(task):
-    name, folder = task
-    plain = predictions(folder)
-    merged = predictions(folder, tta=True, cfg_options=identity(name, folder))
-    assert plain.keys() == merged.keys() == set(NAMES)
-    for image in NAMES:
-        np.testing.assert_allclose(
-            result(name, merged[image]), result(name, plain[image]), atol=1e-5
-        )
+@pytest.fixture(scope='module')
+def plain(task):
+    return predictions(task[1])
 
 
-def test_a_mirror_image_gets_the_mirrored_result(task):
+@pytest.fixture(scope='module')
+def merged(task):
+    return predictions(task[1], tta=True)
+
+
+@pytest.fixture(scope='module')
+def merging(task):
+    """The path of a config whose model is the one that merges."""
+    cfg = Config.fromfile(task[1] / 'config.py')
+    use_tta(cfg)
+    cfg.dump(str(task[1] / 'merging.py'))
+    return 'merging.py'
+
+
+def same(name: str, found: dict, wanted: dict, tolerance: float = 0.0) -> bool:
+    assert found.keys() == wanted.keys() == set(NAMES)
+    pairs = [(result(name, found[image]), result(name, wanted[image])) for image in NAMES]
+    close = [np.isclose(*pair, rtol=tolerance, atol=tolerance).mean() for pair in pairs]
+    return min(close) > (0.99 if tolerance else 1 - 1e-9)
+
+
+def test_a_single_view_changes_nothing(task, plain, merged):
     name, folder = task
-    plain, merged = predictions(folder), predictions(folder, tta=True)
-    tolerance = dict(rtol=1e-3, atol=1e-3)
+    found = predictions(folder, tta=True, cfg_options=identity(name, folder))
+    assert same(name, found, plain, 1e-5)
+    assert not same(name, found, merged, 1e-5)
+
+
+def test_a_mirror_image_gets_the_mirrored_result(task, plain, merged):
     for image in NAMES[::2]:
         for found, alike in ((plain, False), (merged, True)):
-            here = result(name, found[image])
-            there = result(name, found[f'{image}_mirrored'], mirrored=True)
+            here = result(task[0], found[image])
+            there = result(task[0], found[f'{image}_mirrored'], mirrored=True)
             assert here.shape == there.shape
-            assert (np.mean(np.isclose(here, there, **tolerance)) > 0.99) == alike
+            assert (np.mean(np.isclose(here, there, rtol=1e-3, atol=1e-3)) > 0.99) == alike
+
+
+def test_scores_are_the_mean_over_views_and_labels_follow(task, plain, merged):
+    if task[0] != 'mmpretrain':
+        pytest.skip('other tasks merge labels or boxes')
+    for image in NAMES[::2]:
+        pair = [plain[image]['pred_score'], plain[f'{image}_mirrored']['pred_score']]
+        wanted = torch.stack(pair).mean(0)
+        assert not torch.allclose(*pair, atol=1e-3)
+        for view in (image, f'{image}_mirrored'):
+            torch.testing.assert_close(merged[view]['pred_score'], wanted, atol=1e-5, rtol=0)
+            assert merged[view]['pred_label'].item() == wanted.argmax().item()
+
+
+def test_a_config_with_the_merging_model_and_weights_saved_from_it(task, merged, merging):
+    name, folder = task
+    state = torch.load(folder / 'weights.pth')['state_dict']
+    torch.save({f'module.{k}': v for k, v in state.items()}, folder / 'merging.pth')
+    assert same(name, predictions(folder, merging, 'merging.pth'), merged)
+    assert same(name, predictions(folder, 'config.py', 'merging.pth', tta=True), merged)
+
+
+def test_a_deployed_checkpoint(task, merged, merging):
+    name, folder = task
+    paths = [str(folder / file) for file in (merging, 'weights.pth', 'deployed.pth')]
+    assert deploy_checkpoint(*paths).options == ('model.module.backbone.deploy=True',)
+    assert not any(k.startswith('module.') for k in read_checkpoint(paths[2])['state_dict'])
+    options = {'model.backbone.deploy': True}
+    found = predictions(folder, 'config.py', 'deployed.pth', tta=True, cfg_options=options)
+    assert same(name, found, merged, 1e-3)
+
+
+def test_the_tool_and_its_summary(task, merging):
+    """The pictures are drawn as well, which mmpretrain's hook does for plain batches alone."""
+    name, folder = task
+    if name != 'mmpretrain':
+        pytest.skip('as the others do')
+    drawn = folder / 'drawn'
+    command = [sys.executable, 'tools/test.py', folder / 'config.py', folder / 'weights.pth']
+    options = ['--tta', '--show-dir', drawn, '--work-dir', folder / 'work']
+    done = subprocess.run(
+        [*map(str, command), *map(str, options)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert re.search(r'model +\w+TTA\w* of \w+, backbone WaveMLP', done.stdout)
+    assert re.search(r'loaded (\d+) of \1 tensors', done.stdout)
+    assert all(any(image in path.name for path in drawn.rglob('*.png')) for image in NAMES)
+
+
+@pytest.mark.parametrize('merging', [False, True])
+def test_masks_are_not_merged(tmp_path, merging):
+    (tmp_path / 'a.pth').write_bytes(b'')
+    config = str(ROOT / 'configs/wavemlp/wavemlp-t-dw_mask-rcnn_1x_coco.py')
+    if merging:
+        cfg = Config.fromfile(config)
+        use_tta(cfg)
+        config = str(tmp_path / 'merging.py')
+        cfg.dump(config)
+    message = r'merges boxes only, and roi_head\.mask_head of the MaskRCNN predicts masks'
+    with pytest.raises(UsageError, match=message):
+        prepare_testing(config, str(tmp_path / 'a.pth'), tta=not merging)
+
+
+def test_what_cannot_be_merged_or_trained(tmp_path):
+    (tmp_path / 'a.pth').write_bytes(b'')
+    leaf = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"""_base_ = '{leaf}'
+model = dict(_delete_=True, type='AverageClsScoreTTA', module={{{{_base_.model}}}})
+"""
+    )
+    with pytest.raises(UsageError, match='AverageClsScoreTTA is for tests and cannot be trained'):
+        prepare_training(str(config))
+    for tta, message in ((False, 'gives one view of an image'), (True, 'data_root')):
+        with pytest.raises(UserError, match=message):
+            prepare_testing(str(config), str(tmp_path / 'a.pth'), tta=tta)
+    with pytest.raises(UsageError, match=r'default_scope is None, expected one of mmdet, mmpre'):
+        use_tta(Config(dict(model=dict(type='Toy'))))
+
+
+def pipeline_of(leaf: str) -> list:
+    cfg = Config.fromfile(ROOT / f'configs/wavemlp/wavemlp-{leaf}.py')
+    cfg.pop('tta_pipeline', None)
+    use_tta(cfg)
+    assert cfg.val_dataloader.dataset.pipeline[-1].type != 'TestTimeAug'
+    return cfg.test_dataloader.dataset.pipeline
+
+
+def test_views_by_default():
+    """The pipeline's own steps; the flip in front of labels and of padding."""
+    *before, views = pipeline_of('t_in1k')
+    assert [step.type for step in before] == ['LoadImageFromFile', 'ResizeEdge', 'CenterCrop']
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+    assert views == dict(type='TestTimeAug', transforms=[flips, [dict(type='PackInputs')]])
+    *before, views = pipeline_of('t_retinanet_1x_coco')
+    assert [step.type for step in before] == ['LoadImageFromFile', 'Resize']
+    kinds = [[step.type for step in choices] for choices in views.transforms]
+    assert kinds == [['RandomFlip'] * 2, ['LoadAnnotations'], ['PackDetInputs']]
+    keys = views.transforms[-1][0].meta_keys
+    assert keys[-3:] == ('scale_factor', 'flip', 'flip_direction')
+    *before, views = pipeline_of('t_sem-fpn_40k_ade20k-512x512')
+    assert [step.type for step in before] == ['LoadImageFromFile']
+    resizes, found, *rest = views.transforms
+    assert [step.scale for step in resizes] == [
+        *((1024, 256), (1536, 384), (2048, 512), (2560, 640), (3072, 768), (3584, 896)),
+    ]
+    assert all(step.keep_ratio for step in resizes)
+    assert found == flips
+    assert rest == [[dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]]
+
+
+def test_sizes_without_a_resize_or_by_factors():
+    plain = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]
+    for resize, factors in (
+        ([], [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]),
+        ([dict(type='Resize', scale_factor=2.0)], [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]),
+    ):
+        dataset = dict(pipeline=[plain[0], *resize, plain[1]])
+        several = dict(type='ConcatDataset', datasets=[dataset, dict(pipeline=plain)])
+        loader = dict(dataset=several)
+        cfg = dict(default_scope='mmseg', model=dict(type='A'), test_dataloader=loader)
+        cfg = Config(cfg)
+        use_tta(cfg)
+        first, second = (d.pipeline for d in cfg.test_dataloader.dataset.datasets)
+        assert [step.scale_factor for step in first[1].transforms[0]] == factors
+        assert len(second) == 2
+        assert second[0] == plain[0]
+
+
+def test_the_model_s_own_preprocessing_stays(tmp_path):
+    """mmengine would have the config's replace it, within the merging model alone."""
+    (tmp_path / 'a.pth').write_bytes(b'')
+    own, other = dict(type='ClsDataPreprocessor', mean=[1.0]), dict(mean=[2.0])
+    model = dict(type='ImageClassifier', data_preprocessor=own)
+    cfg = Config(dict(default_scope='mmpretrain', model=model, data_preprocessor=other))
+    use_tta(cfg)
+    check_tta(cfg)
+    assert cfg.model.data_preprocessor is None
+    assert cfg.model.module.data_preprocessor == own
+    del cfg.model.module['data_preprocessor'], cfg.model['data_preprocessor']
+    check_tta(cfg)
+    assert 'data_preprocessor' not in cfg.model
