@@ -47,7 +47,7 @@ def use_tta(cfg: Config) -> None:
         UsageError: where the config has no ``tta_model`` and its library has none.
     """
     scope = cfg.get('default_scope')
-    if not _is_tta(cfg.model):
+    if not _is_tta(cfg.get('model')):
         around = cfg.get('tta_model') or _MODELS.get(scope)
         if around is None:
             raise UsageError(
@@ -57,7 +57,7 @@ def use_tta(cfg: Config) -> None:
         cfg.model = ConfigDict({**copy.deepcopy(around), 'module': cfg.model})
     for key, dataset, _ in _places(cfg):
         pipeline = dataset.get('pipeline')
-        if 'tta_pipeline' in cfg:
+        if cfg.get('tta_pipeline'):
             dataset['pipeline'] = copy.deepcopy(cfg.tta_pipeline)
         elif not pipeline:
             raise UsageError(f'--tta: {key} has no pipeline to make views from')
@@ -71,7 +71,7 @@ def check_tta(cfg: Config) -> None:
     Raises:
         UsageError: where it cannot merge what the model inside predicts, or gets single views.
     """
-    if not _is_tta(cfg.model):
+    if not _is_tta(cfg.get('model')):
         return
     inner = unwrapped_settings(cfg.model)
     if 'data_preprocessor' in inner and 'data_preprocessor' in cfg:
