@@ -17,6 +17,11 @@ def parser() -> argparse.ArgumentParser:
         metavar='FOLDER',
         help='draw the predictions into this folder',
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: merge the predictions of several views of every image',
+    )
     add_run_options(parser)
     return parser
 
@@ -28,6 +33,7 @@ def main(args: argparse.Namespace) -> None:
         work_dir=args.work_dir,
         out=args.out,
         show_dir=args.show_dir,
+        tta=args.tta,
         cfg_options=args.cfg_options,
         num_procs=args.check_only,
         verbose=args.verbose,

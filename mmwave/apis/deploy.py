@@ -23,6 +23,7 @@ from mmwave.checkpoint import (
 )
 from mmwave.deploy import Deployable, DeployReport, to_deploy
 from mmwave.engine.console import console
+from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 from mmwave.errors import UserError, printable
 
 from .run import check_libraries, load_config
@@ -134,13 +135,14 @@ def _deploy(
     published = new.get_submodule(next(iter(report.fused))).published
     settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
     write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
-    options = tuple('.'.join(filter(None, ('model', name, 'deploy=True'))) for name in report.fused)
+    place = 'model' if unwrapped_settings(cfg.model) is cfg.model else 'model.module'
+    options = tuple('.'.join(filter(None, (place, name, 'deploy=True'))) for name in report.fused)
     return DeployedFile(report, exact, stored, options, damage)
 
 
 def _build(cfg: Config) -> nn.Module:
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
-        return MODELS.build(cfg.model)
+        return unwrapped(MODELS.build(cfg.model))
 
 
 @torch.no_grad()
@@ -166,7 +168,7 @@ def _switch(cfg: Config, report: DeployReport) -> list[dict[str, Any]]:
     """Set ``deploy=True`` in the configs of the deployed parts, which are returned."""
     nodes = []
     for name in report.fused:
-        node = cfg.model
+        node = unwrapped_settings(cfg.model)
         for part in filter(None, name.split('.')):
             if part not in node:
                 raise UserError(f'{name} was folded, but the config has no model.{name} to deploy')

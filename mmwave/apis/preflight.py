@@ -105,7 +105,9 @@ def _check_backbone(cfg: Config) -> Sequence[Any] | None:
     Returns:
         Its ``stage_info``, None for a backbone of another library.
     """
-    settings = cfg.get('model', {}).get('backbone')
+    from mmwave.engine.model_wrapper import unwrapped_settings
+
+    settings = unwrapped_settings(cfg.get('model', {})).get('backbone')
     if not isinstance(settings, Mapping) or not str(settings.get('type')).startswith('mmwave.'):
         return None
     import torch

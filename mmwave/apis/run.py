@@ -28,6 +28,7 @@ from .consistency import switch_off_worker_options
 from .imports import missing_module
 from .options import merge, unused_settings
 from .preflight import preflight
+from .tta import check_tta, refuse_tta, settle_views, use_tta
 from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
@@ -101,6 +102,7 @@ def prepare_training(
     with console(verbose, carry=True):
         cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
         check_libraries(cfg)
+        refuse_tta(cfg)
         if amp:
             _use_amp(cfg)
         if auto_scale_lr:
@@ -132,6 +134,7 @@ def prepare_testing(
     work_dir: str | None = None,
     out: str | None = None,
     show_dir: str | None = None,
+    tta: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     num_procs: int | None = None,
     verbose: bool = False,
@@ -144,6 +147,7 @@ def prepare_testing(
         work_dir: where logs go; see :func:`load_config`.
         out: ``.pkl`` file to write the predictions to.
         show_dir: folder to draw predictions into.
+        tta: predict several views of every image and merge the results, see :mod:`.tta`.
         cfg_options: dotted keys and the values that replace the config's.
         num_procs: processes to be started on this machine, None where that is not known.
         verbose: show what the libraries print, which otherwise goes to the log file of the run.
@@ -155,6 +159,9 @@ def prepare_testing(
     with console(verbose, carry=True):
         cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
         check_libraries(cfg)
+        if tta:
+            use_tta(cfg)
+        check_tta(cfg)
         cfg.load_from, cfg.resume = checkpoint, False
         _check_checkpoint(cfg)
         if out:
@@ -237,6 +244,7 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, m
     ]
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
+    settle_views(runner)
     remarks = _compile_backbone(runner)
     # By hand: the configs that runs leave in their work directories are run again.
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))

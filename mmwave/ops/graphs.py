@@ -12,6 +12,16 @@ def is_exporting() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore
 
 
+def is_counted() -> bool:
+    """Return whether operators may be being counted, by a trace of torch.jit or a dispatch mode.
+
+    So count mmengine and fvcore, or torch and ptflops.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return torch.jit.is_tracing() or bool(torch._C._len_torch_dispatch_stack())  # type: ignore
+
+
 def is_watched() -> bool:
     """Return whether a dispatch mode, a transform of ``torch.func`` or forward-mode AD is active.
 

@@ -2,8 +2,16 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from mmwave.ops.graphs import is_dynamic, is_exporting, is_tracing, needs_grad, static_size
+from mmwave.ops.graphs import (
+    is_counted,
+    is_dynamic,
+    is_exporting,
+    is_tracing,
+    needs_grad,
+    static_size,
+)
 from tests.contracts import images
 from tests.graphs import recorded
 
@@ -62,6 +70,26 @@ def test_while_exporting():
     torch.export.export(Module(), (images(2),))
     torch.jit.trace(Module(), images(2), check_trace=False)
     assert set(seen) == {(True, True)}
+
+
+def test_while_operators_are_counted():
+    seen = []
+
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            seen.append(is_counted())
+            return x + 1
+
+    torch.jit.trace(Module(), images(2), check_trace=False)
+    with FlopCounterMode(display=False):
+        Module()(images(2))
+    assert set(seen) == {True}
+    # A graph of torch.compile or export may be specialised to what is true here: it stays as it is.
+    seen.clear()
+    Module()(images(2))
+    torch.export.export(Module(), (images(2),))
+    recorded(Module(), images(2))
+    assert set(seen) == {False}
 
 
 def test_what_autograd_tracks():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmwave.inspect.memory import saved_bytes
 from mmwave.ops import spatial_fc, use_backend
@@ -52,6 +53,23 @@ def test_low_precision_and_strided_input(dtype):
     got = spatial_fc(x.to(dtype), weight.to(dtype), bias.to(dtype)).float()
     # Rounding of the inputs and of the output, each half an ulp.
     assert relative_error(got, spatial_fc(x, weight, bias)) < 3 * torch.finfo(dtype).eps
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('sets', [1, 2])
+def test_counters_see_a_product_with_the_same_result(sets):
+    x, weight, bias = images(2, 4, 5), images(sets, 3, 5, seed=1), images(sets, 3, seed=2)
+    traced = torch.jit.trace(spatial_fc, (x, weight, bias))
+    kinds = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert 'aten::bmm' in kinds
+    assert 'aten::baddbmm' not in kinds
+    assert relative_error(traced(x, weight, bias), spatial_fc(x, weight, bias)) < 1e-6
+    with torch.autocast('cpu', torch.bfloat16):
+        wanted = spatial_fc(x, weight, bias)
+        with FlopCounterMode(display=False) as counter:
+            got = spatial_fc(x, weight, bias)
+    assert got.dtype == wanted.dtype == torch.bfloat16
+    assert counter.get_total_flops() == 2 * 2 * 4 * 5 * 3
 
 
 ONEDNN = pytest.mark.skipif(

@@ -22,3 +22,4 @@ log_level = 'INFO'
 load_from = None
 resume = False
 randomness = dict(seed=None, deterministic=False)
+tta_model = dict(type='SegTTAModel')

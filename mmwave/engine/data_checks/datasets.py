@@ -64,15 +64,15 @@ def loads_labels(dataset: Any) -> bool:
     A test set may have none. One without a pipeline counts as reading them.
     """
     if isinstance(dataset, Mapping):
-        names = [str(step.get('type')) for step in dataset.get('pipeline') or ()]
+        names = list(_names(dataset.get('pipeline') or ()))
     else:
-        names = [type(step).__name__ for step in _transforms(dataset)]
+        names = [type(step).__name__ for step in steps(dataset)]
     return not names or any('Annotations' in name for name in names)
 
 
 def is_local(dataset: Any) -> bool:
     """Return whether a built data set reads its files from the local file system."""
-    holders = (dataset, *_transforms(dataset))
+    holders = (dataset, *steps(dataset))
     if any(getattr(holder, 'file_client_args', None) for holder in holders):
         return False  # the form of older configs, which names a client instead of a file system
     return all(is_local_backend(getattr(holder, 'backend_args', None)) for holder in holders)
@@ -125,8 +125,14 @@ def _reads_as_coco(dataset: Any) -> bool:
     return all(getattr(m, '__module__', '') == 'mmdet.datasets.coco' for m in reading)
 
 
-def _transforms(dataset: Any) -> Any:
-    return getattr(getattr(dataset, 'pipeline', None), 'transforms', None) or ()
+def _names(pipeline: Any) -> Iterator[str]:
+    """Yield the types of a pipeline's steps in a config, of those inside of wrappers too."""
+    for step in pipeline:
+        if isinstance(step, Mapping):
+            yield str(step.get('type'))
+            yield from _names(step.get('transforms') or ())
+        elif isinstance(step, list | tuple):
+            yield from _names(step)
 
 
 def _is_base_dataset(dataset: Any) -> bool:

@@ -80,6 +80,8 @@ def _flat(transforms: Any) -> Iterator[Any]:
         if isinstance(step, Mapping):
             continue
         inner = getattr(step, 'transforms', None)
+        if inner is None:  # TestTimeAug, whose sequences have the same kinds of steps
+            inner = getattr(step, 'subroutines', [None])[0]
         if type(step).__name__ != 'Compose':
             yield step
         if inner is not None:

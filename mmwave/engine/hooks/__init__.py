@@ -3,8 +3,16 @@
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 
+from .first_view import FirstViewHook
 from .load_report import LoadReportHook
 from .resume_check import ResumeCheckHook
 from .sync_buffers import SyncBuffersHook
 
-__all__ = ['DataCheckHook', 'DataError', 'LoadReportHook', 'ResumeCheckHook', 'SyncBuffersHook']
+__all__ = [
+    'DataCheckHook',
+    'DataError',
+    'FirstViewHook',
+    'LoadReportHook',
+    'ResumeCheckHook',
+    'SyncBuffersHook',
+]

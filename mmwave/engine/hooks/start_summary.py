@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmwave.engine import console
 from mmwave.engine.data_checks.datasets import unwrap
-from mmwave.engine.model_wrapper import unwrapped
+from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 from mmwave.errors import printable_path
 
 _NAMED_CLASSES = 3
@@ -106,8 +106,11 @@ def _model(runner: Runner) -> str:
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     total, trained = sum(n for n, _ in sizes), sum(n for n, needed in sizes if needed)
     text = type(model).__name__
+    outer = unwrapped(runner.model, from_tta=False)
+    if outer is not model:
+        text = f'{type(outer).__name__} of {text}'
     if hasattr(model, 'backbone'):
-        settings = (runner.cfg.get('model') or {}).get('backbone') or {}
+        settings = unwrapped_settings(runner.cfg.get('model') or {}).get('backbone') or {}
         arch = settings.get('arch')
         text += f', backbone {type(model.backbone).__name__}'
         text += f' ({arch})' if isinstance(arch, str) else ''

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..graphs import is_counted
+
 
 def spatial_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """See :func:`mmwave.ops.spatial_fc`."""
@@ -21,4 +23,9 @@ def spatial_fc_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 
 def _product(rows: Tensor, columns: Tensor, offset: Tensor | None) -> Tensor:
-    return torch.bmm(rows, columns) if offset is None else torch.baddbmm(offset, rows, columns)
+    if offset is None:
+        return torch.bmm(rows, columns)
+    if is_counted():  # counters know no baddbmm
+        mixed = torch.bmm(rows, columns)
+        return mixed + offset.to(mixed.dtype)
+    return torch.baddbmm(offset, rows, columns)

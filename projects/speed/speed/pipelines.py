@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mmwave.apis import load_config, preflight
 from mmwave.deploy import to_deploy
 from mmwave.engine.cpu import adapt_to_cpu
+from mmwave.engine.model_wrapper import unwrapped_settings
 from mmwave.errors import UserError
 from mmwave.inspect.timing import Timing, alternate
 from mmwave.mmcv_ops.environment import check_environment
@@ -103,6 +104,7 @@ def cases(
             known = ' or '.join(f'{key!r} ({task.kind})' for key, task in TASKS.items())
             raise UserError(f'{name}: default_scope is {scope!r}: expected {known}')
         check_environment(scope)
+        cfg.model = unwrapped_settings(cfg.get('model') or {})  # views are merged elsewhere
         if 'backbone' not in (cfg.get('model') or {}):
             raise UserError(f'{name}: the config has no model.backbone')
         with _in_one_line(name):

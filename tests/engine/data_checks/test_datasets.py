@@ -94,6 +94,18 @@ def test_the_pipeline_says_whether_labels_are_read(steps, expected):
     assert loads_labels(built) is expected
 
 
+@pytest.mark.parametrize('name', ['LoadAnnotations', 'Resize'])
+def test_labels_that_views_of_an_image_read(name):
+    from mmcv.transforms import LoadAnnotations, Resize, TestTimeAug
+
+    load = dict(type='LoadImageFromFile')
+    views = dict(type='TestTimeAug', transforms=[[load], [dict(type=name), load]])
+    assert loads_labels({'pipeline': [load, views]}) is (name == 'LoadAnnotations')
+    step = LoadAnnotations() if name == 'LoadAnnotations' else Resize(scale=(8, 8))
+    built = SimpleNamespace(transforms=[TestTimeAug([[step, step]])])
+    assert loads_labels(SimpleNamespace(pipeline=built)) is (name == 'LoadAnnotations')
+
+
 def test_without_a_pipeline_labels_may_be_read():
     assert loads_labels({})
     assert loads_labels(SimpleNamespace())

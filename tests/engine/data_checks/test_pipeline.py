@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from mmcv.transforms import BaseTransform, LoadImageFromFile, RandomApply, Resize
+from mmcv.transforms import BaseTransform, LoadImageFromFile, RandomApply, Resize, TestTimeAug
 from mmengine.dataset import BaseDataset, Compose
 
 from mmwave.engine.data_checks.pipeline import (
@@ -96,3 +96,12 @@ def test_another_stock_step_reads_images_its_own_way():
     dataset = TheirData(pipeline=[LoadImageFromNDArray()])
     assert reads_images(dataset)
     assert image_step(dataset) is None
+
+
+def test_steps_of_the_first_of_several_views():
+    sizes = [dict(type='Resize', scale=(side, side)) for side in (8, 16)]
+    pipeline = Compose([LoadImageFromFile(), TestTimeAug([sizes, [TheirOwn()]])])
+    found = steps(SimpleNamespace(pipeline=pipeline))
+    names = ['LoadImageFromFile', 'TestTimeAug', 'Resize', 'TheirOwn']
+    assert [type(step).__name__ for step in found] == names
+    assert found[2].scale == (8, 8)
