@@ -74,6 +74,10 @@ TESTED_BY = {
 }
 # Module -> the module whose tests reach it: parts of one thing, without a promise of their own.
 PART_OF = {
+    # What preflight checks of data, and what it asks of a config for that.
+    'apis/class_checks': 'apis/preflight',
+    'apis/data_files': 'apis/preflight',
+    'apis/places': 'apis/preflight',
     # A file is read by one of two doors.
     'checkpoint/archives': 'checkpoint/torch_files',
     'checkpoint/nodes': 'checkpoint/pickles',

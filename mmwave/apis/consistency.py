@@ -76,9 +76,12 @@ def check_numbers(
     Raises:
         PreflightError: at the first contradiction; the message names both settings.
     """
+    from mmwave.engine.model_wrapper import unwrapped_settings
+
     model = cfg.get('model')
     if not isinstance(model, Mapping):
         return
+    model = unwrapped_settings(model)
     _check_topk(cfg, model, splits)
     maps = [stage.channels for stage in stages] if stages is not None else None
     _check_widths(model, maps)

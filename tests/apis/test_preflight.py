@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -290,7 +289,7 @@ class TestClassNames:
 
     def test_large_files_are_read_by_one_process_of_a_machine(self, tmp_path, monkeypatch):
         write_coco(tmp_path, annotations={})
-        monkeypatch.setattr(sys.modules[preflight.__module__], '_READ_BY_ALL', 1)
+        monkeypatch.setattr('mmwave.apis.class_checks._READ_BY_ALL', 1)
         for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
             monkeypatch.setenv(name, '1')
             preflight(config('mmdet', coco(tmp_path)))
@@ -365,7 +364,7 @@ class TestNamesOfClasses:
         path.write_text('cat/a.jpg cat\n')
         message = error_of(config('mmpretrain', settings | {'ann_file': 'list.txt'}))
         assert f"line 1 of '{path}' is 'cat/a.jpg cat'" in message
-        remote = {'backend_args': {'backend': 'petrel'}, 'metainfo': {'classes': ('cat',)}}
+        remote = {'data_root': 's3://bucket/data', 'metainfo': {'classes': ('cat',)}}
         preflight(config('mmpretrain', settings | remote))
 
 
