@@ -227,7 +227,7 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, m
 
 
 def _for_this_run(cfg: Config, mode: str) -> RunConfig:
-    """Return a copy with the checks of a run as hooks, which is written down without them."""
+    """Return a copy with the hooks of every run, which is written down without them."""
     checks = [dict(type='mmwave.DataCheckHook'), dict(type='mmwave.ResumeCheckHook')]
     reports = {
         name: dict(type='mmwave.LoadReportHook', min_fraction=fraction)
@@ -235,8 +235,12 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     }
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
+    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
     return RunConfig(
-        cfg, hooks=[*checks, reports[mode]], stale=[*checks, *reports.values()], keep=keep
+        cfg,
+        hooks=[*checks, reports[mode], *always],
+        stale=[*checks, *reports.values()],
+        keep=keep,
     )
 
 

@@ -70,9 +70,8 @@ class RunConfig(Config):
 
     def dump(self, file: Any = None) -> Any:
         """Write the chosen config to ``file``, or return it as text where there is none."""
-        if file is not None and self._keep is not None and osp.exists(file):
-            if osp.realpath(file) == osp.realpath(self._keep):
-                return None
+        if file is not None and self._keep is not None and osp.exists(self._keep):
+            file = None if osp.realpath(file) == osp.realpath(self._keep) else file
         return super().dump(file)
 
 

@@ -106,9 +106,7 @@ def test_resuming_and_testing_are_of_the_call(tiny, tmp_path):
     longer = {'train_cfg.max_epochs': 2}
     for resume in ('auto', checkpoint):
         runner = train(
-            prepare_training(
-                tiny, work_dir=str(work), amp=True, resume=resume, cfg_options=longer
-            )
+            prepare_training(tiny, work_dir=str(work), amp=True, resume=resume, cfg_options=longer)
         )
         assert runner.epoch == 2
         assert (work / 'tiny.py').read_text() == text.replace('max_epochs=1', 'max_epochs=2')

@@ -4,7 +4,17 @@ from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 
 from .load_report import LoadReportHook
+from .picture_names import PictureNamesHook
 from .resume_check import ResumeCheckHook
+from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
 
-__all__ = ['DataCheckHook', 'DataError', 'LoadReportHook', 'ResumeCheckHook', 'SyncBuffersHook']
+__all__ = [
+    'DataCheckHook',
+    'DataError',
+    'LoadReportHook',
+    'PictureNamesHook',
+    'ResumeCheckHook',
+    'SmallImagesHook',
+    'SyncBuffersHook',
+]
