@@ -59,6 +59,12 @@ class RunConfig(Config):
         types = {_type_name(hook) for hook in own}
         self.custom_hooks = [*own, *(dict(h) for h in hooks if _type_name(h) not in types)]
 
+    def __getstate__(self) -> dict[str, Any]:  # Config's knows its own attributes alone
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
     @property
     def pretty_text(self) -> str:
         """The chosen config as Python code."""

@@ -1,9 +1,9 @@
 """A config that a run leaves in its folder, run again, is the same run."""
 
+import copy
+import pickle
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -13,37 +13,10 @@ from mmwave import apis
 from mmwave.apis import prepare_testing, prepare_training, train
 from mmwave.checkpoint import read_checkpoint
 from mmwave.engine.run_config import RunConfig, set_for_call
-from tests.contracts import ROOT
+from tests.engine.tiny_run import write_run
 
-TINY = """
-_base_ = '{leaf}'
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN'),
-        drop_path_rate=0.0,
-    ),
-    head=dict(in_channels=16, num_classes=2),
-    train_cfg=None,
-    neck=dict(type='GlobalAveragePooling'),
-)
-data_preprocessor = dict(num_classes=2)
-dataset = dict(
-    data_root='{data}',
-    metainfo=dict(classes=['a', 'b']),
-    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
-)
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset)
-val_dataloader = train_dataloader
-test_dataloader = val_dataloader
-val_evaluator = dict(topk=1)
-test_evaluator = val_evaluator
-optim_wrapper = dict(
-    _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01), clip_grad=None
-)
-param_scheduler = None
-custom_hooks = [dict(type='EMAHook', momentum=0.1)]
-train_cfg = dict(max_epochs=1)
-randomness = dict(seed=0)
+# What a CPU does without.
+FOR_GPUS = """
 sync_bn = 'torch'
 unused = dict(norm_cfg=dict(type='SyncBN'))
 """
@@ -52,15 +25,9 @@ OURS = ['DataCheckHook', 'LoadReportHook', 'ResumeCheckHook']
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A config of a few steps on four images of a folder for each of two classes."""
-    for split in ('train', 'val'):
-        for i in range(4):
-            path = tmp_path / 'data' / split / 'ab'[i % 2] / f'{i}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), np.full((64, 64, 3), 60 * i, np.uint8))
-    leaf = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
-    (tmp_path / 'tiny.py').write_text(TINY.format(leaf=leaf, data=tmp_path / 'data'))
-    return str(tmp_path / 'tiny.py')
+    config = write_run(tmp_path)
+    config.write_text(config.read_text() + FOR_GPUS)
+    return str(config)
 
 
 def counted(runner):
@@ -173,6 +140,8 @@ def test_what_was_set_for_a_call_is_run_and_not_written():
     run.machine = 8
     assert (run.a, run.b.c, run.new, run.machine) == (6, 4, 5, 8)
     wanted = dict(a=1, b=dict(c=2), chosen=7)
+    for copied in (copy.deepcopy(run), pickle.loads(pickle.dumps(run))):  # noqa: S301
+        assert (copied.machine, copied.to_dict()) == (8, wanted)
     assert run.to_dict() == wanted
     assert Config.fromstring(run.dump(), '.py').to_dict() == wanted
     assert Config.fromstring(run.pretty_text, '.py').to_dict() == wanted

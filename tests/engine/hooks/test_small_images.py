@@ -1,11 +1,18 @@
 """An image that is too small for a backbone is no end of an evaluation."""
 
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import mmdet.models
+import mmengine
 import mmpretrain.models
 import mmseg.models
+import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
@@ -14,8 +21,11 @@ from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
 from torch.nn import functional
 
+from mmwave import apis
+from mmwave.apis import prepare_training, train
 from mmwave.engine.hooks import SmallImagesHook
-from mmwave.models import MLPMixer, WaveMLP  # noqa: F401
+from tests.contracts import ROOT
+from tests.engine.tiny_run import write_run
 
 BACKBONE = dict(
     type='mmwave.WaveMLP', arch=dict(depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN')
@@ -224,3 +234,58 @@ def test_images_are_counted_once_and_five_are_named_in_every_process(monkeypatch
         '9 images are too small for the backbone after the pipeline, and padded: '
         f'{names} and 4 more'
     ]
+
+
+VAL = {'a/0.png': (64, 64), 'b/0.png': (64, 80), 'a/1.png': (70, 64), 'b/2.png': (20, 40)}
+
+
+@pytest.mark.dist
+def test_a_run_of_two_processes_evaluates_all_and_draws_all(tmp_path):
+    """Also what the validation of a training says, and that the other images score the same."""
+    config, work = write_run(tmp_path, VAL), tmp_path / 'work'
+    runner = train(prepare_training(str(config), work_dir=str(work)))
+    line = (
+        '1 image is too small for the backbone after the pipeline, and padded: '
+        f'{tmp_path / "data/val/b/2.png"}\n'
+    )
+    assert Path(runner.logger.log_file).read_text().count(line) == 1
+    command = [
+        'tools/dist_test.sh',
+        config,
+        work / 'epoch_1.pth',
+        2,
+        '--work-dir',
+        tmp_path / 'two',
+    ]
+    out, shown = tmp_path / 'out.pkl', tmp_path / 'shown'
+    done = subprocess.run(
+        [*map(str, command), '--out', str(out), '--show-dir', str(shown)],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.stdout + done.stderr).count(line) == 1
+    drawn = sorted(str(path.relative_to(shown)) for path in shown.rglob('*.png'))
+    assert drawn == sorted(f'{name}_0.png' for name in VAL)
+    scores = {result['img_path']: result['pred_score'] for result in mmengine.load(out)}
+    (tmp_path / 'data/val/b/2.png').unlink()
+    alone = tmp_path / 'alone.pkl'
+    apis.test(
+        apis.prepare_testing(
+            str(config), str(work / 'epoch_1.pth'), work_dir=str(tmp_path / 'one'), out=str(alone)
+        )
+    )
+    others = mmengine.load(alone)
+    assert len(others) == len(scores) - 1 == 3
+    for result in others:
+        torch.testing.assert_close(scores[result['img_path']], result['pred_score'])
+
+
+def test_a_training_image_that_is_too_small_stays_an_error(tmp_path):
+    config = write_run(tmp_path)
+    cv2.imwrite(str(tmp_path / 'data/train/a/0.png'), np.zeros((20, 40, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'20 x 40 .* too small'):
+        train(prepare_training(str(config), work_dir=str(tmp_path / 'work')))
