@@ -13,6 +13,7 @@ from mmwave import apis
 from mmwave.apis import prepare_testing, prepare_training, train
 from mmwave.checkpoint import read_checkpoint
 from mmwave.engine.run_config import RunConfig, set_for_call
+from mmwave.errors import UserError
 from tests.engine.tiny_run import write_run
 
 # What a CPU does without.
@@ -115,6 +116,13 @@ def test_hooks_that_earlier_versions_wrote_down_come_once(tiny, tmp_path):
     runner = train(prepare_training(tiny, work_dir=str(work)))
     assert counted(runner) == dict.fromkeys([*OURS, 'EMAHook'], 1)
     assert Config.fromfile(work / 'tiny.py').custom_hooks == old[:1]
+    # The old training's share of tensors is none of a test's.
+    state = runner.model.state_dict()
+    del state['head.fc.bias']
+    torch.save({'state_dict': state}, tmp_path / 'part.pth')
+    tested = prepare_testing(tiny, str(tmp_path / 'part.pth'), work_dir=str(tmp_path / 'test'))
+    with pytest.raises(UserError, match='at least 100% must match'):
+        apis.test(tested)
 
 
 def test_a_hook_of_the_user_s_stays_as_it_is():

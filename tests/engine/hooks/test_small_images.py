@@ -165,6 +165,21 @@ def test_a_segmentor_s_map_has_the_image_s_size_and_values(slide, height, width)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('slide', [False, True])
+def test_heads_that_resize_to_a_padded_size_know_it(slide):
+    """mmseg's mask heads ask for 'pad_shape' first, also in a window of a sliding inference."""
+    model = made(segmentor, slide)
+
+    def resized(logits, metas):
+        return functional.interpolate(logits, metas[0].get('pad_shape') or metas[0]['img_shape'])
+
+    model.decode_head.predict_by_feat = resized
+    with Evaluation(model):
+        got = model.test_step(batch(segmentor, (20, 70)))[0]
+    assert got.pred_sem_seg.data.shape == (1, 20, 70)
+
+
+@torch.no_grad()
 def test_padding_of_the_preprocessor_is_added_to():
     model = made(segmentor, test_cfg=dict(size_divisor=16))
     with Evaluation(model):
