@@ -1,5 +1,6 @@
 """Train and test from a config, one way for every task, since the config states which it is."""
 
+import copy
 import logging
 import os
 import os.path as osp
@@ -20,6 +21,7 @@ from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.model_wrapper import unwrapped
+from mmwave.engine.run_config import RunConfig, set_for_call
 from mmwave.errors import printable, printable_path
 from mmwave.mmcv_ops import check_environment, check_ops
 from mmwave.mmcv_ops.environment import DISTRIBUTIONS
@@ -116,10 +118,10 @@ def prepare_training(
                 )
             cfg.resume, cfg.load_from = False, load_from
         if resume == 'auto':
-            cfg.resume, cfg.load_from = True, None
+            set_for_call(cfg, resume=True, load_from=None)
             _check_last_checkpoint(cfg.work_dir)
         elif resume is not None:
-            cfg.resume, cfg.load_from = True, resume
+            set_for_call(cfg, resume=True, load_from=resume)
         _check_checkpoint(cfg)
         preflight(cfg, splits=('train',), num_procs=num_procs)
         # Last: whoever has not set up the data yet has no use for advice about weights.
@@ -160,16 +162,18 @@ def prepare_testing(
         cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
         check_libraries(cfg)
         if tta:
+            set_for_call(cfg, model=cfg.model, test_dataloader=cfg.get('test_dataloader'))
             use_tta(cfg)
         check_tta(cfg)
-        cfg.load_from, cfg.resume = checkpoint, False
+        set_for_call(cfg, load_from=checkpoint, resume=False)
         _check_checkpoint(cfg)
         if out:
             if not out.endswith(('.pkl', '.pickle')):
                 raise UsageError(f'--out {out}: predictions are written to a .pkl file')
             metrics = cfg.test_evaluator
             metrics = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
-            cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=out)]
+            dump = dict(type='DumpResults', out_file_path=out)
+            set_for_call(cfg, test_evaluator=[*metrics, dump])
         if show_dir:
             _draw_into(cfg, osp.abspath(show_dir))
         preflight(cfg, splits=('test',), num_procs=num_procs)
@@ -234,21 +238,34 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, m
     if cfg.get('default_scope') == 'mmdet':
         check_ops(get_device())
     register_safe_loader(trust=trust)
+    cfg = _for_this_run(cfg, mode)
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
-    cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or []),
-        *data_check_hooks(cfg.get('data_check', True)),
-        dict(type='mmwave.ResumeCheckHook'),
-        dict(type='mmwave.LoadReportHook', min_fraction=_MIN_FRACTION[mode]),
-    ]
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
     settle_views(runner)
     remarks = _compile_backbone(runner)
-    # By hand: the configs that runs leave in their work directories are run again.
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
     return runner
+
+
+def _for_this_run(cfg: Config, mode: str) -> RunConfig:
+    """Return a copy with the hooks of every run, which is written down without them."""
+    data_checks = data_check_hooks(cfg.get('data_check', True))
+    checks = [*data_checks, dict(type='mmwave.ResumeCheckHook')]
+    reports = {
+        name: dict(type='mmwave.LoadReportHook', min_fraction=fraction)
+        for name, fraction in _MIN_FRACTION.items()
+    }
+    # A test leaves the config of the training whose folder it writes its log to.
+    keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
+    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
+    return RunConfig(
+        cfg,
+        hooks=[*checks, reports[mode], *always],
+        stale=[dict(type='mmwave.DataCheckHook'), *checks, *reports.values()],
+        keep=keep,
+    )
 
 
 def _compile_backbone(runner: Runner) -> list[str]:
@@ -353,14 +370,16 @@ def _use_amp(cfg: Config) -> None:
 
 def _draw_into(cfg: Config, folder: str) -> None:
     """Switch the task's own visualization hook on; each library names the folder differently."""
-    hook = cfg.default_hooks.get('visualization')
+    hooks = copy.deepcopy(cfg.default_hooks)
+    hook = hooks.get('visualization')
     if hook is None:
         raise UsageError('--show-dir needs default_hooks.visualization in the config')
     os.makedirs(folder, exist_ok=True)
+    set_for_call(cfg, default_hooks=hooks)
     if hook.type.endswith('DetVisualizationHook'):
         hook.update(draw=True, test_out_dir=folder)
     elif hook.type.endswith('SegVisualizationHook'):
         hook.update(draw=True, interval=1)
-        cfg.visualizer.save_dir = folder
+        set_for_call(cfg, visualizer=dict(cfg.visualizer, save_dir=folder))
     else:
         hook.update(enable=True, interval=1, out_dir=folder)

@@ -5,7 +5,9 @@ from mmwave.engine.data_checks.hook import DataCheckHook
 
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
+from .picture_names import PictureNamesHook
 from .resume_check import ResumeCheckHook
+from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     'DataError',
     'FirstViewHook',
     'LoadReportHook',
+    'PictureNamesHook',
     'ResumeCheckHook',
+    'SmallImagesHook',
     'SyncBuffersHook',
 ]
