@@ -126,8 +126,10 @@ def _settle(hook: CheckpointHook, runner: Runner, metrics: Mapping[str, Any]) ->
 def _first_of(names: Sequence[str], stems: Sequence[str]) -> str | None:
     """Return the first name that is a stem, or begins so before a ``_``, by the stems' order."""
     for stem in stems:
+        if stem in names:
+            return stem
         for name in names:
-            if name == stem or name.startswith(f'{stem}_'):
+            if name.startswith(f'{stem}_'):
                 return name
     return None
 
