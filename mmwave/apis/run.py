@@ -11,10 +11,12 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
+from mmwave.engine.best_checkpoint import choose_by_main_metric
 from mmwave.engine.console import Console, console
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.data_checks.settings import data_check_hooks
@@ -22,7 +24,8 @@ from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.run_config import RunConfig, set_for_call
-from mmwave.errors import printable, printable_path
+from mmwave.engine.work_folder import last_checkpoint, output_folder
+from mmwave.errors import UserError, printable_path
 from mmwave.mmcv_ops import check_environment, check_ops
 from mmwave.mmcv_ops.environment import DISTRIBUTIONS
 
@@ -119,10 +122,10 @@ def prepare_training(
             cfg.resume, cfg.load_from = False, load_from
         if resume == 'auto':
             set_for_call(cfg, resume=True, load_from=None)
-            _check_last_checkpoint(cfg.work_dir)
         elif resume is not None:
             set_for_call(cfg, resume=True, load_from=resume)
         _check_checkpoint(cfg)
+        _check_last_checkpoint(cfg)
         preflight(cfg, splits=('train',), num_procs=num_procs)
         # Last: whoever has not set up the data yet has no use for advice about weights.
         _check_pretrained(cfg)
@@ -244,6 +247,8 @@ def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, m
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
     settle_views(runner)
+    _find_last_checkpoint(runner)
+    choose_by_main_metric(runner)
     remarks = _compile_backbone(runner)
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
     return runner
@@ -323,18 +328,28 @@ def _check_checkpoint(cfg: Config) -> None:
         raise UsageError(f'no such checkpoint: {printable_path(path)}')
 
 
-def _check_last_checkpoint(work_dir: str) -> None:
+def _check_last_checkpoint(cfg: Config) -> None:
     """Check mmengine's note of the last checkpoint, which may be damaged, or outlive it."""
-    note = osp.join(work_dir, 'last_checkpoint')
-    if not osp.exists(note):
+    if not cfg.get('resume') or cfg.get('load_from') is not None:
         return
-    with open(note, encoding='utf-8', errors='replace') as file:
-        path = file.read().strip()
-    if not osp.isfile(path):
-        raise UsageError(
-            f'{note} names {printable(path)!r}, which is no file: give --resume PATH, or remove '
-            f'{note} to start anew'
-        )
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    out_dirs = [
+        hook.get('out_dir')
+        for hook in hooks
+        if isinstance(hook, Mapping) and str(hook.get('type')).endswith('CheckpointHook')
+    ]
+    try:
+        last_checkpoint(cfg.work_dir, [output_folder(path, cfg.work_dir) for path in out_dirs])
+    except UserError as error:
+        raise UsageError(str(error)) from error
+
+
+def _find_last_checkpoint(runner: Runner) -> None:
+    """Have a run resume from its own last checkpoint; mmengine would from whatever is noted."""
+    if runner._resume and runner._load_from is None:
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
+        runner._load_from = last_checkpoint(runner.work_dir, folders)
 
 
 def _check_pretrained(cfg: Config) -> None:

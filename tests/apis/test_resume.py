@@ -210,6 +210,61 @@ def test_several_best_checkpoints_are_left_alone(config, saved, tmp_path):
     assert len(list((tmp_path / 'new').glob('best_*_epoch_3.pth'))) == 2
 
 
+def test_a_copied_folder_goes_on_from_its_own_files(work, config, tmp_path):
+    """Though its note and its checkpoints name the files of the original, which are still there."""
+    copied = tmp_path / 'copied'
+    shutil.copytree(work, copied)
+    files = [work / 'last_checkpoint', *work.glob('*.pth')]
+    before = [path.stat().st_mtime_ns for path in files]
+    content = read_checkpoint(copied / 'epoch_2.pth')
+    info = content['message_hub']['runtime_info']
+    assert (
+        (copied / 'last_checkpoint').read_text() == info['last_ckpt'] == str(work / 'epoch_2.pth')
+    )
+    (best,) = copied.glob('best_*')
+    info['best_score'] = -1.0  # so that the next epoch is better
+    content['optimizer']['param_groups'][0]['initial_lr'] = 0.0625  # which the original has not
+    torch.save(content, copied / 'epoch_2.pth')
+    runner = run(config, copied, 'auto', epochs=3)
+    assert runner.optim_wrapper.optimizer.param_groups[0]['initial_lr'] == 0.0625
+    assert runner._load_from == str(copied / 'epoch_2.pth')
+    log = log_of(copied)
+    assert f'from the checkpoint {copied / "epoch_2.pth"}' in log
+    assert 'left alone' not in log
+    (better,) = copied.glob('best_*')
+    assert better != best
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_a_moved_folder_keeps_its_best_score(work, config, tmp_path):
+    """A worse epoch does not become the best one."""
+    moved = tmp_path / 'moved'
+    shutil.copytree(work, moved)
+    content = read_checkpoint(moved / 'epoch_2.pth')
+    info = content['message_hub']['runtime_info']
+    for name in ('best_ckpt', 'last_ckpt'):
+        info[name] = f'/gone/work/{os.path.basename(info[name])}'
+    info['best_score'] = 1e9
+    torch.save(content, moved / 'epoch_2.pth')
+    (moved / 'last_checkpoint').write_text('/gone/work/epoch_2.pth')
+    best = list(moved.glob('best_*'))
+    assert run(config, moved, 'auto', epochs=3).epoch == 3
+    assert list(moved.glob('best_*')) == best
+
+
+def test_the_best_is_chosen_by_the_main_metric(config, tmp_path):
+    """Before and after resuming, whatever comes first among the metrics."""
+    metrics = [dict(type='ConfusionMatrix'), dict(type='Accuracy', topk=(2, 1))]
+    run(config, tmp_path, epochs=1, val_evaluator=metrics)
+    (best,) = tmp_path.glob('best_*')
+    assert best.name == 'best_accuracy_top1_epoch_1.pth'
+    content = read_checkpoint(tmp_path / 'epoch_1.pth')
+    content['message_hub']['runtime_info']['best_score'] = 1e9
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    run(config, tmp_path, 'auto', epochs=2, val_evaluator=metrics)
+    assert list(tmp_path.glob('best_*')) == [best]
+
+
 # -- Out to harm -------------------------------------------------------------------------------
 
 
@@ -692,3 +747,13 @@ def test_a_damaged_note_of_the_last_checkpoint(config, tmp_path, note):
     with pytest.raises(UsageError, match='which is no file: give --resume PATH') as told:
         prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
     assert str(told.value).isprintable()
+
+
+def test_a_note_of_a_file_elsewhere(last, config, tmp_path):
+    """Also where the config says that the run goes on."""
+    (tmp_path / 'last_checkpoint').write_text(str(last))
+    line = re.escape(f'names {str(last)!r}, which is no file in {tmp_path}: give --resume PATH')
+    with pytest.raises(UsageError, match=line):
+        prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
+    with pytest.raises(UsageError, match=line):
+        prepare_training(str(config), work_dir=str(tmp_path), cfg_options={'resume': True})

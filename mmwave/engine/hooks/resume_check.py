@@ -18,6 +18,7 @@ from mmwave.engine.training_state import (
     check_schedulers,
     is_count,
 )
+from mmwave.engine.work_folder import output_folder
 from mmwave.errors import UserError, printable_path
 from mmwave.registry import HOOKS
 
@@ -31,8 +32,11 @@ class ResumeCheckHook(Hook):
 
     mmengine's ``CheckpointHook`` removes what the training state names as the best checkpoint so
     far when it has a better one, whatever that is and wherever. A name is kept where it is that of
-    a checkpoint in the folder that this run writes its checkpoints to; the others are dropped, with
-    the score that belongs to them, and are listed in one warning.
+    a checkpoint in the folder that this run writes its checkpoints to. On resuming from a
+    checkpoint in that folder, which may be a copy or have been moved, a checkpoint of the same base
+    name there takes the place of one elsewhere. The others are dropped, with the score that belongs
+    to them, and are listed in one warning: the best checkpoint of a new folder is the best of the
+    epochs that are trained there.
 
     Raises:
         UserError: on resuming, where the checkpoint holds no training state, or one that is damaged
@@ -108,7 +112,9 @@ def _left_out(runner: Runner, checkpoint: Mapping[str, Any]) -> list[str]:
 def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, Any], list[str]]:
     """Return a training state's hub without foreign files, and these files by their names in it."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    folders = [_output_folder(hook, runner.work_dir) for hook in hooks]
+    folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
+    source = os.path.dirname(runner._load_from or '')
+    own_source = any(os.path.realpath(source) == os.path.realpath(f) for f in folders)
     # Values of metrics: those of a validation are not read before the next one.
     given = hub['runtime_info'].items()
     info = {name: value for name, value in given if not name.startswith(_METRICS)}
@@ -117,9 +123,13 @@ def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, A
         if name != 'last_ckpt' and not name.startswith('best_ckpt'):
             continue
         lead = '' if name == 'last_ckpt' else 'best_'
-        if not any(_is_checkpoint_in(folder, info[name], lead) for folder in folders):
-            dropped.append(f'{name} {brief(info.pop(name), 200)}')
-            info.pop(name.replace('best_ckpt', 'best_score'), None)
+        path = _own_file(info[name], folders, lead, by_name=own_source)
+        if path is not None:
+            info[name] = path
+            continue
+        text = f'{name} {brief(info.pop(name), 200)}'
+        score = info.pop(name.replace('best_ckpt', 'best_score'), None)
+        dropped.append(text if score is None else f'{text} of score {brief(score)}')
     if 'keep_ckpt_ids' in info:
         ids = info.pop('keep_ckpt_ids')
         kept = _written(ids, list(zip(hooks, folders, strict=True)))
@@ -133,11 +143,15 @@ def _own_files_only(hub: Mapping[str, Any], runner: Runner) -> tuple[dict[str, A
     return {**hub, 'runtime_info': info, 'resumed_keys': resumed}, dropped
 
 
-def _output_folder(hook: CheckpointHook, work_dir: str) -> str:
-    """Return the folder a hook will write to, which it sets itself only when training begins."""
-    if hook.out_dir is None or hook.out_dir == work_dir:
-        return work_dir
-    return os.path.join(hook.out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+def _own_file(path: Any, folders: Sequence[str], lead: str, *, by_name: bool) -> str | None:
+    """Return a checkpoint in ``folders``, ``by_name`` that of the same base name, else None."""
+    paths = [path]
+    if by_name and isinstance(path, str):
+        paths += [os.path.join(folder, os.path.basename(path)) for folder in folders]
+    for own in paths:
+        if any(_is_checkpoint_in(folder, own, lead) for folder in folders):
+            return own
+    return None
 
 
 def _written(ids: Any, hooks: Sequence[tuple[CheckpointHook, str]]) -> list[int]:
