@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import os.path as osp
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mmwave.engine.data_checks import coco_form, coco_use
 from mmwave.engine.data_checks.class_names import NamesFault, stated_classes
 from mmwave.engine.data_checks.class_settings import class_fault
-from mmwave.engine.data_checks.coco_file import AnnotationFileError, read_report
-from mmwave.engine.data_checks.coco_form import CocoReport
-from mmwave.engine.data_checks.datasets import Place, loads_masks
-from mmwave.engine.data_checks.tally import tally_lines
+from mmwave.engine.data_checks.coco_file import AnnotationFileError
+from mmwave.engine.data_checks.datasets import Place, bare_type
 
-from .places import ann_file_of, bare_type, dataset_class, image_folder, is_local
+from .places import ann_file_of, dataset_class, image_folder, is_local
 from .usage import PreflightError
 
 # torch and mmengine are imported inside functions: mmwave.apis imports this module at once.
 if TYPE_CHECKING:
     from mmengine.config import Config
-
-# Larger COCO files are read by one process of a machine: each would need gigabytes for them.
-_READ_BY_ALL = 64 * 2**20
 
 
 def check_classes(place: Place) -> None:
@@ -48,38 +42,22 @@ def check_coco(place: Place, cfg: Config) -> None:
     # Other classes have other formats behind the same suffix, one JSON a line among them.
     if bare_type(dataset) != 'CocoDataset':
         return
-    if osp.getsize(path) > _READ_BY_ALL and _local_rank() > 0:
+    if not coco_form.is_read_here(path):
         return
+    classes = stated_classes(dataset, dataset_class(place))
     try:
-        report = read_report(path)
+        report = coco_form.report(path, classes)
     except AnnotationFileError as error:
         raise PreflightError(f'{place.key}: {error}') from error
     if report is None:
         raise PreflightError(f'{place.key}: {path!r} has no COCO categories (id and name each)')
-    metric_masks = _compares_masks(cfg, place.key.partition('_')[0])
-    errors = report.errors(masks=loads_masks(dataset), metric_masks=metric_masks)
-    if errors:
-        raise PreflightError(f'{place.key}: {path!r}: {"; ".join(tally_lines(errors))}')
-    classes = stated_classes(dataset, dataset_class(place))
     if classes is not None:
         _compare_names(place.key, path, classes, report.names)
-        _check_images_kept(place, path, classes, report)
-
-
-def _local_rank() -> int:
-    names = ('LOCAL_RANK', 'SLURM_LOCALID')
-    return max(int(os.environ.get(name) or 0) for name in names)
-
-
-def _compares_masks(cfg: Config, loader: str) -> bool:
-    """Return whether a metric of ``loader`` compares masks with those of a COCO file."""
-    evaluators = cfg.get(f'{loader}_evaluator') or ()
-    return any(
-        isinstance(evaluator, Mapping)
-        and bool(evaluator.get('ann_file'))
-        and 'segm' in (evaluator.get('metric') or ())
-        for evaluator in (evaluators if isinstance(evaluators, Sequence) else (evaluators,))
-    )
+    problems = report.errors(coco_use.in_config(cfg, place, path))
+    if problems:
+        raise PreflightError(f'{place.key}: {path!r} cannot be used: {"; ".join(problems)}')
+    if classes is not None:
+        _check_images_kept(place, path, report)
 
 
 def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[str, ...]) -> None:
@@ -103,14 +81,12 @@ def _compare_names(key: str, path: str, classes: tuple[str, ...], names: tuple[s
         )
 
 
-def _check_images_kept(
-    place: Place, path: str, classes: tuple[str, ...], report: CocoReport
-) -> None:
+def _check_images_kept(place: Place, path: str, report: coco_form.CocoReport) -> None:
     dataset = place.dataset
     chosen = {} if dataset.get('test_mode') else dict(dataset.get('filter_cfg') or {})
     wanted = {name: chosen[name] for name in ('filter_empty_gt', 'min_size') if name in chosen}
-    if report.images_kept(classes, **wanted) == 0:
-        images = report.images_kept(classes)
+    if report.images_kept(**wanted) == 0:
+        images = report.images_kept()
         raise PreflightError(
             f'{place.key}: 0 of {images} images of {path!r} are left under filter_cfg={chosen}'
         )

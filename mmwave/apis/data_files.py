@@ -7,11 +7,10 @@ import os.path as osp
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mmwave.engine.data_checks.datasets import Place, loads_labels
+from mmwave.engine.data_checks.datasets import Place, bare_type, loads_labels
 
 from .places import (
     ann_file_of,
-    bare_type,
     dataset_class,
     default_of,
     image_folder,

@@ -7,7 +7,7 @@ import os.path as osp
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mmwave.engine.data_checks.datasets import Place, is_local_backend, unwrap
+from mmwave.engine.data_checks.datasets import Place, bare_type, is_local_backend, unwrap
 
 from .usage import PreflightError
 
@@ -31,11 +31,6 @@ def places_of(cfg: Config, name: str, *, needed: bool) -> Iterator[Place]:
             settings = place.dataset
             if isinstance(settings, Mapping) and bare_type(settings) not in _FETCHING:
                 yield place
-
-
-def bare_type(dataset: Mapping[str, Any]) -> str:
-    kind = dataset.get('type')
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 
 def dataset_class(place: Place) -> type | None:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmwave.apis.preflight import PreflightError, preflight
-from mmwave.engine.data_checks.coco_file import read_report
+from mmwave.engine.data_checks import coco_form
 
 DATA = os.environ.get('MMWAVE_DATA')
 CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
@@ -263,39 +263,6 @@ class TestClassNames:
         write_coco(tmp_path, categories=[*CATEGORIES, {'id': 9, 'name': 'dog'}])
         assert "twice: 'dog'" in error_of(config('mmdet', coco(tmp_path)))
 
-    def test_form_of_the_file(self, tmp_path):
-        path = write_coco(tmp_path)
-        content = json.loads(path.read_text())
-        del content['annotations'][0]['area']
-        path.write_text(json.dumps(content))
-        message = error_of(config('mmdet', coco(tmp_path)))
-        assert f"'{path}': 1 annotations whose area is no number: annotation 1" in message
-
-    def test_masks_are_needed_where_they_are_loaded_or_compared(self, tmp_path):
-        write_coco(tmp_path)
-        val = write_coco(tmp_path, 'val')
-        preflight(config('mmdet', coco(tmp_path), coco(tmp_path, 'val')))
-        step = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True}
-        train = coco(tmp_path, pipeline=[step])
-        assert 'without segmentation' in error_of(config('mmdet', train))
-        metric = {'type': 'CocoMetric', 'ann_file': str(val), 'metric': ['bbox']}
-        data = coco(tmp_path), coco(tmp_path, 'val')
-        preflight(config('mmdet', *data, val_evaluator=metric))
-        for kinds in ('segm', ['bbox', 'segm']):
-            for evaluator in (metric | {'metric': kinds}, [metric, metric | {'metric': kinds}]):
-                message = error_of(config('mmdet', *data, val_evaluator=evaluator))
-                assert message.startswith('val_dataloader.dataset: ')
-                assert 'without segmentation' in message
-
-    def test_large_files_are_read_by_one_process_of_a_machine(self, tmp_path, monkeypatch):
-        write_coco(tmp_path, annotations={})
-        monkeypatch.setattr('mmwave.apis.class_checks._READ_BY_ALL', 1)
-        for name in ('LOCAL_RANK', 'SLURM_LOCALID'):
-            monkeypatch.setenv(name, '1')
-            preflight(config('mmdet', coco(tmp_path)))
-            monkeypatch.setenv(name, '0')
-            assert 'expected a list' in error_of(config('mmdet', coco(tmp_path)))
-
     def test_file_without_categories(self, tmp_path):
         write_coco(tmp_path, categories=[])
         assert 'no COCO categories' in error_of(config('mmdet', coco(tmp_path)))
@@ -368,6 +335,43 @@ class TestNamesOfClasses:
         preflight(config('mmpretrain', settings | remote))
 
 
+class TestCocoForm:
+    """The kinds of faults are tested where the report is; here, that the config decides."""
+
+    def test_what_mmdet_cannot_build(self, tmp_path):
+        path = write_coco(tmp_path, annotations={'1': {}})
+        message = error_of(config('mmdet', coco(tmp_path)))
+        assert message.startswith(f"train_dataloader.dataset: '{path}' cannot be used: ")
+        assert "'annotations' is dict, not a list of objects" in message
+
+    def test_byte_order_mark(self, tmp_path):
+        path = write_coco(tmp_path)
+        path.write_text(path.read_text(), encoding='utf-8-sig')
+        message = error_of(config('mmdet', coco(tmp_path)))
+        assert f'{path} is UTF-8 with a byte-order mark' in message
+
+    def test_masks_only_where_they_are_trained(self, tmp_path):
+        write_coco(tmp_path)
+        for masks in (True, False):
+            pipeline = [{'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': masks}]
+            cfg = config('mmdet', coco(tmp_path, pipeline=pipeline))
+            if masks:
+                assert "1 annotations without 'segmentation': id 1" in error_of(cfg)
+            else:
+                preflight(cfg)
+
+    def test_metrics_only_where_they_evaluate(self, tmp_path):
+        write_coco(tmp_path)
+        metric = {'type': 'CocoMetric', 'ann_file': str(write_coco(tmp_path, 'val'))}
+        for kind in ('bbox', ['bbox', 'segm']):
+            evaluator = metric | {'metric': kind}
+            cfg = config('mmdet', coco(tmp_path), coco(tmp_path, 'val'), val_evaluator=evaluator)
+            if kind == 'bbox':
+                preflight(cfg)
+            else:
+                assert "annotations without 'segmentation': id 1" in error_of(cfg)
+
+
 class TestEmptyData:
     def test_everything_filtered_out(self, tmp_path):
         from mmdet.datasets import CocoDataset
@@ -381,8 +385,8 @@ class TestEmptyData:
         for expected in (settings, kept):
             arguments = {k: v for k, v in expected.items() if k != 'type'}
             arguments |= {'serialize_data': False}
-            report = read_report(tmp_path / 'annotations' / 'train.json')
-            ours = report.images_kept(('cat', 'dog'), **expected['filter_cfg'])
+            report = coco_form.report(tmp_path / 'annotations' / 'train.json', ('cat', 'dog'))
+            ours = report.images_kept(**expected['filter_cfg'])
             assert ours == len(CocoDataset(**arguments))
 
     def test_wrong_suffix(self, tmp_path):

@@ -19,10 +19,13 @@ dropped, labels that no class has); some fail hours later, some never. The files
 - ``class_shares.py``: how often the classes occur, and which do not.
 - ``splits.py``: what training and validation data must agree on.
 - ``pipeline.py``: what the steps of a pipeline do with the files of a sample.
-- ``boxes.py``: faults of one box.
-- ``coco_file.py``: COCO files, read once for the config and for the data set.
-- ``coco_form.py``: what mmdet and pycocotools do with each part of a COCO file.
-- ``coco_truth.py``: what a metric's truth lacks is filled in.
+- ``boxes.py``: faults of one box of a built data set.
+- ``coco_file.py``: reading a COCO file as mmdet and pycocotools will.
+- ``coco_form.py``: the report on a COCO file: what they will do with it.
+- ``coco_annotations.py``: what they will do with each annotation.
+- ``coco_use.py``: what a run does with it, which says the faults that matter.
+- ``coco_tally.py``: counts of its faults, by what they end.
+- ``coco_truth.py``: harmless values for what ``CocoMetric`` needs and the file lacks.
 - ``settings.py``: the setting ``data_check`` of a config.
 - ``tally.py``: counting faults, with the first few offenders.
 - ``findings.py``: what was found in one data set, over samples and processes.

@@ -1,4 +1,4 @@
-"""Faults of one box."""
+"""Faults of one box of a built data set."""
 
 import math
 
@@ -11,8 +11,7 @@ def box_fault(xywh: list[float], image_size: tuple[int, int] | None) -> str | No
         image_size: width and height of the image in pixels, None where unknown.
 
     Returns:
-        ``'non_finite'``, ``'degenerate'`` (without area) or ``'outside'`` of its image, None for a
-        good box.
+        ``'non_finite'``, ``'degenerate'`` or ``'outside'``, None for a good box.
     """
     x, y, width, height = xywh
     if not all(map(math.isfinite, xywh)):

@@ -1,57 +1,72 @@
-"""What the truth of a COCO metric lacks, and training does without, is filled in before it counts.
+"""Harmless values for what a file lacks that ``CocoMetric`` needs, filled in before it evaluates.
 
-pycocotools stops at an annotation without ``iscrowd``, after the first epoch, and takes an
-annotation whose id is 0 for none, so that its match counts as a mistake.
+Only the annotations that the metric holds in memory change, never the file.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-_NUMBERS = (int, float)
+from .coco_annotations import is_box, is_match_id, is_number, is_polygon
 
 
-def complete_truth(evaluator: Any) -> list[str]:
-    """Fill in what the COCO metrics of an evaluator need, in memory: their files stay.
+def fill_in(metrics: Iterable[Any]) -> list[str]:
+    """Fill in what mmdet's ``CocoMetric`` lacks; a second call finds nothing left.
 
-    Annotations get ``iscrowd`` 0, an ``area`` (width times height, in square pixels) and, in place
-    of an id that is 0 or no number, a free one. Metrics of other kinds are left alone.
+    Missing ``iscrowd`` is 0 and missing ``area`` that of the box. Ids that pycocotools takes for
+    no match (0, or no number) become free ones. Polygons too short for it are left out beside
+    good ones.
+
+    Args:
+        metrics: of an evaluator; those of other classes are left alone.
 
     Returns:
-        A line for each kind of change, for a warning.
+        A text for each metric that lacked something.
     """
     lines = []
-    for metric in getattr(evaluator, 'metrics', None) or ():
-        truth = getattr(metric, '_coco_api', None)
-        annotations = getattr(truth, 'anns', None)
-        if isinstance(annotations, dict) and annotations:
-            lines += _complete(annotations)
-    return list(dict.fromkeys(lines))
-
-
-def _complete(annotations: dict[Any, dict[str, Any]]) -> list[str]:
-    unmarked = [a for a in annotations.values() if a.get('iscrowd') is None]
-    for annotation in unmarked:
-        annotation['iscrowd'] = 0
-    flat = [a for a in annotations.values() if type(a.get('area')) not in _NUMBERS]
-    flat = [a for a in flat if len(a.get('bbox') or ()) == 4]
-    for annotation in flat:
-        annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
-    numbers = [number for number in annotations if type(number) in _NUMBERS]
-    odd = [n for n in annotations if n == 0 or type(n) not in _NUMBERS]
-    free = max((int(number) for number in numbers), default=0)
-    for old in odd:
-        free += 1
-        # The lists by image hold the same dicts.
-        annotations[free] = annotations.pop(old)
-        annotations[free]['id'] = free
-    lines = []
-    if unmarked:
-        lines.append(f'iscrowd is missing in {len(unmarked)} annotations and was taken for 0')
-    if flat:
-        lines.append(f'area is missing in {len(flat)} annotations and was taken from their boxes')
-    if odd:
-        lines.append(
-            f'{len(odd)} annotations have the id 0, which pycocotools takes for "no match", or no '
-            f'number for an id ({", ".join(map(repr, odd[:5]))}): they were given other ids in '
-            'memory'
-        )
+    for metric in metrics:
+        api = getattr(metric, '_coco_api', None)
+        if type(metric).__name__ == 'CocoMetric' and api is not None and not metric.format_only:
+            counts = _fill_in(api)
+            said = [f'{count} {what}' for what, count in counts.items() if count]
+            if said:
+                lines.append(f'filled in for CocoMetric, in memory: {", ".join(said)}')
     return lines
+
+
+def _fill_in(api: Any) -> dict[str, int]:
+    counts = dict.fromkeys(
+        (
+            "annotations without 'iscrowd' (0)",
+            "texts as 'iscrowd' (their number)",
+            "annotations without 'area' (that of the box)",
+            'polygons too short (left out)',
+            'annotation ids that pycocotools takes for no match (others given)',
+        ),
+        0,
+    )
+    no_crowd, text_crowd, no_area, short, no_match = counts
+    free = 1 + max((int(key) for key in api.anns if is_match_id(key)), default=0)
+    for annotation in api.dataset.get('annotations', ()):
+        crowd = annotation.get('iscrowd')
+        if crowd is None:
+            annotation['iscrowd'] = 0
+            counts[no_crowd] += 1
+        elif isinstance(crowd, str) and crowd.strip().isdecimal():
+            annotation['iscrowd'] = int(crowd)
+            counts[text_crowd] += 1
+        if not is_number(annotation.get('area')) and is_box(annotation.get('bbox')):
+            annotation['area'] = annotation['bbox'][2] * annotation['bbox'][3]
+            counts[no_area] += 1
+        mask = annotation.get('segmentation')
+        if isinstance(mask, list) and any(map(is_polygon, mask)):
+            good = [p for p in mask if not isinstance(p, list) or len(p) > 4]
+            counts[short] += len(mask) - len(good)
+            annotation['segmentation'] = good
+        if not is_match_id(annotation['id']):
+            # The lists by image hold the same objects, the table by id does not follow.
+            if api.anns.get(annotation['id']) is annotation:
+                del api.anns[annotation['id']]
+            annotation['id'], free = free, free + 1
+            api.anns[annotation['id']] = annotation
+            counts[no_match] += 1
+    return counts

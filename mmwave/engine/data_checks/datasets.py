@@ -58,6 +58,12 @@ def wrappers_of(dataset: Any, inner: Any) -> tuple[Any, ...]:
     return ()
 
 
+def bare_type(settings: Mapping[str, Any]) -> str:
+    """Return the name of the class that settings in a config build, without scope and module."""
+    kind = settings.get('type')
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
+
+
 def loads_labels(dataset: Any) -> bool:
     """Return whether the pipeline of a data set, built or in a config, reads labels.
 
@@ -100,29 +106,25 @@ def describe(dataset: Any) -> str:
     return f'{type(dataset).__name__} ({where})'
 
 
-def loads_masks(dataset: Any) -> bool:
-    """Return whether the pipeline of a data set, built or in a config, reads instance masks."""
-    if isinstance(dataset, Mapping):
-        return any(step.get('with_mask', False) for step in dataset.get('pipeline') or ())
-    return any(getattr(step, 'with_mask', False) for step in steps(dataset))
-
-
 def coco_path(dataset: Any) -> str | None:
-    """Return the local file that a built ``CocoDataset`` was read from.
-
-    Returns:
-        The path, None for data sets of other classes, and for those derived from it that read
-        files in their own way.
-    """
+    """Return the local JSON file that a built data set was read from, None where there is none."""
     path = getattr(dataset, 'ann_file', None)
     if not isinstance(path, str) or not path.endswith('.json') or '://' in path:
         return None
-    return path if _reads_as_coco(dataset) and is_local(dataset) else None
+    return path if is_local(dataset) else None
 
 
-def _reads_as_coco(dataset: Any) -> bool:
-    reading = (getattr(type(dataset), name, None) for name in ('load_data_list', 'parse_data_info'))
-    return all(getattr(m, '__module__', '') == 'mmdet.datasets.coco' for m in reading)
+def reads_coco(dataset: Any) -> bool:
+    """Return whether a built data set reads its file as mmdet's ``CocoDataset`` does.
+
+    Its subclasses for other forms (LVIS, panoptic) read it by code of their own.
+    """
+    kind = type(dataset)
+    base = next((b for b in kind.__mro__ if b.__name__ == 'CocoDataset'), None)
+    names = ('COCOAPI', 'load_data_list', 'parse_data_info')
+    return base is not None and all(
+        getattr(kind, name, None) is getattr(base, name, None) for name in names
+    )
 
 
 def _names(pipeline: Any) -> Iterator[str]:

@@ -29,6 +29,8 @@ class Findings:
         boxes: how many there are, None for a data set that is not one for detection.
         degenerate: boxes without area.
         outside: boxes outside of their image.
+        file_errors: texts about the annotation file, each of which ends the run.
+        file_warnings: texts about it, boxes that the data set dropped included.
         faults: kind of the fault -> (how many, the first few as (index of the sample, offender)).
         remarks: the same of what is warned of.
         notes: warnings in words of their own, made of the counts of all processes together.
@@ -45,6 +47,8 @@ class Findings:
     boxes: int | None = None
     degenerate: int = 0
     outside: int = 0
+    file_errors: list[str] = field(default_factory=list)
+    file_warnings: list[str] = field(default_factory=list)
     faults: Tally = field(default_factory=dict)
     remarks: Tally = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -75,6 +79,8 @@ class Findings:
             for name in ('samples', 'images', 'opened', 'label_maps', 'degenerate', 'outside'):
                 setattr(total, name, getattr(total, name) + getattr(part, name))
             total.label_maps_left_to = total.label_maps_left_to or part.label_maps_left_to
+            total.file_errors += part.file_errors
+            total.file_warnings += part.file_warnings
             total.pixels = _added(total.pixels, part.pixels)
             total.labels = _added(total.labels, part.labels)
             if part.boxes is not None:
@@ -85,14 +91,14 @@ class Findings:
 
     def errors(self) -> list[str]:
         """Return a text for each kind of fault, with its count and the first offenders."""
-        return tally_lines(self.faults)
+        return [*tally_lines(self.faults), *self.file_errors]
 
     def warnings(self) -> list[str]:
         """Return a text for each kind of remark, the notes, and one about boxes without a use."""
         counts = {'without area': self.degenerate, 'outside of their image': self.outside}
         bad = [f'{count} {what}' for what, count in counts.items() if count]
         boxes = [f'boxes that cannot be learnt from: {", ".join(bad)}'] if bad else []
-        return [*tally_lines(self.remarks), *self.notes, *boxes]
+        return [*tally_lines(self.remarks), *self.notes, *boxes, *self.file_warnings]
 
     def summary(self) -> str:
         """Return how much was checked, in one line."""

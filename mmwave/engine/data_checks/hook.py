@@ -18,16 +18,17 @@ from torch import nn
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
+from . import coco_form, coco_use
 from .class_shares import note_classes
-from .coco_file import read_report
-from .coco_truth import complete_truth
+from .coco_file import AnnotationFileError
+from .coco_truth import fill_in
 from .datasets import (
     coco_path,
     describe,
     folder,
     is_local,
-    loads_masks,
     metainfo,
+    reads_coco,
     unwrap,
     wrappers_of,
 )
@@ -36,7 +37,7 @@ from .heads import num_classes, unfit_heads
 from .image_sample import look_into, sample_of, settle
 from .label_maps import inspect_label_maps, label_rule
 from .label_reading import map_reading
-from .pipeline import image_step, reads_images
+from .pipeline import image_step, reads_images, steps
 from .samples import count_boxes, count_labels, image_fault, is_leftover, label_fault
 from .skipping import (
     LIST_NAME,
@@ -47,7 +48,6 @@ from .skipping import (
     skip_broken_images,
 )
 from .splits import has_fewer_folders, split_fault, split_notes
-from .tally import add_tally
 
 _BLOCK = 4096
 
@@ -151,15 +151,13 @@ class DataCheckHook(Hook):
                 self._with_fewer_folders.append(val)
 
     def _check(self, runner: Runner, mode: str, dataloader: Any) -> None:
-        loop = getattr(runner, f'{mode}_loop', None)
-        for line in complete_truth(getattr(loop, 'evaluator', None)):
-            runner.logger.warning(f'{mode} metric: {line}')
+        metrics = _metrics(runner, mode)
         for _, dataset, _ in unwrap(dataloader.dataset):
             if any(dataset is seen for seen in self._checked):
                 continue
             start = time.perf_counter()
             around = wrappers_of(dataloader.dataset, dataset)
-            found = self._gather(dataset, runner.model, around)
+            found = self._gather(dataset, runner.model, around, metrics)
             self._settle_images(mode, dataset, found)
             label = f'{mode} data, {describe(dataset)}'
             shares = note_classes(found, dataset, runner.model, mode)
@@ -178,8 +176,12 @@ class DataCheckHook(Hook):
                 skip_broken_images(dataset, self._broken)
             else:
                 name_broken_image(dataset)
+        for line in fill_in(metrics):
+            runner.logger.warning(f'{mode} data: {line}')
 
-    def _gather(self, dataset: Any, model: nn.Module, wrappers: tuple[Any, ...]) -> Findings:
+    def _gather(
+        self, dataset: Any, model: nn.Module, wrappers: tuple[Any, ...], metrics: Sequence[Any]
+    ) -> Findings:
         """Return what all processes found together, the same in every process."""
         rank, world_size = get_rank(), get_world_size()
         found = self._inspect(dataset, model, range(rank, len(dataset), world_size), wrappers)
@@ -187,7 +189,7 @@ class DataCheckHook(Hook):
             fewer = any(dataset is known for known in self._with_fewer_folders)
             for text in () if fewer else unfit_heads(dataset, model):
                 found.add('heads of another number of classes', -1, text)
-            _add_faults_of_file(found, dataset)
+            _add_faults_of_file(found, dataset, metrics)
         return Findings.merged(all_gather_object(found))
 
     def _inspect(
@@ -309,15 +311,26 @@ def _run(
                 count(fault[0], index, fault[1])
 
 
-def _add_faults_of_file(found: Findings, dataset: Any) -> None:
-    """Add what the data set has left out of its COCO file in silence."""
+def _metrics(runner: Runner, mode: str) -> Sequence[Any]:
+    """Return the metrics of a loop, none for training."""
+    loop = getattr(runner, f'{mode}_loop', None) if mode != 'train' else None
+    return getattr(getattr(loop, 'evaluator', None), 'metrics', ())
+
+
+def _add_faults_of_file(found: Findings, dataset: Any, metrics: Sequence[Any]) -> None:
+    """Add what a COCO file holds that mmdet drops in silence, or fails on later."""
     path = coco_path(dataset)
-    report = read_report(path) if path is not None else None
-    if report is None:
+    if path is None or not reads_coco(dataset):
         return
-    masks = loads_masks(dataset)
-    add_tally(found.faults, report.errors(masks=masks))
-    add_tally(found.remarks, report.warnings(masks=masks))
+    try:
+        report = coco_form.report(path, metainfo(dataset).get('classes'))
+    except AnnotationFileError:
+        # The data set has read its boxes from it already: a format of its own.
+        return
+    if report is not None:
+        use = coco_use.of_built(steps(dataset), metrics)
+        found.file_errors += report.errors(use)
+        found.file_warnings += report.warnings(use)
 
 
 def _empty(dataset: Any) -> str:
@@ -327,11 +340,10 @@ def _empty(dataset: Any) -> str:
 
 
 def _no_boxes(mode: str, dataset: Any, found: Findings) -> list[str]:
-    path = coco_path(dataset)
-    report = read_report(path) if path is not None else None
+    path, classes = coco_path(dataset), metainfo(dataset).get('classes')
+    report = coco_form.report(path, classes) if path is not None else None
     # The labels of a test set may be secret, so that it has no boxes by design.
-    if mode == 'test' and report is not None and not report.num_annotations:
+    if mode == 'test' and report is not None and not report.has_annotations:
         return []
-    classes = metainfo(dataset).get('classes')
     names = f'; categories of the file: {list(report.names)}' if report is not None else ''
     return [f'0 boxes in {found.samples} images; expected classes: {list(classes or ())}{names}']

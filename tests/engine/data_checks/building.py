@@ -47,22 +47,15 @@ def head(num_classes: int, **others) -> nn.Module:
     return out
 
 
-def check(
-    dataset, mode: str = 'train', net: nn.Module | None = None, *, loops=None, **settings
-) -> list[str]:
-    """Run the hook on one data set (``loops``: the runner's); return what was logged."""
+def check(dataset, mode: str = 'train', net: nn.Module | None = None, **settings) -> list[str]:
+    """Run the hook on one data set; return what was logged."""
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(f'{record.levelname} {record.getMessage()}')
     logger = logging.Logger('check', level=logging.INFO)
     logger.addHandler(handler)
-    loaders = {f'{mode}_dataloader': SimpleNamespace(dataset=dataset)}
-    if loops:
-        loaders['val_dataloader'] = loaders[f'{mode}_dataloader']
-    loops = {'val_loop': None} | (loops or {})
-    runner = SimpleNamespace(
-        model=net or nn.Module(), logger=logger, log_dir='', **loops, **loaders
-    )
+    parts = {f'{mode}_dataloader': SimpleNamespace(dataset=dataset), 'val_loop': None}
+    runner = SimpleNamespace(model=net or nn.Module(), logger=logger, log_dir='', **parts)
     getattr(DataCheckHook(**settings), f'before_{mode}')(runner)
     return records
 

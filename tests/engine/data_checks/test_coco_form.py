@@ -1,273 +1,196 @@
-"""Each mistake in a COCO file is told as mmdet and pycocotools, which run here too, take it."""
+"""The report on a COCO file says what mmdet does with it: each case is run by mmdet as well."""
 
-import json
-from pathlib import Path
+import os
+import subprocess
+import sys
 
-import numpy as np
 import pytest
 
-from mmwave.engine.data_checks.coco_file import read_report
-from mmwave.engine.data_checks.coco_form import judge
-from mmwave.engine.data_checks.tally import tally_lines
+from mmwave.engine.data_checks import coco_form
+from mmwave.engine.data_checks.coco_form import judge, report
+from mmwave.engine.data_checks.coco_use import Use
 
-from .building import coco_file
+from .coco_files import ap_of_truth, coco_metric, data_set, document, write
 
-CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
-IMAGES = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in (1, 2)]
-POLYGON = [[4, 4, 24, 4, 24, 24]]
-BOX = {'id': 5, 'image_id': 1, 'category_id': 3, 'bbox': [4, 4, 20, 20], 'area': 400}
-BOX |= {'iscrowd': 0, 'segmentation': POLYGON}
+DATA = os.environ.get('MMWAVE_DATA')
+TRAINING, EVALUATED = Use(), Use(metrics=frozenset(['bbox']))
+IMAGES, BOXES = document()['images'], document()['annotations']
 
-
-def without(source: dict, *keys: str) -> dict:
-    return {key: value for key, value in source.items() if key not in keys}
-
-
-def document(*annotations: dict, **changes) -> dict:
-    parts = {'images': IMAGES, 'annotations': list(annotations), 'categories': CATEGORIES}
-    return parts | changes
-
-
-def load(root: Path, content: dict):
-    from mmdet.datasets import CocoDataset
-
-    path = root / 'a.json'
-    path.write_text(json.dumps(content))
-    settings = {'metainfo': {'classes': ('cat', 'dog')}, 'test_mode': True}
-    settings |= {'data_prefix': {'img': ''}}
-    return CocoDataset(ann_file=str(path), serialize_data=False, **settings)
-
-
-def test_a_good_file():
-    report = judge(document(BOX, BOX | {'id': 6, 'iscrowd': 1}))
-    assert report.errors(masks=True, metric_masks=True) == {}
-    assert report.warnings(masks=True) == {}
-    assert (report.unmarked, report.unmatched) == (0, [])
-    assert (report.names, report.num_images, report.num_annotations) == (('cat', 'dog'), 2, 2)
-
-
-NO_BOX = 'annotations whose bbox is no list of four numbers'
-ANNOTATION_FAULTS = [
-    (without(BOX, 'id'), 'annotations whose id is missing: entry 0 of annotations'),
-    (without(BOX, 'image_id'), 'annotations whose image_id is missing: annotation 5'),
-    (without(BOX, 'category_id'), 'annotations whose category_id is missing: annotation 5'),
-    (BOX | {'id': [5]}, 'annotations whose id is a list or dict: annotation [5]'),
-    (without(BOX, 'bbox'), f'{NO_BOX}: annotation 5 (missing)'),
-    *(
-        (BOX | {'bbox': box}, f'{NO_BOX}: annotation 5 ({box})')
-        for box in (None, [], [1, 2, 3], ['4', '4', '9', '9'])
+CANNOT_BE_BUILT = {
+    'annotations are a dict': (document(annotations={'1': BOXES[0]}), "'annotations' is dict"),
+    'annotations are null': (document(annotations=None), "'annotations' is NoneType"),
+    'images are a dict': (document(images={'1': IMAGES[0]}), "'images' is dict"),
+    'an entry is a number': (document(annotations=[*BOXES, 5]), 'no objects: entry 4'),
+    'image without id': (document(images=[{'file_name': 'a'}]), "1 images without 'id': entry 0"),
+    **{
+        f'image without {key}': (
+            document(images=[{k: v for k, v in image.items() if k != key} for image in IMAGES]),
+            f"2 images without a usable '{key}': id 1, id 2",
+        )
+        for key in ('file_name', 'width', 'height')
+    },
+    'width is a text': (
+        document(images=[image | {'width': '64'} for image in IMAGES]),
+        "2 images without a usable 'width'",
     ),
-    (without(BOX, 'area'), 'annotations whose area is no number: annotation 5 (missing)'),
-    (BOX | {'area': None}, 'annotations whose area is no number: annotation 5 (None)'),
-]
+    **{
+        f'annotation without {key}': (document(without=key), f"1 annotations without '{key}': id 1")
+        for key in ('image_id', 'category_id', 'bbox', 'area')
+    },
+    'annotation without id': (document(without='id'), "1 annotations without 'id': entry 0"),
+    **{
+        f'bbox is {box}': (document({'bbox': box}), "another than 4 numbers in 'bbox': id 1")
+        for box in (None, [], [1, 2, 3], [1, 2, 3, 4, 5], ['1', '2', '3', '4'], {'x': 1}, 'abcd')
+    },
+    'area is null': (document({'area': None}), "1 annotations with no number as 'area': id 1"),
+    'area is a text': (document({'area': '5'}), "1 annotations with no number as 'area': id 1"),
+    'ids twice': (document({'id': 2}), '1 ids of two or more annotations: id 2'),
+}
 
 
-@pytest.mark.parametrize(('annotation', 'message'), ANNOTATION_FAULTS)
-def test_annotations_that_mmdet_stops_at(tmp_path, annotation, message):
-    content = document(annotation)
-    assert tally_lines(judge(content).errors()) == [f'1 {message}']
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        load(tmp_path, content)
+@pytest.mark.parametrize('case', CANNOT_BE_BUILT)
+def test_what_mmdet_cannot_build(tmp_path, case):
+    content, expected = CANNOT_BE_BUILT[case]
+    with pytest.raises((AssertionError, KeyError, TypeError, ValueError)):
+        data_set(write(tmp_path, content), filter_cfg={'min_size': 32})
+    (line,) = judge(content).errors(TRAINING)
+    assert expected in line
 
 
-NO_SIZE = 'images whose width or height is no number'
-IMAGE_FAULTS = [
-    *((without(IMAGES[0], key), f'images without {key}') for key in ('id', 'width', 'height')),
-    (without(IMAGES[0], 'file_name'), 'images without file_name: entry 0'),
-    (IMAGES[0] | {'width': None}, f"{NO_SIZE}: '1.jpg' (None x 48)"),
-    (IMAGES[0] | {'height': '48'}, f"{NO_SIZE}: '1.jpg' (64 x '48')"),
-    (IMAGES[0] | {'file_name': 7}, 'images whose file_name is no text: 7'),
-    (IMAGES[0] | {'id': {}}, "images whose id is a list or dict: '1.jpg'"),
-]
+TRAINED_WITH_A_REMARK = {
+    'image ids twice': (
+        document(images=[*IMAGES, IMAGES[1] | {'file_name': 'b.jpg'}]),
+        '1 ids of two or more images, of which the last counts: id 2',
+    ),
+    'category ids twice': (
+        document(categories=[{'id': 3, 'name': 'cat'}, {'id': 3, 'name': 'dog'}]),
+        '1 ids of two or more categories: 3',
+    ),
+    'unknown image': (document({'image_id': 99}), '1 of images that the file does not have: id 1'),
+    'one image_id is a text': (
+        document({'image_id': '1'}),
+        "1 annotations with image_id of type str where images.id is int: '1'",
+    ),
+    'one category_id is a text': (
+        document({'category_id': '3'}),
+        "1 annotations with category_id of type str where categories.id is int: '3'",
+    ),
+    'id of a box on an unknown image': (
+        document({'id': 2, 'image_id': 99}),
+        '1 ids of two or more annotations: id 2',
+    ),
+    'image without size': (
+        document(images=[IMAGES[0] | {'width': 0, 'height': 0}, IMAGES[1]]),
+        '1 images without a positive size: id 1 (0 x 0)',
+    ),
+    'iscrowd is a text': (document({'iscrowd': '0'}), "1 annotations with a text as 'iscrowd'"),
+}
 
 
-@pytest.mark.parametrize(('image', 'message'), IMAGE_FAULTS)
-def test_images_that_mmdet_stops_at(tmp_path, image, message):
-    content = document(BOX, images=[image, IMAGES[1]])
-    assert f'1 {message}' in '; '.join(tally_lines(judge(content).errors()))
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        load(tmp_path, content)
+@pytest.mark.parametrize('case', TRAINED_WITH_A_REMARK)
+def test_what_mmdet_trains_with(tmp_path, case):
+    content, expected = TRAINED_WITH_A_REMARK[case]
+    data_set(write(tmp_path, content))
+    found = judge(content)
+    assert found.errors(TRAINING) == []
+    assert expected in '; '.join(found.warnings(TRAINING))
 
 
-def test_ids_twice(tmp_path):
-    content = document(BOX, BOX | {'bbox': [0, 0, 9, 9]}, BOX | {'id': 6})
-    assert tally_lines(judge(content).errors()) == ['1 annotation ids twice: 5']
-    with pytest.raises(AssertionError):
-        load(tmp_path, content)
-    # Two images of one id: the second takes the boxes of the first, in silence.
-    content = document(BOX, images=[IMAGES[0], IMAGES[1] | {'id': 1}])
-    (line,) = tally_lines(judge(content).errors())
-    assert line == "1 image ids of two images: 1 ('1.jpg' and '2.jpg')"
-    (info,) = load(tmp_path, content)
-    assert info['img_path'].endswith('2.jpg')
-    assert len(info['instances']) == 1
-    content = document(BOX, images=[*IMAGES, IMAGES[0]])
-    assert judge(content).errors() == {}
-    assert tally_lines(judge(content).warnings()) == ["1 images listed twice: 1 ('1.jpg')"]
-    content = document(BOX, categories=[CATEGORIES[0], CATEGORIES[1] | {'id': 3}])
-    assert tally_lines(judge(content).errors()) == ["1 category ids twice: id 3 of 'cat' and 'dog'"]
+def test_good(tmp_path):
+    everything = Use(masks=True, metrics=frozenset(['bbox', 'segm']))
+    for content in (document(), document(annotations=[]), document({'id': 'text', 'iscrowd': 1})):
+        found = judge(content)
+        assert found.errors(everything) == found.warnings(everything) == []
+    assert found.filled() == ['1 annotation ids that pycocotools takes for no match: id text']
 
 
-@pytest.mark.parametrize('what', ['image', 'category'])
-@pytest.mark.parametrize('text', ['above', 'below'])
-def test_ids_of_two_types_lose_every_box(tmp_path, what, text):
-    name = {'image': 'images', 'category': 'categories'}[what]
-    entries = {'images': IMAGES, 'categories': CATEGORIES}[name]
-    value = BOX[f'{what}_id']
-    if text == 'above':
-        content = document(BOX, **{name: [entry | {'id': str(entry['id'])} for entry in entries]})
-        types = 'numbers', 'text'
-    else:
-        value = str(value)
-        content = document(BOX | {f'{what}_id': value})
-        types = 'text', 'numbers'
-    (line,) = tally_lines(judge(content).errors())
-    assert line == (
-        f'1 annotations whose {what}_id is {types[0]}, where the ids of the {name} are {types[1]}: '
-        f'annotation 5 ({what}_id {value!r})'
+@pytest.mark.parametrize('key', ['image_id', 'category_id'])
+def test_ids_of_another_type_throughout(key):
+    content = document()
+    for annotation in content['annotations']:
+        annotation[key] = str(annotation[key])
+    (line,) = judge(content).errors(TRAINING)
+    side = {'image_id': 'images.id', 'category_id': 'categories.id'}[key]
+    assert line.startswith(f'4 annotations with {key} of type str where {side} is int: ')
+
+
+@pytest.mark.parametrize('part', ['images', 'categories'])
+def test_ids_that_the_metric_cannot_sort(tmp_path, part):
+    content = document()
+    content[part][1]['id'] = 'b'
+    if part == 'images':
+        for annotation in content['annotations'][1::2]:
+            annotation['image_id'] = 'b'
+    path = write(tmp_path, content)
+    data_set(path)
+    assert judge(content).errors(TRAINING) == []
+    assert judge(content).errors(EVALUATED) == [f'1 mixture of text and numbers: {part}.id']
+    with pytest.raises(TypeError):
+        ap_of_truth(coco_metric(path), content)
+
+
+def test_text_ids_on_both_sides_are_good(tmp_path):
+    content = document()
+    for image in content['images']:
+        image['id'] = str(image['id'])
+    for annotation in content['annotations']:
+        annotation['image_id'] = str(annotation['image_id'])
+    assert judge(content).errors(EVALUATED) == judge(content).warnings(EVALUATED) == []
+    assert ap_of_truth(coco_metric(write(tmp_path, content)), content) == 1
+
+
+@pytest.mark.parametrize('content', [[], 5, {}, {'categories': []}, {'categories': {'3': {}}}])
+def test_other_forms(content):
+    assert judge(content) is None
+    assert judge({'categories': [{'name': 'a'}]}) is judge({'categories': [{'id': 1}]}) is None
+
+
+def test_images_that_mmdet_keeps(tmp_path):
+    content = document(images=[*IMAGES, IMAGES[0] | {'id': 5, 'height': 20}, IMAGES[0]])
+    content['annotations'][0]['category_id'] = 7
+    content['annotations'].append(content['annotations'][0] | {'id': 9, 'image_id': 5})
+    path = write(tmp_path, content)
+    for classes in (('cat',), ('dog',), ('cat', 'dog')):
+        for size in (0, 20, 21):
+            for empty in (True, False):
+                chosen = {'min_size': size, 'filter_empty_gt': empty}
+                built = data_set(
+                    path, metainfo={'classes': classes}, filter_cfg=chosen, serialize_data=False
+                )
+                assert report(path, classes).images_kept(**chosen) == len(built)
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path, monkeypatch):
+    path = write(tmp_path, document())
+    first = report(path, ('cat',))
+    monkeypatch.setattr(coco_form, 'read_json', lambda *_, **__: document({'bbox': None}))
+    assert report(str(path), ['cat']) is first
+    path.write_text(path.read_text() + ' ')
+    assert report(path, ('cat',)).errors(TRAINING)
+
+
+def test_large_files_are_read_in_the_first_process_alone(tmp_path, monkeypatch):
+    path = write(tmp_path, document())
+    for rank in ('0', '1'):
+        monkeypatch.setenv('RANK', rank)
+        monkeypatch.setattr(coco_form, 'SHORTEN_BYTES', 2**26)
+        assert coco_form.is_read_here(path)
+        monkeypatch.setattr(coco_form, 'SHORTEN_BYTES', 1)
+        assert coco_form.is_read_here(path) == (rank == '0')
+
+
+def test_neither_torch_nor_mmengine_is_imported():
+    code = (
+        'import sys, mmwave.engine.data_checks.coco_form\n'
+        'print({"torch", "mmengine"} & {*sys.modules})'
     )
-    assert [info['instances'] for info in load(tmp_path, content)] == [[], []]
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == 'set()\n'
 
 
-def test_text_on_both_sides_is_fine(tmp_path):
-    images = [image | {'id': f'n{image["id"]}'} for image in IMAGES]
-    categories = [category | {'id': category['name']} for category in CATEGORIES]
-    box = BOX | {'image_id': 'n1', 'category_id': 'dog'}
-    content = document(box, images=images, categories=categories)
-    assert judge(content).errors() == {}
-    assert [len(info['instances']) for info in load(tmp_path, content)] == [1, 0]
-
-
-DROPPED = [
-    ({'bbox': [4, 4, 0, 20]}, 'boxes without area, which mmdet drops'),
-    ({'bbox': [4, 4, 20, -3]}, 'boxes without area, which mmdet drops'),
-    ({'bbox': [64, 4, 9, 9]}, 'boxes outside of their image, which mmdet drops'),
-    ({'bbox': [4, -9, 9, 9]}, 'boxes outside of their image, which mmdet drops'),
-    ({'bbox': [4, 4, 0.5, 9]}, 'boxes less than one pixel wide or high, which mmdet drops'),
-    ({'bbox': [4, 4, 9, 0.99]}, 'boxes less than one pixel wide or high, which mmdet drops'),
-    ({'area': 0}, 'boxes whose area is given as 0 or less, which mmdet drops'),
-    ({'area': -1}, 'boxes whose area is given as 0 or less, which mmdet drops'),
-    ({'category_id': 4}, 'annotations of an unknown category, which mmdet drops'),
-    ({'image_id': 9}, 'annotations of an unknown image, which mmdet drops'),
-]
-
-
-@pytest.mark.parametrize(('change', 'message'), DROPPED)
-def test_what_mmdet_drops_is_told_with_the_reason(tmp_path, change, message):
-    content = document(BOX | {'id': 4}, BOX | change)
-    report = judge(content)
-    assert report.errors() == {}
-    ((kind, (count, shown)),) = report.warnings().items()
-    assert (kind, count) == (message, 1)
-    assert shown[0][1].startswith('annotation 5')
-    assert sum(len(info['instances']) for info in load(tmp_path, content)) == 1
-
-
-def test_what_mmdet_leaves_out_by_design_is_not_told(tmp_path):
-    content = document(BOX, BOX | {'id': 6, 'ignore': True, 'bbox': None})
-    assert judge(content).errors() == {}
-    assert judge(content).warnings() == {}
-    assert sum(len(info['instances']) for info in load(tmp_path, content)) == 1
-
-
-def test_images_without_a_positive_size(tmp_path):
-    content = document(BOX, images=[IMAGES[0] | {'width': 0}, IMAGES[1]])
-    report = judge(content)
-    assert report.errors() == {}
-    line = "1 images without a positive size, whose boxes mmdet drops: '1.jpg' (0 x 48)"
-    assert line in tally_lines(report.warnings())
-    assert sum(len(info['instances']) for info in load(tmp_path, content)) == 0
-
-
-@pytest.mark.parametrize('number', [float('nan'), float('inf'), -float('inf')])
-def test_boxes_that_are_not_finite(number):
-    content = document(BOX | {'bbox': [4, 4, number, 20]})
-    (line,) = tally_lines(judge(content).errors())
-    assert line == '1 annotations with NaN or infinite boxes: annotation 5'
-
-
-def test_five_offenders_are_shown_and_all_are_counted():
-    content = document(*(without(BOX, 'area') | {'id': number} for number in range(10, 18)))
-    (line,) = tally_lines(judge(content).errors())
-    shown = ', '.join(f'annotation {number} (missing)' for number in range(10, 15))
-    assert line == f'8 annotations whose area is no number: {shown}, … and 3 more'
-
-
-MASK_FAULTS = [
-    (without(BOX, 'segmentation'), 'errors', 'annotations without segmentation'),
-    (BOX | {'segmentation': []}, 'errors', 'annotations without segmentation'),
-    (BOX | {'segmentation': [4, 4, 9, 4, 9, 9]}, 'errors', 'is no list of polygons'),
-    (BOX | {'segmentation': [[4, 4, 9, 9]]}, 'warnings', 'without a polygon of at least 3'),
-    (BOX | {'segmentation': {'counts': [3, 4]}}, 'warnings', 'has no counts or size'),
-]
-
-
-@pytest.mark.parametrize(('annotation', 'how', 'message'), MASK_FAULTS)
-def test_masks(tmp_path, annotation, how, message):
-    from mmdet.datasets.transforms import LoadAnnotations
-
-    content = document(annotation)
-    report = judge(content)
-    assert report.errors() == {}
-    assert report.warnings() == {}
-    (line,) = tally_lines(getattr(report, how)(masks=True))
-    assert message in line
-    assert 'annotation 5' in line
-    step = LoadAnnotations(with_bbox=True, with_mask=True)
-    info = load(tmp_path, content)[0] | {'ori_shape': (48, 64), 'img_shape': (48, 64)}
-    if how == 'errors':
-        with pytest.raises((KeyError, TypeError)):
-            step.transform(info)
-    else:
-        assert step.transform(info)['gt_ignore_flags'].tolist() == [True]
-
-
-@pytest.mark.parametrize('mask', [None, [], [[4, 4]], [3, 4]])
-def test_masks_that_pycocotools_stops_at(mask):
-    from pycocotools.coco import COCO
-
-    annotation = BOX | {'segmentation': mask}
-    report = judge(document(annotation))
-    assert len(report.errors(metric_masks=True)) == 1
-    truth = COCO()
-    truth.dataset = document(annotation)
-    truth.createIndex()
-    with pytest.raises(Exception):  # noqa: B017 pycocotools raises these itself
-        truth.annToRLE(annotation)
-
-
-def corners(number: int, rng: np.random.Generator, *, wrong: bool) -> list[dict]:
-    found = []
-    for index in range(number):
-        x, y = (int(rng.integers(0, side - 12)) for side in (64, 48))
-        width, height = int(rng.integers(6, 64 - x)), int(rng.integers(6, 48 - y))
-        box = [x, y, x + width, y + height] if wrong else [x, y, width, height]
-        found.append(BOX | {'id': index + 1, 'bbox': box, 'area': width * height})
-    return found
-
-
-@pytest.mark.parametrize('wrong', [True, False])
-def test_corners_in_place_of_sides(wrong):
-    boxes = corners(200, np.random.default_rng(0), wrong=wrong)
-    found = tally_lines(judge(document(*boxes)).warnings())
-    if not wrong:
-        assert found == []
-        return
-    far = sum(x + w > 64 + 1 or y + h > 48 + 1 for x, y, w, h in (box['bbox'] for box in boxes))
-    start = f'{far} of 200 boxes reach beyond their image, and would fit into it as corners'
-    assert found[0].startswith(start)
-
-
-def test_images_of_half_the_size_are_not_taken_for_corners():
-    boxes = corners(200, np.random.default_rng(0), wrong=False)
-    halves = [image | {'width': 32, 'height': 24} for image in IMAGES]
-    report = judge(document(*boxes, images=halves))
-    assert not any('corners' in line for line in report.warnings())
-
-
-def test_file_on_disk(tmp_path):
-    path = coco_file(tmp_path)
-    report = read_report(path)
-    assert tally_lines(report.errors()) == [
-        '1 annotations whose area is no number: annotation 1 (missing)'
-    ]
+@pytest.mark.skipif(not DATA, reason='needs MMWAVE_DATA')
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_real_coco_is_good(split):
+    found = report(f'{DATA}/coco_mini/annotations/instances_{split}2017.json', None)
+    everything = Use(masks=True, metrics=frozenset(['bbox', 'segm']))
+    assert found.errors(everything) == found.warnings(everything) == found.filled() == []

@@ -1,101 +1,109 @@
-"""Truth given as predictions scores 1, whatever the file lacks that pycocotools needs."""
+"""CocoMetric gives the right number for files that lack what only it needs."""
 
-import json
-from pathlib import Path
+import logging
 from types import SimpleNamespace
 
 import pytest
-import torch
+from torch import nn
 
-from mmwave.engine.data_checks.coco_truth import complete_truth
+from mmwave.engine.data_checks.coco_form import judge
+from mmwave.engine.data_checks.coco_truth import fill_in
+from mmwave.engine.data_checks.findings import DataError
+from mmwave.engine.data_checks.hook import DataCheckHook
 
-from .building import check, detection_data
+from .building import write_image
+from .coco_files import ap_of_truth, coco_metric, data_set, document, write
 
-NUM_BOXES = 9
-
-
-def metric_of(root: Path, **changes):
-    """Return a CocoMetric on a file of nine boxes in three images."""
-    from mmdet.evaluation import CocoMetric
-
-    images = [{'id': i, 'file_name': f'{i}.jpg', 'width': 64, 'height': 48} for i in range(3)]
-    box = {'category_id': 3, 'bbox': [4, 4, 20, 20], 'area': 400, 'iscrowd': 0}
-    boxes = [
-        box | {'id': n + 1, 'image_id': n % 3, 'bbox': [4 + 5 * (n // 3), 4, 20, 20]}
-        for n in range(NUM_BOXES)
-    ]
-    for entry in boxes:
-        for key, change in changes.items():
-            entry[key] = change(entry)
-            if entry[key] is ...:
-                del entry[key]
-    content = {'images': images, 'annotations': boxes, 'categories': [{'id': 3, 'name': 'cat'}]}
-    path = root / 'truth.json'
-    path.write_text(json.dumps(content))
-    metric = CocoMetric(ann_file=str(path), metric='bbox')
-    metric.dataset_meta = {'classes': ('cat',)}
-    return metric, content
+OUTSIDE = {'bbox': [100, 4, 20, 20]}
+LACKING = {
+    'id 0': (document({'id': 0}), 'annotation ids'),
+    'id false': (document({'id': False}), 'annotation ids'),
+    'id is a text': (document({'id': 'a1'}), 'annotation ids'),
+    'no iscrowd': (document(without='iscrowd'), "without 'iscrowd'"),
+    'iscrowd is null': (document({'iscrowd': None}), "without 'iscrowd'"),
+    'iscrowd is a text': (document({'iscrowd': '0'}), "texts as 'iscrowd'"),
+    'no area, outside': (document(OUTSIDE, without='area'), "without 'area'"),
+}
 
 
-def average_precision(metric, content) -> float:
+@pytest.mark.parametrize('case', LACKING)
+def test_truth_as_predictions_has_an_ap_of_1(tmp_path, case):
+    content, expected = LACKING[case]
+    path = write(tmp_path, content)
+    metric = coco_metric(path)
+    (line,) = fill_in([metric])
+    assert line.startswith('filled in for CocoMetric, in memory: 1 ')
+    assert expected in line
+    assert fill_in([metric]) == []
+    assert ap_of_truth(metric, content) == 1
+    if case != 'iscrowd is a text':
+        assert len(judge(content).filled()) == 1
+
+
+def test_without_it_id_0_is_a_miss(tmp_path):
+    content = document({'id': 0})
+    assert ap_of_truth(coco_metric(write(tmp_path, content)), content) < 0.9
+
+
+def test_free_ids_in_every_table(tmp_path):
+    content = document({'id': 0})
+    content['annotations'][2]['id'] = 'x'
+    api = (metric := coco_metric(write(tmp_path, content)))._coco_api
+    fill_in([metric])
+    ids = [5, 2, 6, 4]
+    assert [annotation['id'] for annotation in api.dataset['annotations']] == ids
+    assert {key: annotation['id'] for key, annotation in api.anns.items()} == {i: i for i in ids}
+    assert api.getAnnIds(imgIds=[1]) == [5, 6]
+    assert api.loadAnns([5])[0] is api.imgToAnns[1][0]
+
+
+def test_good_truth_and_other_metrics_are_left_alone(tmp_path):
+    from mmdet.evaluation import CocoMetric, CocoPanopticMetric
+
+    path = write(tmp_path, document())
+    assert fill_in([coco_metric(path), CocoMetric(), object()]) == []
+    assert CocoPanopticMetric.__name__ != 'CocoMetric'
+    path = write(tmp_path, document({'id': 0}))
+    assert fill_in([CocoMetric(ann_file=str(path), format_only=True, outfile_prefix='x')]) == []
+
+
+@pytest.mark.parametrize('mode', ['train', 'val', 'test'])
+def test_the_hook_fills_in_before_the_loop_and_says_so_once(tmp_path, mode, caplog):
+    content = document({'id': 0}, without='iscrowd')
+    runner = _runner(tmp_path, content, metric := coco_metric(write(tmp_path, content)))
+    hook = DataCheckHook()
+    for _ in range(2):
+        getattr(hook, f'before_{mode}')(runner)
+    (line,) = (record.getMessage() for record in caplog.records if record.levelname == 'WARNING')
+    assert "1 annotations without 'iscrowd' (0), 1 annotation ids" in line
+    assert ap_of_truth(metric, content) == 1
+
+
+def test_the_hook_stops_before_training_where_nothing_is_harmless(tmp_path):
+    content = document(without='segmentation')
+    runner = _runner(tmp_path, content, coco_metric(write(tmp_path, content), 'segm'))
+    with pytest.raises(
+        DataError, match=r"^val data, .*1 annotations without 'segmentation': id 1$"
+    ):
+        DataCheckHook().before_train(runner)
+
+
+def _runner(root, content, metric):
     for image in content['images']:
-        boxes = [a['bbox'] for a in content['annotations'] if a['image_id'] == image['id']]
-        corners = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in boxes]).float()
-        found = {'bboxes': corners, 'labels': torch.zeros(len(boxes)).long()}
-        found['scores'] = torch.ones(len(boxes)) * 0.9
-        sample = {'img_id': image['id'], 'ori_shape': (48, 64), 'pred_instances': found}
-        metric.process({}, [sample])
-    return metric.evaluate(len(content['images']))['coco/bbox_mAP']
-
-
-def test_a_good_file_stays_as_it_is(tmp_path):
-    metric, content = metric_of(tmp_path)
-    assert complete_truth(SimpleNamespace(metrics=[metric])) == []
-    assert list(metric._coco_api.anns) == list(range(1, NUM_BOXES + 1))
-    assert average_precision(metric, content) == 1
-
-
-@pytest.mark.parametrize(
-    ('changes', 'alone', 'told'),
-    [
-        ({'id': lambda a: a['id'] - 1}, 'less', '1 annotations have the id 0'),
-        ({'id': lambda a: f'n{a["id"]}'}, ValueError, f'{NUM_BOXES} annotations have the id 0'),
-        ({'iscrowd': lambda a: ...}, KeyError, f'iscrowd is missing in {NUM_BOXES} annotations'),
-        ({'iscrowd': lambda a: None}, TypeError, f'iscrowd is missing in {NUM_BOXES} annotations'),
-        ({'area': lambda a: ...}, KeyError, f'area is missing in {NUM_BOXES} annotations'),
-    ],
-)
-def test_what_is_missing_is_filled_in(tmp_path, changes, alone, told):
-    if alone == 'less':
-        assert average_precision(*metric_of(tmp_path, **changes)) < 0.95
-    else:
-        with pytest.raises(alone):
-            average_precision(*metric_of(tmp_path, **changes))
-    metric, content = metric_of(tmp_path, **changes)
-    (line,) = complete_truth(SimpleNamespace(metrics=[SimpleNamespace(), metric]))
-    assert line.startswith(told)
-    assert average_precision(metric, content) == 1
-    # Nothing is left for a second time.
-    assert complete_truth(SimpleNamespace(metrics=[metric])) == []
-
-
-def test_the_area_is_that_of_the_box(tmp_path):
-    metric, _ = metric_of(tmp_path, area=lambda a: ...)
-    complete_truth(SimpleNamespace(metrics=[metric]))
-    assert {a['area'] for a in metric._coco_api.anns.values()} == {20 * 20}
-
-
-def test_evaluators_without_coco_metrics():
-    assert complete_truth(None) == []
-    assert complete_truth(SimpleNamespace(metrics=[SimpleNamespace()])) == []
-
-
-@pytest.mark.parametrize('mode', ['val', 'test', 'train'])
-def test_the_hook_completes_it_before_the_loop(tmp_path, mode):
-    metric, content = metric_of(tmp_path, id=lambda a: a['id'] - 1)
+        write_image(root / image['file_name'])
+    path = write(root, content)
+    prefix = {'data_prefix': {'img': str(root)}}
+    loader, other = (SimpleNamespace(dataset=data_set(path, **prefix)) for _ in range(2))
     loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=[metric]))
-    loops = {'val_loop': loop} if mode == 'train' else {f'{mode}_loop': loop}
-    dataset = detection_data(tmp_path, [{}])
-    start = f'WARNING {"val" if mode == "train" else mode} metric: 1 annotations have the id 0'
-    assert any(line.startswith(start) for line in check(dataset, mode, loops=loops))
-    assert average_precision(metric, content) == 1
+    logger = logging.getLogger('truth')
+    logger.setLevel(logging.INFO)
+    return SimpleNamespace(
+        log_dir='',
+        model=nn.Module(),
+        logger=logger,
+        val_loop=loop,
+        test_loop=loop,
+        train_dataloader=other,
+        val_dataloader=loader,
+        test_dataloader=loader,
+    )

@@ -10,7 +10,7 @@ from mmwave.engine.data_checks.datasets import (
     coco_path,
     is_local,
     loads_labels,
-    loads_masks,
+    reads_coco,
     unwrap,
     wrappers_of,
 )
@@ -123,17 +123,6 @@ def test_wrappers_around_a_data_set(tmp_path):
     assert wrappers_of(repeated, a) == ()
 
 
-@pytest.mark.parametrize('masks', [True, False])
-def test_the_pipeline_says_whether_masks_are_read(masks):
-    from mmdet.datasets.transforms import LoadAnnotations
-
-    settings = {'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': masks}
-    assert loads_masks({'pipeline': [settings]}) is masks
-    step = LoadAnnotations(with_bbox=True, with_mask=masks)
-    built = SimpleNamespace(pipeline=SimpleNamespace(transforms=[step]))
-    assert loads_masks(built) is masks
-
-
 def test_files_that_are_read_in_another_way_are_not_judged(tmp_path):
     from mmdet.datasets import CocoDataset
 
@@ -147,4 +136,5 @@ def test_files_that_are_read_in_another_way_are_not_judged(tmp_path):
     detection_data(tmp_path, [{}])
     settings = {'ann_file': 'a.json', 'data_root': str(tmp_path), 'data_prefix': {'img': ''}}
     assert coco_path(Renamed(**settings)) == str(tmp_path / 'a.json')
-    assert coco_path(Own(metainfo={'classes': ('cat',)}, **settings)) is None
+    assert reads_coco(Renamed(**settings))
+    assert not reads_coco(Own(metainfo={'classes': ('cat',)}, **settings))
