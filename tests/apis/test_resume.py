@@ -25,33 +25,20 @@ from mmwave.engine.training_state import check_optimizer, check_schedulers
 from mmwave.errors import UserError
 from tests.contracts import ROOT
 from tests.loaders import loader_restored
+from tests.tiny_run import CLASSIFIER
 
 pytestmark = pytest.mark.usefixtures('own_loader')
 
-CONFIG = """
-_base_ = '{leaf}'
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN'),
-        drop_path_rate=0.0,
-    ),
-    head=dict(in_channels=16, num_classes=2),
-    train_cfg=None,
-)
-data_preprocessor = dict(num_classes=2)
-pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
-dataset = dict(data_root='{data}', metainfo=dict(classes=['a', 'b']), pipeline=pipeline)
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dataset)
-val_dataloader = train_dataloader
-test_dataloader = val_dataloader
-val_evaluator = dict(topk=1)
-test_evaluator = val_evaluator
+CONFIG = (
+    CLASSIFIER
+    + """
 param_scheduler = [dict(type='MultiStepLR', milestones=[2], by_epoch=True)]
 custom_hooks = [dict(type='EMAHook', update_buffers=True)]
 train_cfg = dict(max_epochs=2)
 default_hooks = dict(logger=dict(interval=1))
 randomness = dict(seed=0)
 """
+)
 
 
 def run(config, work, resume=None, epochs=2, trust=False, **options):
@@ -84,7 +71,7 @@ def trained(tmp_path_factory):
             cv2.imwrite(str(images / f'{i}.png'), image)
     leaf = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
     config = folder / 'config.py'
-    config.write_text(CONFIG.format(leaf=leaf, data=folder / 'data'))
+    config.write_text(CONFIG.format(leaf=leaf, data=folder / 'data', batch=2))
     with loader_restored():
         runner = run(config, folder / 'work')
     return folder, runner

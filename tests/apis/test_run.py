@@ -29,6 +29,7 @@ from mmwave.checkpoint import read_checkpoint, state_dict_of
 from mmwave.engine.hooks import LoadReportHook
 from mmwave.errors import UserError
 from tests.contracts import ROOT
+from tests.tiny_run import CLASSIFIER
 
 LEAF = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
 
@@ -215,27 +216,9 @@ def test_every_form_of_checkpoint_loads_beside_an_averaged_model(tmp_path, form)
     assert torch.equal(runner.model.layer.weight, state['layer.weight'])
 
 
-SIZES = """
-_base_ = '{leaf}'
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN'),
-        drop_path_rate=0.0,
-    ),
-    head=dict(in_channels=16, num_classes=2),
-    train_cfg=None,
-)
-data_preprocessor = dict(num_classes=2)
-dataset = dict(
-    data_root='{data}',
-    metainfo=dict(classes=['a', 'b']),
-    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
-)
-train_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=dataset)
-val_dataloader = train_dataloader
-test_dataloader = val_dataloader
-val_evaluator = dict(topk=1)
-test_evaluator = val_evaluator
+SIZES = (
+    CLASSIFIER
+    + """
 # Without momentum: steps of Adam blow rounding up where a gradient is zero.
 optim_wrapper = dict(
     _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01), clip_grad=None
@@ -246,6 +229,7 @@ train_cfg = dict(max_epochs=1)
 default_hooks = dict(logger=dict(interval=1))
 randomness = dict(seed=0)
 """
+)
 
 
 @pytest.fixture
@@ -259,7 +243,7 @@ def sizes(tmp_path):
             image = rng.integers(0, 255, (height + longer, width, 3), dtype=np.uint8)
             cv2.imwrite(str(folder / f'{i}.png'), image)
     config = tmp_path / 'sizes.py'
-    config.write_text(SIZES.format(leaf=LEAF, data=tmp_path / 'data'))
+    config.write_text(SIZES.format(leaf=LEAF, data=tmp_path / 'data', batch=1))
     return str(config)
 
 

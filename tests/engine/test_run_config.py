@@ -14,7 +14,7 @@ from mmwave.apis import prepare_testing, prepare_training, train
 from mmwave.checkpoint import read_checkpoint
 from mmwave.engine.run_config import RunConfig, set_for_call
 from mmwave.errors import UserError
-from tests.engine.tiny_run import write_run
+from tests.tiny_run import write_run
 
 # What a CPU does without.
 FOR_GPUS = """

@@ -25,7 +25,7 @@ from mmwave import apis
 from mmwave.apis import prepare_training, train
 from mmwave.engine.hooks import SmallImagesHook
 from tests.contracts import ROOT
-from tests.engine.tiny_run import write_run
+from tests.tiny_run import write_run
 
 BACKBONE = dict(
     type='mmwave.WaveMLP', arch=dict(depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN')

@@ -7,7 +7,8 @@ import numpy as np
 
 from tests.contracts import ROOT
 
-CONFIG = """
+# Model and data; a run adds its optimizer and length.
+CLASSIFIER = """
 _base_ = '{leaf}'
 model = dict(
     backbone=dict(
@@ -23,11 +24,17 @@ dataset = dict(
     metainfo=dict(classes=['a', 'b']),
     pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
 )
-train_dataloader = dict(batch_size=1, num_workers=0, persistent_workers=False, dataset=dataset)
+train_dataloader = dict(
+    batch_size={batch}, num_workers=0, persistent_workers=False, dataset=dataset
+)
 val_dataloader = train_dataloader
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=1)
 test_evaluator = val_evaluator
+"""
+CONFIG = (
+    CLASSIFIER
+    + """
 optim_wrapper = dict(
     _delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01), clip_grad=None
 )
@@ -38,6 +45,7 @@ randomness = dict(seed=0)
 # mmengine keeps visualizers by name for as long as a process runs.
 visualizer = dict(name='{name}')
 """
+)
 TRAIN = {'a/0.png': (64, 64), 'b/0.png': (64, 80), 'a/1.png': (70, 64), 'b/1.png': (64, 64)}
 
 
@@ -50,6 +58,6 @@ def write_run(folder: Path, val: dict[str, tuple[int, int]] | None = None) -> Pa
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), rng.integers(0, 255, (*size, 3), dtype=np.uint8))
     leaf = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
-    text = CONFIG.format(leaf=leaf, data=folder / 'data', name=folder.name)
+    text = CONFIG.format(leaf=leaf, data=folder / 'data', batch=1, name=folder.name)
     (folder / 'tiny.py').write_text(text)
     return folder / 'tiny.py'
