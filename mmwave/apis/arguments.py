@@ -98,14 +98,30 @@ def check_arguments(cfg: Config, splits: Sequence[str] = tuple(_LOOPS)) -> None:
         accepted = part.accepted()
         for name in part.settings if accepted is not None else ():
             if name not in accepted:
-                raise PreflightError(no_such_setting(part, name, accepted))
+                raise PreflightError(no_such_setting(part, name, accepted, inherited=True))
+    hooks = cfg.get('default_hooks')
+    for name, settings in hooks.items() if isinstance(hooks, Mapping) else ():
+        if isinstance(settings, Mapping) and 'type' not in settings:
+            near = did_you_mean(name, set(hooks) - {name}, 'default_hooks.')
+            raise PreflightError(f'default_hooks.{printable(name)} has no type{near}')
 
 
-def no_such_setting(part: Part, name: str, accepted: frozenset[str]) -> str:
-    """Return one line on an argument that a class does not accept."""
+def no_such_setting(
+    part: Part, name: str, accepted: frozenset[str], *, inherited: bool = False
+) -> str:
+    """Return one line on an argument that a class does not accept.
+
+    Args:
+        part: whose type it is.
+        name: of the argument.
+        accepted: all that are accepted.
+        inherited: it may be left of another type that the config's own has replaced.
+    """
     kind = getattr(part.kind(), '__name__', part.kind())
     near = did_you_mean(name, accepted - _NO_ARGUMENTS, f'{part.key}.')
     shown = near or f'; it has {", ".join(sorted(accepted - _NO_ARGUMENTS))}'
+    if inherited and not near:
+        shown += '; what is left of another type goes with _delete_=True beside type'
     return f'{part.key}.{printable(name)}: no such setting of {kind}{shown}'
 
 

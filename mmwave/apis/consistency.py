@@ -78,6 +78,7 @@ def check_numbers(
     """
     from mmwave.engine.model_wrapper import unwrapped_settings
 
+    _check_loaders(cfg, splits)
     model = cfg.get('model')
     if not isinstance(model, Mapping):
         return
@@ -90,6 +91,14 @@ def check_numbers(
         _check_class_weights(model)
         _check_mixed_labels(cfg, model)
         _check_batch_of_one(cfg, model, num_procs)
+
+
+def _check_loaders(cfg: Config, splits: Sequence[str]) -> None:
+    for split in splits:
+        for name, least in (('batch_size', 1), ('num_workers', 0)):
+            number = _integer(cfg.get(f'{split}_dataloader'), name)
+            if number is not None and number < least:
+                _fail(f'{split}_dataloader.{name} is {number}, expected at least {least}')
 
 
 def _fail(text: str) -> None:

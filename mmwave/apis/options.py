@@ -22,6 +22,7 @@ from mmengine.utils import import_modules_from_strings
 from mmwave.errors import printable
 
 from .arguments import Part, accepts_text, did_you_mean, no_such_setting, parts
+from .imports import missing_module
 from .usage import UsageError
 from .values import Typed, read
 
@@ -60,7 +61,10 @@ def merge(cfg: Config, options: Mapping[str, Any]) -> None:
             a variable of the config file is set, whose value the settings hold already.
     """
     present = {key: _present(cfg, key, options) for key in options}
-    values = {key: _value(key, value, present[key]) for key, value in options.items()}
+    values = {
+        key: _replacing(_value(key, value, present[key]), present[key])
+        for key, value in options.items()
+    }
     merged = Config(copy.deepcopy(cfg._cfg_dict))
     try:
         merged.merge_from_dict(copy.deepcopy(values))
@@ -70,13 +74,14 @@ def merge(cfg: Config, options: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if _replaced(key, options):
             continue
-        context.check_key(key)
-        if present[key] is not _MISSING:
-            context.check_type(key, value, present[key])
+        for name, inner, old in _settings(key, value, present[key]):
+            context.check_key(name)
+            if old is not _MISSING:
+                context.check_type(name, inner, old)
     _check_variables(cfg, merged, values)
     cfg.merge_from_dict(values)
     if any(key.partition('.')[0] == 'custom_imports' for key in values):
-        import_modules_from_strings(**cfg.custom_imports)
+        _import(cfg)
 
 
 def unused_settings(cfg: Config) -> list[str]:
@@ -85,7 +90,7 @@ def unused_settings(cfg: Config) -> list[str]:
     known = top_level() - {'tta_pipeline'}  # near 'test_pipeline', a variable of most configs
     for name in cfg:
         near = get_close_matches(name, known, n=1, cutoff=0.85)
-        if name in top_level() or not near or near[0] in cfg or list(_holders(cfg, name)):
+        if name in top_level() or not near or near[0] in cfg or any(_holders(cfg, name)):
             continue
         lines.append(f'{name}: nothing reads this setting; did you mean {near[0]}?')
     return lines
@@ -107,6 +112,35 @@ def _replaced(key: str, options: Mapping[str, Any]) -> bool:
     return names[-1] == '_delete_' or any(
         holder in options or options.get(f'{holder}._delete_') for holder in above
     )
+
+
+def _replacing(value: Any, present: Any) -> Any:
+    """Return a value that mmengine puts in place of None or a list, where it is a dict."""
+    if not isinstance(value, Mapping) or present is _MISSING or '_delete_' in value:
+        return value
+    if isinstance(present, Mapping):
+        return {name: _replacing(v, present.get(name, _MISSING)) for name, v in value.items()}
+    if isinstance(present, list) and all(str(name).isdigit() for name in value):
+        return value  # some entries of the list
+    return {**value, '_delete_': True}
+
+
+def _settings(key: str, value: Any, present: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what is set: dotted key, value and present one; of a dict that is merged each key."""
+    if isinstance(value, Mapping) and isinstance(present, Mapping) and '_delete_' not in value:
+        for name, inner in value.items():
+            yield from _settings(f'{key}.{name}', inner, present.get(name, _MISSING))
+    else:
+        yield key, value, present
+
+
+def _import(cfg: Config) -> None:
+    try:
+        import_modules_from_strings(**cfg.custom_imports)
+    except ImportError as error:
+        raise missing_module(cfg.filename or '', error) from error
+    except TypeError as error:
+        raise UsageError(f'custom_imports: {printable(error)}') from error
 
 
 def _value(key: str, value: Any, present: Any) -> Any:
@@ -248,20 +282,27 @@ def _check_variables(cfg: Config, merged: Config, values: Mapping[str, Any]) -> 
         name, _, rest = key.partition('.')
         if name in top_level() or merged[name] == cfg[name]:
             continue
-        holders = list(_holders(cfg, name))
-        left = [holder for holder in holders if not _is_given(holder, values)]
+        sure, maybe = _holders(cfg, name)
+        left = [holder for holder in sure if not _is_given(holder, values)]
         if left:
             inner = [f'{holder}.{rest}' if rest else holder for holder in left]
             raise UsageError(
                 f'{printable(key)} has no effect: {name} is a variable of the config file, whose '
                 f'settings have got its value already; set {_some(inner)} instead'
             )
-        if not holders:
-            _warn(f'{printable(key)}: no part of a run is known to read {name}')
+        if not sure:
+            equal = [holder for holder in maybe if not _is_given(holder, values)]
+            also = f'; {_some(equal)} had the same value and keep it' if equal else ''
+            _warn(f'{printable(key)}: no part of a run is known to read {name}{also}')
 
 
-def _holders(cfg: Config, name: str) -> Iterator[str]:
-    """Yield the settings that got their value from a variable of the config file, by all signs."""
+def _holders(cfg: Config, name: str) -> tuple[list[str], list[str]]:
+    """Return the settings that got their value from a variable of the config file.
+
+    Returns:
+        Those that surely did, by their name, or by a value that does not recur by chance (a path, a
+        pipeline), and those that may have, by an equal number or word.
+    """
     value = cfg[name]
     equal = []
     for key, other in _leaves({k: cfg[k] for k in cfg if k in top_level()}):
@@ -269,7 +310,10 @@ def _holders(cfg: Config, name: str) -> Iterator[str]:
         if type(other) is type(value) and (other == value or is_below):
             equal.append(key)
     same_name = [key for key in equal if key.rpartition('.')[2] == name]
-    yield from same_name or ([] if value is None or isinstance(value, bool) else equal)
+    if same_name or value is None or isinstance(value, bool):
+        return same_name, []
+    telling = '/' in value if isinstance(value, str) else isinstance(value, list | Mapping)
+    return (equal, []) if telling and len(value) > 1 else ([], equal)
 
 
 def _is_given(key: str, values: Mapping[str, Any]) -> bool:

@@ -27,6 +27,8 @@ def places_of(cfg: Config, name: str, *, needed: bool) -> Iterator[Place]:
         return
     if isinstance(loader, Mapping):
         dataset = loader.get('dataset')
+        if dataset is None:
+            raise PreflightError(f'{name}_dataloader has no dataset')
         for place in unwrap(dataset, f'{name}_dataloader.dataset', cfg.get('default_scope')):
             settings = place.dataset
             if isinstance(settings, Mapping) and bare_type(settings) not in _FETCHING:

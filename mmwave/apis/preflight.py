@@ -53,6 +53,8 @@ def preflight(
         raise UsageError(f'splits: unknown {unknown}, accepted are {list(LOADERS)}')
     if num_procs is not None:
         _check_num_procs(num_procs)
+    if cfg.get('model', {}) is None:
+        raise PreflightError('model is None, expected the settings of one')
     stages = _check_backbone(cfg)
     _check_compile(cfg)
     check_numbers(cfg, splits=splits, num_procs=num_procs, stages=stages)

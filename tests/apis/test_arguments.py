@@ -125,6 +125,18 @@ def test_parts_of_a_config(configs):
         (DETECTOR, 'param_scheduler.0.gama', 1, r'^param_scheduler\.0\.gama: no such setting of'),
         (DETECTOR, 'model.neck.numouts', 1, r'of FPN; did you mean model\.neck\.num_outs\?$'),
         (DETECTOR, 'train_cfg.max_epoch', 1, r'mean train_cfg\.max_epochs\?$'),
+        (
+            DETECTOR,
+            'optim_wrapper.optimizer.type',
+            'SGD',
+            r'\.betas: no such setting of SGD; it has .*; what is left of another type goes with',
+        ),
+        (
+            DETECTOR,
+            'default_hooks.chekpoint',
+            dict(interval=2),
+            r'^default_hooks\.chekpoint has no type; did you mean default_hooks\.checkpoint\?$',
+        ),
     ],
 )
 def test_misspelt_names(configs, path, key, value, message):

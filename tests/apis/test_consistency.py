@@ -149,6 +149,16 @@ WRONG = [
     ),
     (
         UPERNET,
+        dict(train_dataloader__batch_size=0),
+        r'^train_dataloader\.batch_size is 0, expected at least 1$',
+    ),
+    (
+        UPERNET,
+        dict(train_dataloader__num_workers=-1),
+        r'^train_dataloader\.num_workers is -1, expected at least 0$',
+    ),
+    (
+        UPERNET,
         dict(train_dataloader__batch_size=1),
         r'^train_dataloader\.batch_size is 1, and model\.decode_head has batch norms \(SyncBN\)',
     ),

@@ -128,6 +128,16 @@ WRONG = [
         'model.head.loss.weihgt=1',
         r'mean model\.head\.loss\.loss_weight|no such setting of LabelSmoothLoss',
     ),
+    # What stands in a dict, which is merged key by key.
+    (CLASSIFIER, "randomness={'sed': 3}", r'^randomness\.sed: .*mean randomness\.seed\?$'),
+    (DETECTOR, "train_dataloader={'batch_sze': 4}", r'mean train_dataloader\.batch_size\?$'),
+    (
+        DETECTOR,
+        "train_dataloader={'batch_size': 'two'}",
+        r"^train_dataloader\.batch_size=two: expected a number as 2, got the text 'two'$",
+    ),
+    (CLASSIFIER, 'custom_imports.imports=no_such_module', 'no_such_module, which Python does not'),
+    (CLASSIFIER, 'custom_imports.imports=3', '^custom_imports: '),
     # Types.
     (
         CLASSIFIER,
@@ -191,6 +201,33 @@ def test_variables_may_be_set_with_all_that_was_made_of_them(configs, warned):
     merge(free, {'mine': 2})  # a hook of the user's own may ask for it
     assert free.mine == 2
     assert warned == ['mine: no part of a run is known to read mine']
+
+
+def test_numbers_that_a_variable_has_in_common_with_a_setting_prove_nothing(configs, warned):
+    cfg = Config(configs[DETECTOR]._cfg_dict.to_dict() | {'fold': 1, 'mine': 0.05})
+    for name, value in (('fold', 2), ('mine', 0.3)):
+        merge(cfg, {name: value})
+        assert cfg[name] == value
+        assert f'no part of a run is known to read {name}; ' in warned[-1]
+        assert warned[-1].endswith('had the same value and keep it')
+
+
+def test_dicts_in_place_of_none_and_of_lists(configs):
+    mixup = {'type': 'Mixup', 'alpha': 0.8}
+    for present in (None, [{'type': 'CutMix', 'alpha': 1.0}]):
+        cfg = Config(configs[CLASSIFIER]._cfg_dict.to_dict())
+        cfg.model.train_cfg = dict(augments=present)
+        for option in (
+            f'model.train_cfg.augments={mixup}',
+            f"model.train_cfg={{'augments': {mixup}}}",
+        ):
+            assert merged(cfg, option).model.train_cfg.to_dict() == {'augments': mixup}
+    options = "model.train_cfg={'_delete_': True, 'augments': {'type': 'Mixup'}}"
+    assert merged(cfg, options).model.train_cfg.to_dict() == {'augments': {'type': 'Mixup'}}
+    # Entries of a list by their numbers.
+    changed = merged(cfg, "param_scheduler={'0': {'end': 7}}")
+    assert changed.param_scheduler[0].end == 7
+    assert changed.param_scheduler[1] == cfg.param_scheduler[1]
 
 
 def test_values_of_python_are_values(configs):

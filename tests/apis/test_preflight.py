@@ -335,6 +335,16 @@ class TestNamesOfClasses:
         preflight(config('mmpretrain', settings | remote))
 
 
+def test_parts_that_are_none(tmp_path):
+    write_coco(tmp_path)
+    cfg = config('mmdet', coco(tmp_path))
+    cfg.model = None
+    assert error_of(cfg) == 'model is None, expected the settings of one'
+    cfg = config('mmdet', coco(tmp_path))
+    cfg.train_dataloader.dataset = None
+    assert error_of(cfg) == 'train_dataloader has no dataset'
+
+
 class TestCocoForm:
     """The kinds of faults are tested where the report is; here, that the config decides."""
 

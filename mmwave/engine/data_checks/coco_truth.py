@@ -13,8 +13,8 @@ def fill_in(metrics: Iterable[Any]) -> list[str]:
     """Fill in what mmdet's ``CocoMetric`` lacks; a second call finds nothing left.
 
     Missing ``iscrowd`` is 0 and missing ``area`` that of the box. Ids that pycocotools takes for
-    no match (0, or no number) become free ones. Polygons too short for it are left out beside
-    good ones.
+    no match (0, or no number), or that another annotation has too, become free ones. Polygons too
+    short for it are left out beside good ones.
 
     Args:
         metrics: of an evaluator; those of other classes are left alone.
@@ -40,7 +40,7 @@ def _fill_in(api: Any) -> dict[str, int]:
             "texts as 'iscrowd' (their number)",
             "annotations without 'area' (that of the box)",
             'polygons too short (left out)',
-            'annotation ids that pycocotools takes for no match (others given)',
+            'annotation ids that stand twice or that pycocotools takes for no match (others given)',
         ),
         0,
     )
@@ -62,9 +62,10 @@ def _fill_in(api: Any) -> dict[str, int]:
             good = [p for p in mask if not isinstance(p, list) or len(p) > 4]
             counts[short] += len(mask) - len(good)
             annotation['segmentation'] = good
-        if not is_match_id(annotation['id']):
-            # The lists by image hold the same objects, the table by id does not follow.
-            if api.anns.get(annotation['id']) is annotation:
+        # The lists by image hold the same objects, the table by id one of each id.
+        own = api.anns.get(annotation['id']) is annotation
+        if not own or not is_match_id(annotation['id']):
+            if own:
                 del api.anns[annotation['id']]
             annotation['id'], free = free, free + 1
             api.anns[annotation['id']] = annotation

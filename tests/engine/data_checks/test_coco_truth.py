@@ -40,6 +40,18 @@ def test_truth_as_predictions_has_an_ap_of_1(tmp_path, case):
         assert len(judge(content).filled()) == 1
 
 
+def test_an_id_that_an_annotation_without_an_image_has_too(tmp_path):
+    content = document()
+    stranger = content['annotations'][0] | {'image_id': 99, 'bbox': [0, 0, 5, 5]}
+    content['annotations'].append(stranger)
+    path = write(tmp_path, content)
+    assert ap_of_truth(coco_metric(path), content) < 0.9
+    metric = coco_metric(path)
+    (line,) = fill_in([metric])
+    assert '1 annotation ids that stand twice' in line
+    assert ap_of_truth(metric, content) == 1
+
+
 def test_without_it_id_0_is_a_miss(tmp_path):
     content = document({'id': 0})
     assert ap_of_truth(coco_metric(write(tmp_path, content)), content) < 0.9
