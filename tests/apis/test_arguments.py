@@ -133,9 +133,9 @@ def test_parts_of_a_config(configs):
         ),
         (
             DETECTOR,
-            'default_hooks.chekpoint',
+            'default_hooks.checkpoints',
             dict(interval=2),
-            r'^default_hooks\.chekpoint has no type; did you mean default_hooks\.checkpoint\?$',
+            r'^default_hooks\.checkpoints has no type; did you mean default_hooks\.checkpoint\?$',
         ),
     ],
 )
