@@ -47,6 +47,7 @@ def preflight(
         PreflightError: where a folder, an annotation file, class names, the settings of a backbone
             of ours or options of ``compile`` do not fit, or there are more processes than GPUs.
         UsageError: where a split has another name.
+        UserError: where ``data_check`` has no such settings.
     """
     unknown = sorted(set(splits) - set(LOADERS))
     if unknown:
@@ -55,6 +56,7 @@ def preflight(
         _check_num_procs(num_procs)
     if cfg.get('model', {}) is None:
         raise PreflightError('model is None, expected the settings of one')
+    _check_data_check(cfg)
     stages = _check_backbone(cfg)
     _check_compile(cfg)
     check_numbers(cfg, splits=splits, num_procs=num_procs, stages=stages)
@@ -87,6 +89,12 @@ def _check_num_procs(num_procs: int) -> None:
             f'process needs its own; start at most {num_gpus}, or hide the GPUs with '
             'CUDA_VISIBLE_DEVICES= to run on the CPU'
         )
+
+
+def _check_data_check(cfg: Config) -> None:
+    from mmwave.engine.data_checks.settings import data_check_hooks
+
+    data_check_hooks(cfg.get('data_check', True))
 
 
 def _check_backbone(cfg: Config) -> Sequence[Any] | None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmwave.apis.preflight import PreflightError, preflight
 from mmwave.engine.data_checks import coco_form
+from mmwave.errors import UserError
 
 DATA = os.environ.get('MMWAVE_DATA')
 CATEGORIES = [{'id': 3, 'name': 'cat'}, {'id': 7, 'name': 'dog'}]
@@ -333,6 +334,17 @@ class TestNamesOfClasses:
         assert f"line 1 of '{path}' is 'cat/a.jpg cat'" in message
         remote = {'data_root': 's3://bucket/data', 'metainfo': {'classes': ('cat',)}}
         preflight(config('mmpretrain', settings | remote))
+
+
+def test_settings_of_the_check_of_data(tmp_path):
+    write_coco(tmp_path)
+    cfg = config('mmdet', coco(tmp_path))
+    for setting in (True, False, None, {'max_broken_images': 3}):
+        cfg.data_check = setting
+        preflight(cfg)
+    cfg.data_check = {'max_brokn': 3}
+    with pytest.raises(UserError, match=r'^data_check has no max_brokn: accepted are max_files, '):
+        preflight(cfg)
 
 
 def test_parts_that_are_none(tmp_path):
