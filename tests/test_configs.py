@@ -195,6 +195,8 @@ def assert_checks_before_a_run_pass(cfg: Config, stages: tuple[StageInfo, ...]) 
         'randomness.seed': '1',
         'find_unused_parameters': 'True',
     }
+    if 'checkpoint' not in cfg.get('default_hooks', {}):  # mmengine's own is replaced, not changed
+        options['default_hooks.checkpoint.type'] = 'CheckpointHook'
     with pytest.MonkeyPatch.context() as patch:
         warned: list[str] = []
         patch.setattr('mmwave.apis.options._warn', warned.append)
