@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mmwave.engine.data_checks.datasets import bare_type
+
 from .usage import PreflightError
 
 if TYPE_CHECKING:
@@ -105,12 +107,6 @@ def _fail(text: str) -> None:
     raise PreflightError(text)
 
 
-def _name(settings: Any) -> str:
-    """Return the type that settings name, without its scope."""
-    kind = settings.get('type') if isinstance(settings, Mapping) else None
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
 def _listed(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield settings, or each of a list of settings, with their dotted keys."""
     if isinstance(node, Mapping):
@@ -133,7 +129,7 @@ def _check_topk(cfg: Config, model: Mapping[str, Any], splits: Sequence[str]) ->
         (key, settings)
         for split in dict.fromkeys(('val' if split == 'train' else split) for split in splits)
         for key, settings in _listed(cfg.get(f'{split}_evaluator'), f'{split}_evaluator')
-        if _name(settings) == 'Accuracy'
+        if bare_type(settings) == 'Accuracy'
     ]
     if model['head'].get('cal_acc') and 'train' in splits:
         asked.append(('model.head', model['head']))
@@ -170,12 +166,12 @@ def _outputs(
     """Return the number of outputs that a loss weighs, None where it is not known."""
     sigmoid = loss.get('use_sigmoid', False)
     if name == 'loss_cls':
-        known = _name(loss) == 'CrossEntropyLoss' and not loss.get('use_mask')
+        known = bare_type(loss) == 'CrossEntropyLoss' and not loss.get('use_mask')
         return (number if sigmoid else number + 1) if known else None
-    one_each = _name(head) in _ONE_OUTPUT_A_CLASS and head.get('out_channels', number) == number
+    one_each = bare_type(head) in _ONE_OUTPUT_A_CLASS and head.get('out_channels', number) == number
     if name == 'loss_decode' and not one_each:
         return None
-    return number if _name(loss) in _WEIGHTED and not sigmoid else None
+    return number if bare_type(loss) in _WEIGHTED and not sigmoid else None
 
 
 def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -191,7 +187,7 @@ def _preprocessor(cfg: Config, model: Mapping[str, Any]) -> tuple[str, Mapping[s
     own = model.get('data_preprocessor')
     key = 'model.data_preprocessor' if own is not None else 'data_preprocessor'
     settings = own if own is not None else cfg.get('data_preprocessor')
-    known = isinstance(settings, Mapping) and _name(settings) in ('', *_PREPROCESSORS)
+    known = isinstance(settings, Mapping) and bare_type(settings) in ('', *_PREPROCESSORS)
     return (key, settings) if known else None
 
 
@@ -221,13 +217,13 @@ def _check_widths(model: Mapping[str, Any], maps: list[int] | None) -> None:
         if maps is not None:
             _check_neck(neck, maps)
         width = _integer(neck, 'out_channels')
-        if _name(neck) in _ONE_WIDTH and width is not None:
+        if bare_type(neck) in _ONE_WIDTH and width is not None:
             count = _integer(neck, 'num_outs')
             maps = [width] * count if count else None
             _check_dense_heads(model, width)
-        elif _name(neck) not in _POOLS:
+        elif bare_type(neck) not in _POOLS:
             return
-        source = 'the neck' if _name(neck) in _ONE_WIDTH else source
+        source = 'the neck' if bare_type(neck) in _ONE_WIDTH else source
     elif neck is not None:
         return
     if maps is None:
@@ -244,11 +240,11 @@ def _check_widths(model: Mapping[str, Any], maps: list[int] | None) -> None:
 def _check_neck(neck: Mapping[str, Any], maps: list[int]) -> None:
     stated: Any = None
     name = 'in_channels'
-    if _name(neck) in _ONE_MAP_EACH:
+    if bare_type(neck) in _ONE_MAP_EACH:
         stated = neck.get(name)
-    elif _name(neck) == 'SimpleFeaturePyramid' and name in neck:
+    elif bare_type(neck) == 'SimpleFeaturePyramid' and name in neck:
         stated = [neck[name]]
-    elif _name(neck) == 'Feature2Pyramid' and 'embed_dim' in neck:
+    elif bare_type(neck) == 'Feature2Pyramid' and 'embed_dim' in neck:
         name = 'embed_dim'
         stated = [neck[name]] * len(maps)
     if isinstance(stated, list | tuple) and list(stated) != maps:
@@ -307,7 +303,7 @@ def _check_image_channels(cfg: Config, model: Mapping[str, Any], *, known: bool)
         dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
         steps = dataset.get('pipeline') if isinstance(dataset, Mapping) else None
         first = steps[0] if isinstance(steps, list | tuple) and steps else None
-        if _name(first) != 'LoadImageFromFile' or own == 1:
+        if bare_type(first) != 'LoadImageFromFile' or own == 1:
             continue
         if first.get('color_type') == 'grayscale':
             _fail(
@@ -324,10 +320,10 @@ def _check_batch_of_one(cfg: Config, model: Mapping[str, Any], num_procs: int | 
     processes = num_procs or int(next(stated, 1))
     for name in ('decode_head', 'auxiliary_head'):
         for key, head in _listed(model.get(name), f'model.{name}'):
-            if _name(head) not in _POOLED:
+            if bare_type(head) not in _POOLED:
                 continue
-            setting = _POOLED[_name(head)]
-            norm = _name(head.get('norm_cfg'))
+            setting = _POOLED[bare_type(head)]
+            norm = bare_type(head.get('norm_cfg'))
             pools = setting is None or 1 in head.get(setting, (1, 2, 3, 6))
             if not pools or norm not in _BATCH_NORMS or (norm in _SYNCHRONIZED and processes > 1):
                 continue

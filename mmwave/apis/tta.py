@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
-from mmwave.engine.data_checks.datasets import Place, unwrap
+from mmwave.engine.data_checks.datasets import Place, bare_type, unwrap
 from mmwave.engine.hooks import FirstViewHook
 from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 
@@ -61,7 +61,7 @@ def use_tta(cfg: Config) -> None:
             dataset['pipeline'] = copy.deepcopy(cfg.tta_pipeline)
         elif not pipeline:
             raise UsageError(f'--tta: {key} has no pipeline to make views from')
-        elif not any(_kind(step) == 'TestTimeAug' for step in pipeline):
+        elif not any(bare_type(step) == 'TestTimeAug' for step in pipeline):
             dataset['pipeline'] = _views(pipeline, several_sizes=scope == 'mmseg')
 
 
@@ -77,7 +77,7 @@ def check_tta(cfg: Config) -> None:
     if 'data_preprocessor' in inner and 'data_preprocessor' in cfg:
         # mmengine would have the config's replace the model's own, which a plain test uses.
         cfg.model.setdefault('data_preprocessor', None)
-    kind = _kind(cfg.model)
+    kind = bare_type(cfg.model)
     masks = [
         name
         for name, part in (('roi_head.', inner.get('roi_head')), ('', inner))
@@ -87,12 +87,12 @@ def check_tta(cfg: Config) -> None:
         where = f'{masks[0]}mask_head'
         boxes = f'--cfg-options model.{where}=None test_evaluator.metric=bbox'
         raise UsageError(
-            f'DetTTAModel merges boxes only, and {where} of the {_kind(inner)} predicts masks: '
+            f'DetTTAModel merges boxes only, and {where} of the {bare_type(inner)} predicts masks: '
             f'test without --tta{f", or the boxes alone with {boxes}" if masks[0] else ""}'
         )
     for key, dataset, _ in _places(cfg):
         pipeline = dataset.get('pipeline')
-        if pipeline and _kind(pipeline[-1]) in _PACKING:
+        if pipeline and bare_type(pipeline[-1]) in _PACKING:
             raise UsageError(
                 f'{key}.pipeline gives one view of an image, and {kind} expects several: give '
                 '--tta, or a pipeline with TestTimeAug'
@@ -103,8 +103,8 @@ def refuse_tta(cfg: Config) -> None:
     """Raise :class:`UsageError` where ``cfg`` has a model that merges views, for a training."""
     if _is_tta(cfg.get('model')):
         raise UsageError(
-            f'a {_kind(cfg.model)} is for tests and cannot be trained: train its module as model, '
-            'and test with --tta'
+            f'a {bare_type(cfg.model)} is for tests and cannot be trained: train its module as '
+            'model, and test with --tta'
         )
 
 
@@ -141,11 +141,6 @@ def _places(cfg: Config) -> Iterator[Place]:
         yield from unwrap(dataset, 'test_dataloader.dataset')
 
 
-def _kind(settings: Any) -> str:
-    kind = settings.get('type') if isinstance(settings, Mapping) else None
-    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
 def _views(pipeline: Sequence[Any], *, several_sizes: bool) -> list[Any]:
     """Return a pipeline that gives views of every image: plain and flipped, of several sizes."""
     steps = [copy.deepcopy(step) for step in pipeline]
@@ -155,7 +150,7 @@ def _views(pipeline: Sequence[Any], *, several_sizes: bool) -> list[Any]:
         last['meta_keys'] = tuple(
             dict.fromkeys((*last['meta_keys'], 'flip', 'flip_direction'))  # in their order, once
         )
-    kinds = [_kind(step) for step in steps]
+    kinds = [bare_type(step) for step in steps]
     flip = next((i for i, kind in enumerate(kinds) if kind in _BEHIND_FLIPS), len(steps) - 1)
     choices: list[list[Any]] = [[step] for step in steps]
     choices.insert(flip, [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)])

@@ -58,9 +58,9 @@ def wrappers_of(dataset: Any, inner: Any) -> tuple[Any, ...]:
     return ()
 
 
-def bare_type(settings: Mapping[str, Any]) -> str:
-    """Return the name of the class that settings in a config build, without scope and module."""
-    kind = settings.get('type')
+def bare_type(settings: Any) -> str:
+    """Return the name of the class that settings build, without scope and module; '' for none."""
+    kind = settings.get('type') if isinstance(settings, Mapping) else None
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
 

@@ -20,9 +20,10 @@ _ENDS = 64
 # What stands between the step and the decoders; errors that they raise are those of settings.
 _CALLERS = ('mmcv', 'mmengine')
 # EXIF orientations that exchange width and height.
-_TURNED = (5, 6, 7, 8)
-# The values of color_type with which they are obeyed.
-_TURNING = ('color', 'grayscale')
+TURNED = (5, 6, 7, 8)
+# The backends and colour types with which mmcv obeys them.
+_TURNING_BACKENDS = ('cv2', 'pillow')
+_TURNING_COLOURS = ('color', 'grayscale')
 _READERS: dict[str, Any] = {'JPEG': JpegImageFile, 'PNG': PngImageFile}
 EMPTY = 'empty'
 _TEXT = 'a web page or other text'
@@ -111,10 +112,17 @@ def header_size(path: str, kind: str, step: Any) -> Size | None:
             orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # of Pillow's readers, one for each kind of damage
         return None
-    turns = step.imdecode_backend in ('cv2', 'pillow') and step.color_type in _TURNING
-    if turns and orientation in _TURNED:
+    if turns(step) and orientation in TURNED:
         return Size(height, width, turned=True)
     return Size(width, height)
+
+
+def turns(step: Any) -> bool:
+    """Return whether a ``LoadImageFromFile`` turns an image as its EXIF orientation says."""
+    import mmcv
+
+    backend = step.imdecode_backend or mmcv.image.io.imread_backend
+    return backend in _TURNING_BACKENDS and step.color_type in _TURNING_COLOURS
 
 
 def decode(path: str, step: Any) -> Size | None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import nn
 
+from .image_files import TURNED, turns
 from .pipeline import is_stock, reads_as_stock, steps
 
 _READER = ('mmseg.datasets.transforms.loading', 'LoadAnnotations')
@@ -19,11 +20,6 @@ _IMAGE_LOADER = ('mmcv.transforms.loading', 'LoadImageFromFile')
 # Each brings image and label map to one size, whatever sizes they had.
 _RESIZERS = ('Resize', 'RandomResize', 'RandomChoiceResize')
 _KEEPING_SIZES = ('RandomFlip', 'PhotoMetricDistortion')
-# The backends and colour types with which mmcv turns an image as its EXIF orientation says.
-_TURNING_BACKENDS = ('cv2', 'pillow')
-_TURNING_COLOURS = ('color', 'grayscale')
-# EXIF orientations that exchange width and height.
-_TURNED = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +78,7 @@ class MapReading:
         step that loads it is not stock.
         """
         loader = self.image_loader
-        if loader is None or '://' in path or _header_size(path, _turns(loader)) == size:
+        if loader is None or '://' in path or _header_size(path, turns(loader)) == size:
             return None
         # What the header says is not what every backend makes of the file: only decoding tells.
         import mmcv
@@ -176,13 +172,6 @@ def _keeps_sizes(step: Any) -> bool:
     return is_stock(step) and type(step).__name__ in _KEEPING_SIZES
 
 
-def _turns(loader: Any) -> bool:
-    import mmcv
-
-    backend = loader.imdecode_backend or mmcv.image.io.imread_backend
-    return backend in _TURNING_BACKENDS and loader.color_type in _TURNING_COLOURS
-
-
 def _header_size(path: str, turning: bool) -> tuple[int, int] | None:
     """Return height and width by the header of a file, None where Pillow cannot tell."""
     try:
@@ -190,7 +179,7 @@ def _header_size(path: str, turning: bool) -> tuple[int, int] | None:
             width, height = image.size
             # Asked of JPEG only: for PNG, Pillow would decode the whole image to answer.
             jpeg = turning and image.format in ('JPEG', 'MPO')
-            turned = jpeg and image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+            turned = jpeg and image.getexif().get(ExifTags.Base.Orientation) in TURNED
     except Exception:  # of Pillow's readers, one for each kind of damage, and its limit of pixels
         return None
     return (width, height) if turned else (height, width)
