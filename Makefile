@@ -1,5 +1,5 @@
 # Every target builds .venv first if it has to; a second run finds it ready.
-.PHONY: env demo test test-slow lint bench zoo
+.PHONY: env demo test test-slow test-faults lint bench zoo
 VENV := .venv/bin
 
 # `make env MMCV_OPS=1` also compiles mmcv's own ops, which nothing here needs.
@@ -18,10 +18,14 @@ demo: env
 # As many tests at a time as there are cores, four at most: every process loads all libraries.
 PYTEST := $(VENV)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 test: env
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not fault and not gpu"
 
 test-slow: env
 	$(PYTEST) -m "slow and not gpu"
+
+# Everything that can happen to a long run, with the real tools and two processes: docs/reliability.md
+test-faults: env
+	$(PYTEST) tests/faults -m "not gpu"
 
 lint: env
 	$(VENV)/ruff check .

@@ -78,6 +78,10 @@ PART_OF = {
     'apis/class_checks': 'apis/preflight',
     'apis/data_files': 'apis/preflight',
     'apis/places': 'apis/preflight',
+    # How a prepared config becomes a runner, and what is looked for before.
+    'apis/building': 'apis/run',
+    'apis/libraries': 'apis/run',
+    'apis/weights': 'apis/run',
     # A file is read by one of two doors.
     'checkpoint/archives': 'checkpoint/torch_files',
     'checkpoint/nodes': 'checkpoint/pickles',

@@ -26,7 +26,8 @@ from mmwave.engine.console import console
 from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 from mmwave.errors import UserError, printable
 
-from .run import check_libraries, load_config
+from .libraries import check_libraries
+from .run import load_config
 
 _SIZES = ((96, 160), (288, 352))  # one window or a part of it, and several, all padded
 _EXACT = 1e-9

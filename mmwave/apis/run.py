@@ -4,39 +4,26 @@ import copy
 import logging
 import os
 import os.path as osp
-from collections.abc import Iterator, Mapping
-from importlib import metadata
-from importlib.util import find_spec
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmwave.checkpoint import register_safe_loader
-from mmwave.engine.best_checkpoint import choose_by_main_metric
-from mmwave.engine.console import Console, console
-from mmwave.engine.cpu import adapt_to_cpu
-from mmwave.engine.data_checks.settings import data_check_hooks
+from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
-from mmwave.engine.hooks.start_summary import StartSummaryHook
-from mmwave.engine.model_wrapper import unwrapped
-from mmwave.engine.run_config import RunConfig, set_for_call
-from mmwave.engine.work_folder import last_checkpoint, output_folder
-from mmwave.errors import UserError, printable_path
-from mmwave.mmcv_ops import check_environment, check_ops
-from mmwave.mmcv_ops.environment import DISTRIBUTIONS
+from mmwave.engine.run_config import set_for_call
 
+from .building import build_runner
 from .consistency import switch_off_worker_options
 from .imports import missing_module
+from .libraries import check_libraries
 from .options import merge, unused_settings
 from .preflight import preflight
-from .tta import check_tta, refuse_tta, settle_views, use_tta
-from .usage import INSTALL, LAUNCHERS, UsageError, check_config_path
-
-_MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
+from .tta import check_tta, refuse_tta, use_tta
+from .usage import UsageError, check_config_path
+from .weights import check_checkpoint, check_last_checkpoint, check_pretrained
 
 
 def load_config(
@@ -124,11 +111,11 @@ def prepare_training(
             set_for_call(cfg, resume=True, load_from=None)
         elif resume is not None:
             set_for_call(cfg, resume=True, load_from=resume)
-        _check_checkpoint(cfg)
-        _check_last_checkpoint(cfg)
+        check_checkpoint(cfg)
+        check_last_checkpoint(cfg)
         preflight(cfg, splits=('train',), num_procs=num_procs)
         # Last: whoever has not set up the data yet has no use for advice about weights.
-        _check_pretrained(cfg)
+        check_pretrained(cfg)
         return cfg
 
 
@@ -169,7 +156,7 @@ def prepare_testing(
             use_tta(cfg)
         check_tta(cfg)
         set_for_call(cfg, load_from=checkpoint, resume=False)
-        _check_checkpoint(cfg)
+        check_checkpoint(cfg)
         if out:
             if not out.endswith(('.pkl', '.pickle')):
                 raise UsageError(f'--out {out}: predictions are written to a .pkl file')
@@ -205,7 +192,7 @@ def train(
             of another config or of weights alone.
     """
     with console(verbose) as screen:
-        runner = _build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
+        runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
         runner.train()
     return runner
 
@@ -229,149 +216,9 @@ def test(
         UserError: where the weights do not fit the model.
     """
     with console(verbose) as screen:
-        runner = _build_runner(cfg, launcher, trust_checkpoint, screen, mode='test')
+        runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='test')
         draw_in_every_process(runner.visualizer)
         return runner.test()
-
-
-def _build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mode: str) -> Runner:
-    if launcher not in LAUNCHERS:
-        raise UsageError(f'unknown launcher {launcher!r}: expected one of {", ".join(LAUNCHERS)}')
-    check_libraries(cfg)
-    if cfg.get('default_scope') == 'mmdet':
-        check_ops(get_device())
-    register_safe_loader(trust=trust)
-    cfg = _for_this_run(cfg, mode)
-    cfg.launcher = launcher
-    note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
-    runner = Runner.from_cfg(cfg)
-    screen.attach(runner.logger)
-    settle_views(runner)
-    _find_last_checkpoint(runner)
-    choose_by_main_metric(runner)
-    remarks = _compile_backbone(runner)
-    runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
-    return runner
-
-
-def _for_this_run(cfg: Config, mode: str) -> RunConfig:
-    """Return a copy with the hooks of every run, which is written down without them."""
-    data_checks = data_check_hooks(cfg.get('data_check', True))
-    checks = [*data_checks, dict(type='mmwave.ResumeCheckHook')]
-    reports = {
-        name: dict(type='mmwave.LoadReportHook', min_fraction=fraction)
-        for name, fraction in _MIN_FRACTION.items()
-    }
-    # A test leaves the config of the training whose folder it writes its log to.
-    keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
-    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
-    return RunConfig(
-        cfg,
-        hooks=[*checks, reports[mode], *always],
-        stale=[dict(type='mmwave.DataCheckHook'), *checks, *reports.values()],
-        keep=keep,
-    )
-
-
-def _compile_backbone(runner: Runner) -> list[str]:
-    """Carry out ``compile`` of the config on the backbone, in place: names of weights stay.
-
-    mmengine would compile all of a step. torch cannot trace its optimizers, and preprocessors and
-    heads break the graph at every image's annotations; a backbone is one graph.
-
-    Returns:
-        Remarks for the user.
-    """
-    settings = runner.cfg.pop('compile', None)  # the copy in the work directory keeps it
-    if settings is None or settings is False:
-        return []
-    model = unwrapped(runner.model)
-    if not hasattr(model, 'backbone'):
-        raise UsageError(f'compile: a {type(model).__name__} has no backbone to compile')
-    model.backbone.compile(**({} if settings is True else settings))
-    return ['torch.compile is lazy: the first step, which compiles the backbone, may take minutes']
-
-
-def check_libraries(cfg: Config) -> None:
-    """Raise one line on a library that is missing, or half installed, before it is imported."""
-    library = cfg.get('default_scope')
-    if library not in ('mmdet', 'mmpretrain', 'mmseg'):
-        check_environment()
-        return
-    if _is_missing(library):
-        raise UsageError(f"this config needs {library}: pip install '{INSTALL[library]}'")
-    check_environment(library)
-
-
-def _is_missing(library: str) -> bool:
-    """Return whether nothing of it is here, neither its files nor an entry of its installation."""
-    try:
-        if find_spec(library) is not None:
-            return False
-        metadata.version(DISTRIBUTIONS[library][0])
-    except ValueError:  # how find_spec reports that an import is blocked
-        return True
-    except metadata.PackageNotFoundError:
-        return True
-    return False
-
-
-def _check_checkpoint(cfg: Config) -> None:
-    path = cfg.get('load_from')
-    if path is None:
-        return
-    if not isinstance(path, str) or not path.strip():
-        raise UsageError(
-            f'the path of the checkpoint is {path!r}: is the shell variable that holds it unset?'
-        )
-    if '://' not in path and not osp.isfile(osp.expanduser(path)):
-        raise UsageError(f'no such checkpoint: {printable_path(path)}')
-
-
-def _check_last_checkpoint(cfg: Config) -> None:
-    """Check mmengine's note of the last checkpoint, which may be damaged, or outlive it."""
-    if not cfg.get('resume') or cfg.get('load_from') is not None:
-        return
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    out_dirs = [
-        hook.get('out_dir')
-        for hook in hooks
-        if isinstance(hook, Mapping) and str(hook.get('type')).endswith('CheckpointHook')
-    ]
-    try:
-        last_checkpoint(cfg.work_dir, [output_folder(path, cfg.work_dir) for path in out_dirs])
-    except UserError as error:
-        raise UsageError(str(error)) from error
-
-
-def _find_last_checkpoint(runner: Runner) -> None:
-    """Have a run resume from its own last checkpoint; mmengine would from whatever is noted."""
-    if runner._resume and runner._load_from is None:
-        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-        folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
-        runner._load_from = last_checkpoint(runner.work_dir, folders)
-
-
-def _check_pretrained(cfg: Config) -> None:
-    for key, path in _pretrained(cfg.model, 'model'):
-        if '://' not in path and not osp.isfile(path):
-            raise UsageError(
-                f'no pretrained weights at {path} ({key}): convert the published file to that path '
-                'with tools/convert_checkpoint.py, set MMWAVE_CHECKPOINTS to the folder that has '
-                'it, or train from scratch with --cfg-options model.backbone.init_cfg=None'
-            )
-
-
-def _pretrained(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield where a model's config names files of weights: (dotted key, path)."""
-    if isinstance(node, Mapping):
-        if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
-            yield f'{key}.checkpoint', node['checkpoint']
-        for name, value in node.items():
-            yield from _pretrained(value, f'{key}.{name}')
-    elif isinstance(node, list | tuple):
-        for index, value in enumerate(node):
-            yield from _pretrained(value, f'{key}.{index}')
 
 
 def _use_amp(cfg: Config) -> None:

@@ -32,7 +32,7 @@ class RunConfig(Config):
     Args:
         cfg: left as it is.
         hooks: custom hooks that the run is to have beside the config's; where the config has one of
-            a type already, its own stays.
+            a type already, custom or default, its own stays.
         stale: custom hooks as earlier versions wrote them down, which are left out.
         keep: a file that is not written where it exists.
     """
@@ -56,7 +56,7 @@ class RunConfig(Config):
             chosen.custom_hooks = own
         self.__dict__.update(copy.deepcopy(cfg).__dict__)
         self.__dict__.update(_chosen=chosen, _keep=keep)
-        types = {_type_name(hook) for hook in own}
+        types = {_type_name(hook) for hook in (*own, *(cfg.get('default_hooks') or {}).values())}
         self.custom_hooks = [*own, *(dict(h) for h in hooks if _type_name(h) not in types)]
 
     def __getstate__(self) -> dict[str, Any]:  # Config's knows its own attributes alone

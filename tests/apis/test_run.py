@@ -147,7 +147,7 @@ def test_other_formats_of_annotations_are_not_read_as_coco(tmp_path):
 
 
 def test_a_detector_on_a_gpu_needs_cuda_ops(monkeypatch):
-    monkeypatch.setattr('mmwave.apis.run.get_device', lambda: 'cuda')
+    monkeypatch.setattr('mmwave.apis.building.get_device', lambda: 'cuda')
     monkeypatch.setattr('mmcv.ops.get_compiling_cuda_version', lambda: 'not available')
     monkeypatch.setattr('mmwave.mmcv_ops.environment._runs_on_gpus', lambda: False)
     with pytest.raises(UserError, match='built without CUDA ops'):
@@ -155,20 +155,20 @@ def test_a_detector_on_a_gpu_needs_cuda_ops(monkeypatch):
 
 
 def test_a_library_that_the_config_needs_and_is_not_here(monkeypatch):
-    monkeypatch.setattr('mmwave.apis.run.find_spec', lambda name: None)
+    monkeypatch.setattr('mmwave.apis.libraries.find_spec', lambda name: None)
     config = str(ROOT / 'configs/wavemlp/wavemlp-t-dw_mask-rcnn_1x_coco.py')
 
     def nothing(name):
         raise metadata.PackageNotFoundError(name)
 
     with monkeypatch.context() as patch:
-        patch.setattr('mmwave.apis.run.metadata.version', nothing)
+        patch.setattr('mmwave.apis.libraries.metadata.version', nothing)
         with pytest.raises(UsageError, match=r"needs mmdet: pip install 'mmwave-suite\[det\]'"):
             prepare_training(config)
         with pytest.raises(UsageError, match=r"needs mmseg: pip install 'mmwave-suite\[seg\]'"):
             train(Config(dict(default_scope='mmseg')))
     # Its files are gone, and its entry is not: another matter, for which there is another message.
-    monkeypatch.setattr('mmwave.apis.run.check_environment', refuse)
+    monkeypatch.setattr('mmwave.apis.libraries.check_environment', refuse)
     with pytest.raises(UserError, match='half installed: mmdet'):
         prepare_training(config)
 
@@ -179,8 +179,8 @@ def refuse(*libraries):
 
 def test_the_installation_is_checked_before_anything_is_built(data, tmp_path, monkeypatch):
     (tmp_path / 'a.pth').write_bytes(b'')
-    monkeypatch.setattr('mmwave.apis.run.check_environment', refuse)
-    monkeypatch.setattr('mmwave.apis.run.Runner.from_cfg', lambda cfg: pytest.fail('built'))
+    monkeypatch.setattr('mmwave.apis.libraries.check_environment', refuse)
+    monkeypatch.setattr('mmwave.apis.building.Runner.from_cfg', lambda cfg: pytest.fail('built'))
     monkeypatch.setattr('mmwave.apis.run.preflight', lambda *a, **k: pytest.fail('checked'))
     for call in (
         lambda: prepare_training(str(LEAF), cfg_options=data),
@@ -329,7 +329,7 @@ def test_the_summary_tells_scaled_rates_accumulation_compiling_and_unequal_rates
 
 
 def test_a_model_without_a_backbone_cannot_be_compiled(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmwave.apis.run.Runner.from_cfg', bare_runner)
+    monkeypatch.setattr('mmwave.apis.building.Runner.from_cfg', bare_runner)
     cfg = Config(dict(work_dir=str(tmp_path), compile=True))
     with pytest.raises(UsageError, match='a Toy has no backbone to compile'):
         train(cfg)
@@ -354,7 +354,7 @@ def test_the_check_of_the_data_is_one_setting(tmp_path, monkeypatch, setting, ho
     def build(cfg):
         raise Built([h for h in cfg.custom_hooks if h['type'] == 'mmwave.DataCheckHook'])
 
-    monkeypatch.setattr('mmwave.apis.run.Runner.from_cfg', build)
+    monkeypatch.setattr('mmwave.apis.building.Runner.from_cfg', build)
     with pytest.raises(Built) as caught:
         train(Config(dict(work_dir=str(tmp_path), **setting)))
     assert caught.value.args == (hooks,)

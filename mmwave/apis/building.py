@@ -1,0 +1,91 @@
+"""A runner built from a prepared config, with what every run of these tools has beside it."""
+
+import os.path as osp
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmwave.checkpoint import register_safe_loader
+from mmwave.engine.best_checkpoint import choose_by_main_metric
+from mmwave.engine.console import Console
+from mmwave.engine.cpu import adapt_to_cpu
+from mmwave.engine.data_checks.settings import data_check_hooks
+from mmwave.engine.hooks.start_summary import StartSummaryHook
+from mmwave.engine.model_wrapper import unwrapped
+from mmwave.engine.run_config import RunConfig
+from mmwave.engine.work_folder import last_checkpoint, output_folder
+from mmwave.mmcv_ops import check_ops
+
+from .libraries import check_libraries
+from .tta import settle_views
+from .usage import LAUNCHERS, UsageError
+
+_MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
+
+
+def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mode: str) -> Runner:
+    if launcher not in LAUNCHERS:
+        raise UsageError(f'unknown launcher {launcher!r}: expected one of {", ".join(LAUNCHERS)}')
+    check_libraries(cfg)
+    if cfg.get('default_scope') == 'mmdet':
+        check_ops(get_device())
+    register_safe_loader(trust=trust)
+    cfg = _for_this_run(cfg, mode)
+    cfg.launcher = launcher
+    note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
+    runner = Runner.from_cfg(cfg)
+    screen.attach(runner.logger)
+    settle_views(runner)
+    _find_last_checkpoint(runner)
+    choose_by_main_metric(runner)
+    remarks = _compile_backbone(runner)
+    runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
+    return runner
+
+
+def _for_this_run(cfg: Config, mode: str) -> RunConfig:
+    """Return a copy with the hooks of every run, which is written down without them."""
+    data_checks = data_check_hooks(cfg.get('data_check', True))
+    checks = [*data_checks, dict(type='mmwave.ResumeCheckHook')]
+    reports = {
+        name: dict(type='mmwave.LoadReportHook', min_fraction=fraction)
+        for name, fraction in _MIN_FRACTION.items()
+    }
+    # A test leaves the config of the training whose folder it writes its log to.
+    keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
+    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
+    return RunConfig(
+        cfg,
+        hooks=[*checks, reports[mode], *always],
+        stale=[dict(type='mmwave.DataCheckHook'), *checks, *reports.values()],
+        keep=keep,
+    )
+
+
+def _compile_backbone(runner: Runner) -> list[str]:
+    """Carry out ``compile`` of the config on the backbone, in place: names of weights stay.
+
+    mmengine would compile all of a step. torch cannot trace its optimizers, and preprocessors and
+    heads break the graph at every image's annotations; a backbone is one graph.
+
+    Returns:
+        Remarks for the user.
+    """
+    settings = runner.cfg.pop('compile', None)  # the copy in the work directory keeps it
+    if settings is None or settings is False:
+        return []
+    model = unwrapped(runner.model)
+    if not hasattr(model, 'backbone'):
+        raise UsageError(f'compile: a {type(model).__name__} has no backbone to compile')
+    model.backbone.compile(**({} if settings is True else settings))
+    return ['torch.compile is lazy: the first step, which compiles the backbone, may take minutes']
+
+
+def _find_last_checkpoint(runner: Runner) -> None:
+    """Have a run resume from its own last checkpoint; mmengine would from whatever is noted."""
+    if runner._resume and runner._load_from is None:
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
+        runner._load_from = last_checkpoint(runner.work_dir, folders)

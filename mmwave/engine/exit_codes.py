@@ -1,0 +1,10 @@
+"""The exit codes of the tools, which scripts and schedulers act upon."""
+
+USER_ERROR = 2
+"""The run cannot be carried out as it was asked for; one line on stderr says why."""
+
+PREEMPTED = 75
+"""A signal asked the run to leave: its state is saved, and ``--resume`` goes on from there.
+
+BSD's ``EX_TEMPFAIL`` (sysexits.h): try again later.
+"""

@@ -1,0 +1,1 @@
+"""Faults of long runs, injected into the real tools on small runs of the three tasks."""

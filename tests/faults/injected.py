@@ -1,0 +1,91 @@
+"""What goes wrong in a run, as the environment variable FAULT says: imported by the run itself."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+
+def _die(_: Runner) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop(_: Runner) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _leave(_: Runner) -> None:
+    os._exit(0)
+
+
+def _raise(_: Runner) -> None:
+    raise RuntimeError('injected')
+
+
+def _terminate(_: Runner) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _terminate_launcher(_: Runner) -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _user_signal(_: Runner) -> None:
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _out_of_memory(_: Runner) -> None:
+    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')
+
+
+def _nan_weights(runner: Runner) -> None:
+    with torch.no_grad():
+        next(runner.model.parameters()).fill_(float('nan'))
+
+
+def _sleep(_: Runner) -> None:
+    time.sleep(3600)
+
+
+KINDS = {
+    'kill': _die,
+    'stop': _stop,
+    'exit': _leave,
+    'raise': _raise,
+    'term': _terminate,
+    'term-launcher': _terminate_launcher,
+    'usr1': _user_signal,
+    'oom': _out_of_memory,
+    'nan-weights': _nan_weights,
+    'sleep': _sleep,
+}
+
+
+@HOOKS.register_module()
+class FaultHook(Hook):
+    """Have a fault happen before one step, once a run: a resumed run passes the step unharmed.
+
+    FAULT is JSON: ``{"kind": ..., "iter": ..., "rank": ...}``; the file ``FAULT_LOG``, where the
+    variable is set, receives a line with rank and iteration before every step.
+    """
+
+    # After the hooks that prepare a step.
+    priority = 'VERY_LOW'
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        log = os.environ.get('FAULT_LOG')
+        if log:
+            with Path(log).open('a') as file:
+                file.write(f'{get_rank()} {runner.iter}\n')
+        fault = json.loads(os.environ.get('FAULT') or '{}')
+        if not fault or fault['iter'] != runner.iter or fault.get('rank', 0) != get_rank():
+            return
+        KINDS[fault['kind']](runner)
