@@ -55,6 +55,11 @@ def _sleep(_: Runner) -> None:
     time.sleep(3600)
 
 
+def _resident() -> int:
+    """Return the memory of this process, in bytes."""
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
 KINDS = {
     'kill': _die,
     'stop': _stop,
@@ -74,7 +79,7 @@ class FaultHook(Hook):
     """Have a fault happen before one step, once a run: a resumed run passes the step unharmed.
 
     FAULT is JSON: ``{"kind": ..., "iter": ..., "rank": ...}``; the file ``FAULT_LOG``, where the
-    variable is set, receives a line with rank and iteration before every step.
+    variable is set, receives rank, iteration and resident memory in bytes before every step.
     """
 
     # After the hooks that prepare a step.
@@ -84,7 +89,7 @@ class FaultHook(Hook):
         log = os.environ.get('FAULT_LOG')
         if log:
             with Path(log).open('a') as file:
-                file.write(f'{get_rank()} {runner.iter}\n')
+                file.write(f'{get_rank()} {runner.iter} {_resident()}\n')
         fault = json.loads(os.environ.get('FAULT') or '{}')
         if not fault or fault['iter'] != runner.iter or fault.get('rank', 0) != get_rank():
             return

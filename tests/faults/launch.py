@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ class Run:
         work_dir: of the run.
         options: of ``tools/train.py``.
         ranks: processes; more than one are started by ``tools/dist_train.sh``.
+        prefix: command and arguments in front; such a run is always started by the launcher.
         fault: see :class:`tests.faults.injected.FaultHook`.
         env: environment variables beside those of this process.
     """
@@ -39,16 +41,18 @@ class Run:
         work_dir: Path,
         *options: str,
         ranks: int = 1,
+        prefix: Sequence[str] = (),
         fault: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         arguments = [str(config), '--work-dir', str(work_dir), *options]
-        if ranks == 1:
+        if ranks == 1 and not prefix:
             command = [sys.executable, 'tools/train.py', *arguments]
         else:
-            command = ['tools/dist_train.sh', arguments[0], str(ranks), *arguments[1:]]
+            command = [*prefix, 'tools/dist_train.sh', arguments[0], str(ranks), *arguments[1:]]
         self.start = time.monotonic()
-        self.output = Path(f'{work_dir}.{time.monotonic_ns()}.txt')
+        self.name = f'{work_dir}.{time.monotonic_ns()}'
+        self.output = Path(f'{self.name}.txt')
         with self.output.open('wb') as file:
             self.process = subprocess.Popen(
                 command,
@@ -59,6 +63,7 @@ class Run:
                     'PYTHONPATH': str(ROOT),
                     'OMP_NUM_THREADS': '1',
                     'FAULT': json.dumps(fault) if fault else '',
+                    'FAULT_RUN': self.name,
                     **(env or {}),
                 },
                 stdout=file,
@@ -95,12 +100,23 @@ class Run:
             self.kill()
         return Outcome(code, self.text, time.monotonic() - self.start)
 
+    def processes(self) -> list[int]:
+        """Return the ids of the run's processes, wherever they are: torchrun's are no group."""
+        marker = f'FAULT_RUN={self.name}\0'.encode()
+        found = []
+        for folder in Path('/proc').glob('[0-9]*'):
+            try:
+                if marker in (folder / 'environ').read_bytes():
+                    found.append(int(folder.name))
+            except OSError:  # it has ended, or is another user's
+                continue
+        return found
+
     def kill(self) -> None:
         """Kill all processes of the run, stopped ones and orphans too."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def train(*args: Any, seconds: float = 300, **kwargs: Any) -> Outcome:
