@@ -16,6 +16,7 @@ _ARCH = "dict(_delete_=True, depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN'
 _LEAVES = {
     'classification': 'wavemlp-t_in1k.py',
     'detection': 'wavemlp-t_retinanet_1x_coco.py',
+    'instances': 'wavemlp-t_mask-rcnn_1x_coco.py',
     'segmentation': 'wavemlp-t_sem-fpn_40k_ade20k-512x512.py',
 }
 _TEXT = {
@@ -56,6 +57,35 @@ train_dataset = dict(
     pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='PhotoMetricDistortion'),
+        dict(type='RandomResize', scale=({side}, {side}), ratio_range=(0.8, 1.2), keep_ratio=True),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackDetInputs'),
+    ],
+    **common,
+)
+val_dataset = dict(ann_file='boxes.json', **common)
+val_evaluator = dict(ann_file='{data}/boxes.json')
+test_evaluator = val_evaluator
+""",
+    'instances': """
+model = dict(
+    backbone=dict(arch={arch}, drop_path_rate=0.2, init_cfg=None),
+    neck=dict(in_channels=[8, 8, 16, 16], out_channels=8),
+    rpn_head=dict(in_channels=8, feat_channels=8),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=8),
+        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=2),
+        mask_roi_extractor=dict(out_channels=8),
+        mask_head=dict(num_convs=1, in_channels=8, conv_out_channels=8, num_classes=2),
+    ),
+)
+common = dict(data_root='{data}', metainfo=dict(classes=('a', 'b')), data_prefix=dict(img=''))
+train_dataset = dict(
+    ann_file='boxes.json',
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
         dict(type='PhotoMetricDistortion'),
         dict(type='RandomResize', scale=({side}, {side}), ratio_range=(0.8, 1.2), keep_ratio=True),
         dict(type='RandomFlip', prob=0.5),
@@ -162,7 +192,7 @@ def write_task(
 
     Args:
         folder: the images go to ``data`` in it.
-        task: of :data:`TASKS`.
+        task: of :data:`TASKS`, or ``'instances'``: boxes and masks.
         by_epoch: count epochs, else iterations.
         length: epochs or iterations.
         interval: of checkpoints and validations, in the same unit.
@@ -216,14 +246,17 @@ def _write_data(data: Path, num_images: int) -> None:
         file_name = f'train/a/{index}.png'
         images.append(dict(id=index, file_name=file_name, width=SIDE, height=SIDE))
         x, y = rng.integers(0, SIDE // 2, 2).tolist()
-        box = [x, y, SIDE // 2, SIDE // 2]
+        half = SIDE // 2
+        box = [x, y, half, half]
+        outline = [x, y, x + half, y, x + half, y + half, x, y + half]
         annotations.append(
             dict(
                 id=index + 1,
                 image_id=index,
                 category_id=index % 2 + 1,
                 bbox=box,
-                area=box[2] * box[3],
+                segmentation=[outline],
+                area=half * half,
                 iscrowd=0,
             )
         )
