@@ -4,18 +4,17 @@ import os.path as osp
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
-from mmwave.engine.best_checkpoint import choose_by_main_metric
+from mmwave.engine.checkpoints import find_for_run, register_whole_files, use_our_hook
+from mmwave.engine.checkpoints.best import choose_by_main_metric
 from mmwave.engine.console import Console
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.run_config import RunConfig
-from mmwave.engine.work_folder import last_checkpoint, output_folder
 from mmwave.mmcv_ops import check_ops
 
 from .libraries import check_libraries
@@ -32,13 +31,15 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     if cfg.get('default_scope') == 'mmdet':
         check_ops(get_device())
     register_safe_loader(trust=trust)
+    register_whole_files()
     cfg = _for_this_run(cfg, mode)
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
     settle_views(runner)
-    _find_last_checkpoint(runner)
+    if mode == 'train':
+        find_for_run(runner)
     choose_by_main_metric(runner)
     remarks = _compile_backbone(runner)
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
@@ -55,13 +56,19 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     }
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
-    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
-    return RunConfig(
+    always = [
+        dict(type='mmwave.FiniteWeightsHook'),
+        dict(type='mmwave.PictureNamesHook'),
+        dict(type='mmwave.SmallImagesHook'),
+    ]
+    run = RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],
         stale=[dict(type='mmwave.DataCheckHook'), *checks, *reports.values()],
         keep=keep,
     )
+    use_our_hook(run)
+    return run
 
 
 def _compile_backbone(runner: Runner) -> list[str]:
@@ -81,11 +88,3 @@ def _compile_backbone(runner: Runner) -> list[str]:
         raise UsageError(f'compile: a {type(model).__name__} has no backbone to compile')
     model.backbone.compile(**({} if settings is True else settings))
     return ['torch.compile is lazy: the first step, which compiles the backbone, may take minutes']
-
-
-def _find_last_checkpoint(runner: Runner) -> None:
-    """Have a run resume from its own last checkpoint; mmengine would from whatever is noted."""
-    if runner._resume and runner._load_from is None:
-        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-        folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
-        runner._load_from = last_checkpoint(runner.work_dir, folders)

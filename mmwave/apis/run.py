@@ -112,7 +112,8 @@ def prepare_training(
         elif resume is not None:
             set_for_call(cfg, resume=True, load_from=resume)
         check_checkpoint(cfg)
-        check_last_checkpoint(cfg)
+        # Every process of a run would read it all; there the first one does, and tells the others.
+        check_last_checkpoint(cfg, contents=num_procs is not None)
         preflight(cfg, splits=('train',), num_procs=num_procs)
         # Last: whoever has not set up the data yet has no use for advice about weights.
         check_pretrained(cfg)

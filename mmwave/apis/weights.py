@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmwave.engine.work_folder import last_checkpoint, output_folder
+from mmwave.engine.checkpoints import Saves, newest_checkpoint, output_folder
 from mmwave.errors import UserError, printable_path
 
 from .usage import UsageError
@@ -24,18 +24,23 @@ def check_checkpoint(cfg: Config) -> None:
         raise UsageError(f'no such checkpoint: {printable_path(path)}')
 
 
-def check_last_checkpoint(cfg: Config) -> None:
-    """Check mmengine's note of the last checkpoint, which may be damaged, or outlive it."""
+def check_last_checkpoint(cfg: Config, *, contents: bool) -> None:
+    """Check that there is a whole checkpoint to go on from, or none at all.
+
+    Args:
+        cfg: says whether a run is to go on.
+        contents: read all of the newest one, else only as much as tells a file that was cut.
+    """
     if not cfg.get('resume') or cfg.get('load_from') is not None:
         return
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    out_dirs = [
-        hook.get('out_dir')
+    saves = [
+        Saves(output_folder(hook.get('out_dir'), cfg.work_dir), hook.get('filename_tmpl'))
         for hook in hooks
         if isinstance(hook, Mapping) and str(hook.get('type')).endswith('CheckpointHook')
     ]
     try:
-        last_checkpoint(cfg.work_dir, [output_folder(path, cfg.work_dir) for path in out_dirs])
+        newest_checkpoint(cfg.work_dir, saves, contents=contents)
     except UserError as error:
         raise UsageError(str(error)) from error
 

@@ -23,19 +23,29 @@ from .nodes import not_a_weight
 from .notes import brief, equals
 from .pickles import TRUST_FLAG, UntrustedCheckpointError, damaged, load_arrays
 from .reading import container_of, read_checkpoint, sha256_of
-from .writing import SUFFIXES, check_target, source_and_target, whole_file, write_checkpoint
+from .whole import Progress, damage_of, progress_of
+from .writing import (
+    SUFFIXES,
+    check_target,
+    remove_leftovers,
+    source_and_target,
+    whole_file,
+    write_checkpoint,
+)
 
 __all__ = [
     'SUFFIXES',
     'TRUST_FLAG',
     'LoadReport',
     'MissingFileError',
+    'Progress',
     'UntrustedCheckpointError',
     'brief',
     'check_settings',
     'check_target',
     'check_weights',
     'container_of',
+    'damage_of',
     'damaged',
     'equals',
     'load_arrays',
@@ -44,9 +54,11 @@ __all__ = [
     'not_finite',
     'not_finite_line',
     'opened_archive',
+    'progress_of',
     'read_checkpoint',
     'read_into',
     'register_safe_loader',
+    'remove_leftovers',
     'sha256_of',
     'source_and_target',
     'state_dict_of',

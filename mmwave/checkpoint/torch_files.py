@@ -3,7 +3,7 @@
 import io
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,31 @@ def load_restricted(path: Path) -> Any:
         return _zipped(path)
 
 
+def load_entry(path: Path, key: str) -> Any:
+    """Return what an archive of torch holds as ``key``, plain data, without reading any tensor.
+
+    Raises:
+        KeyError: where it has no such entry.
+        Exception: any other, where it is no such archive, is damaged or asks for more.
+    """
+    with opened_archive(path) as (archive, entries, size):
+        stream = Stream(io.BytesIO(archive.read(pickle_in(entries))))
+        return Builder(size).build(unpickled(stream, TENSORS, size, Storages())[key])
+
+
+def pickle_in(entries: Collection[str]) -> str:
+    """Return the name of the pickle in an archive that has ``entries``."""
+    pickles = [name for name in entries if name.endswith(_PICKLE)]
+    if len(pickles) != 1:
+        raise ValueError(f'it has {len(pickles)} entries named data.pkl, expected one')
+    return pickles[0]
+
+
 def _zipped(path: Path) -> Any:
     """Return the content of an archive: a pickle, and an entry for each storage it refers to."""
     with opened_archive(path) as (archive, entries, size):
-        pickles = [name for name in entries if name.endswith(_PICKLE)]
-        if len(pickles) != 1:
-            raise ValueError(f'it has {len(pickles)} entries named data.pkl, expected one')
-        folder = pickles[0].removesuffix(_PICKLE)
+        name = pickle_in(entries)
+        folder = name.removesuffix(_PICKLE)
         if f'{folder}/constants.pkl' in entries:
             raise AsksForMoreError(['TorchScript, which is a program'])
         if not any(entry.CRC for entry in entries.values() if entry.file_size):
@@ -58,7 +76,7 @@ def _zipped(path: Path) -> Any:
         if order not in _BYTE_ORDERS:
             raise ValueError(f'its byte order is {order!r}')
         storages = Storages()
-        stream = Stream(io.BytesIO(archive.read(pickles[0])))
+        stream = Stream(io.BytesIO(archive.read(name)))
         content = unpickled(stream, TENSORS, size, storages)
         del stream
         for key, storage in storages.found.items():

@@ -171,10 +171,19 @@ def _new_part(target: Path, mode: int | None) -> tuple[Path, IO[bytes]]:
         file.close()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left in ``folder`` of files that :func:`whole_file` writes."""
+    _remove_parts(folder, r'\..+\.')
+
+
 def _remove_leftovers(target: Path) -> None:
     """Remove the part files of ``target`` that no process is writing."""
-    wanted = re.compile(rf'{re.escape(_lead(target))}[0-9a-f]{{{_TOKEN_DIGITS}}}\.part')
-    with suppress(OSError), os.scandir(target.parent) as entries:  # a folder that cannot be listed
+    _remove_parts(target.parent, re.escape(_lead(target)))
+
+
+def _remove_parts(folder: Path, lead: str) -> None:
+    wanted = re.compile(rf'{lead}[0-9a-f]{{{_TOKEN_DIGITS}}}\.part')
+    with suppress(OSError), os.scandir(folder) as entries:  # a folder that cannot be listed
         found = [e.path for e in entries if wanted.fullmatch(e.name) and _is_file(e)]
         for path in found:
             with suppress(OSError):  # gone, or not ours

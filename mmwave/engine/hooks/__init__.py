@@ -1,8 +1,10 @@
 """Hooks that run in the loops of mmengine's Runner; importing this registers them."""
 
+from mmwave.engine.checkpoints import CheckpointHook
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 
+from .finite_weights import FiniteWeightsHook, NotFiniteError
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
 from .picture_names import PictureNamesHook
@@ -11,10 +13,13 @@ from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
 
 __all__ = [
+    'CheckpointHook',
     'DataCheckHook',
     'DataError',
+    'FiniteWeightsHook',
     'FirstViewHook',
     'LoadReportHook',
+    'NotFiniteError',
     'PictureNamesHook',
     'ResumeCheckHook',
     'SmallImagesHook',

@@ -18,7 +18,7 @@ from mmwave.engine.training_state import (
     check_schedulers,
     is_count,
 )
-from mmwave.engine.work_folder import output_folder
+from mmwave.engine.checkpoints import output_folder
 from mmwave.errors import UserError, printable_path
 from mmwave.registry import HOOKS
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from mmwave.engine.work_folder import last_checkpoint, output_folder
+from mmwave.engine.checkpoints.finding import last_checkpoint, output_folder
 from mmwave.errors import UserError
 
 

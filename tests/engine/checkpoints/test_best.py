@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 
-from mmwave.engine.best_checkpoint import choose_by_main_metric, main_metrics
+from mmwave.engine.checkpoints.best import choose_by_main_metric, main_metrics
 from mmwave.errors import UserError
 
 BOXES = [[4.0, 4.0, 12.0, 12.0], [16.0, 16.0, 28.0, 28.0]]  # x1, y1, x2, y2 in pixels
