@@ -67,7 +67,9 @@ class FiniteWeightsHook(Hook):
         leads = ('', *('of the average ' for _ in models[1:]))
         # Of a training every process has weights of its own: all learn what one has found.
         lines = all_gather_object(
-            self._line({lead: model.state_dict() for lead, model in zip(leads, models, strict=True)})
+            self._line(
+                {lead: model.state_dict() for lead, model in zip(leads, models, strict=True)}
+            )
         )
         for line in filter(None, lines):
             path = runner._load_from
