@@ -45,8 +45,9 @@ def test_every_flipped_bit_of_an_entry_is_noticed(path):
             whole._damage_of.cache_clear()
             assert 'CRC-32' in damage_of(path), name
             if not name.endswith(('/version', '.format_version', '.storage_alignment', '_id')):
-                with pytest.raises(UserError, match='is damaged'):
-                    read_checkpoint(path)
+                for trust in (False, True):
+                    with pytest.raises(UserError, match='is damaged'):
+                        read_checkpoint(path, trust=trust)
 
 
 @pytest.mark.parametrize('size', [0, 1, 100, 2000, -1])
