@@ -82,6 +82,8 @@ PART_OF = {
     'apis/building': 'apis/run',
     'apis/libraries': 'apis/run',
     'apis/weights': 'apis/run',
+    # What a run writes its checkpoints through.
+    'engine/checkpoints/writing': 'engine/checkpoints/hook',
     # A file is read by one of two doors.
     'checkpoint/archives': 'checkpoint/torch_files',
     'checkpoint/nodes': 'checkpoint/pickles',

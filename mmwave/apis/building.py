@@ -13,6 +13,7 @@ from mmwave.engine.console import Console
 from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.hooks.start_summary import StartSummaryHook
+from mmwave.engine.log_files import outlive_log_files
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.run_config import RunConfig
 from mmwave.mmcv_ops import check_ops
@@ -36,6 +37,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
     runner = Runner.from_cfg(cfg)
+    outlive_log_files(runner)
     screen.attach(runner.logger)
     settle_views(runner)
     if mode == 'train':

@@ -14,7 +14,7 @@ from mmwave.errors import UserError, printable, printable_path
 from .missing import MissingFileError
 from .nodes import Builder
 from .pickles import damaged, explained_trusted, load_arrays
-from .torch_files import ZIP_MAGIC, load_restricted
+from .torch_files import ZIP_MAGIC, check_sums, load_restricted
 
 StrPath = str | os.PathLike[str]
 """A local path."""
@@ -75,6 +75,7 @@ def read_checkpoint(path: StrPath, *, trust: bool = False) -> Any:
         )
     if trust:
         with explained_trusted(path):
+            check_sums(path)  # torch does not
             return torch.load(path, map_location='cpu', weights_only=False)
     return load_restricted(path)
 

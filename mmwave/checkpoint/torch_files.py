@@ -50,6 +50,20 @@ def load_entry(path: Path, key: str) -> Any:
         return Builder(size).build(unpickled(stream, TENSORS, size, Storages())[key])
 
 
+def check_sums(path: Path) -> None:
+    """Raise ``ValueError`` unless the entries of an archive, if it is one, have their CRC-32.
+
+    Archives can be written without, which then is zero for all.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        noted = any(entry.CRC for entry in archive.infolist())
+        broken = archive.testzip() if noted else None
+    if broken is not None:
+        raise ValueError(f'its entry {broken} does not have its CRC-32')
+
+
 def pickle_in(entries: Collection[str]) -> str:
     """Return the name of the pickle in an archive that has ``entries``."""
     pickles = [name for name in entries if name.endswith(_PICKLE)]

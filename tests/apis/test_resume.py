@@ -728,12 +728,42 @@ def test_an_empty_path_is_refused(config, tmp_path, path):
         prepare_training(str(config), work_dir=str(tmp_path), cfg_options={'load_from': path})
 
 
-@pytest.mark.parametrize('note', [b'', b'\xff\xfe', b'gone.pth', b'a\nb\x1b'])
+@pytest.mark.parametrize('note', [b'\xff\xfe', b'gone.pth', b'a\nb\x1b'])
 def test_a_damaged_note_of_the_last_checkpoint(config, tmp_path, note):
     (tmp_path / 'last_checkpoint').write_bytes(note)
     with pytest.raises(UsageError, match='which is no file: give --resume PATH') as told:
         prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
     assert str(told.value).isprintable()
+
+
+def test_damaged_checkpoints_are_told_before_a_run(last, config, tmp_path):
+    """With the number of processes, as the launchers check, also where a single bit is wrong."""
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / 'epoch_2.pth').write_bytes(content)
+    prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
+    with pytest.raises(UsageError, match=r'no checkpoint in .* is whole: .*epoch_2\.pth'):
+        prepare_training(str(config), work_dir=str(tmp_path), resume='auto', num_procs=1)
+    (tmp_path / 'epoch_2.pth').write_bytes(content[:-100])
+    with pytest.raises(UsageError, match=r'no checkpoint in .* is whole: .*epoch_2\.pth'):
+        prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
+
+
+def test_a_damaged_checkpoint_is_passed_over(last, config, tmp_path):
+    """Without a note of the last one, too."""
+    work = tmp_path / 'work'
+    run(config, work, epochs=3)
+    whole, broken = work / 'epoch_2.pth', work / 'epoch_3.pth'
+    content = bytearray(broken.read_bytes())
+    content[len(content) // 2] ^= 1
+    broken.write_bytes(content)
+    (work / 'last_checkpoint').unlink()
+    runner = run(config, work, 'auto', epochs=3)
+    assert runner._load_from == str(whole)
+    (line,) = [x for x in log_of(work).splitlines() if 'is not resumed from' in x]
+    assert f'{broken} is not resumed from: it is damaged' in line
+    assert 'WARNING' in line
+    assert torch.load(broken, weights_only=False)['meta']['epoch'] == 3
 
 
 def test_a_note_of_a_file_elsewhere(last, config, tmp_path):

@@ -1,4 +1,4 @@
-"""The checkpoints in a run's own folders, whatever names of files its notes and checkpoints hold."""
+"""The checkpoints in a run's own folders, whatever files its notes and checkpoints name."""
 
 import math
 import os

@@ -1,6 +1,5 @@
 """mmengine's hook that saves checkpoints, without a moment at which there is no whole one."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -126,7 +125,9 @@ class CheckpointHook(MMEngineHook):
             self._init_rule(self.rules, [next(iter(metrics))])
         last, self.last_ckpt = self.last_ckpt, None  # saved again below, once for all metrics
         try:
-            better = [key for key in self.key_indicators if self._save_best_by(key, runner, metrics)]
+            better = [
+                key for key in self.key_indicators if self._save_best_by(key, runner, metrics)
+            ]
         finally:
             self.last_ckpt = last
         if not better:
@@ -188,7 +189,10 @@ class CheckpointHook(MMEngineHook):
         except NotWrittenError as error:
             outcome = _Outcome(str(error))
         except Exception as error:
-            outcome, caught = _Outcome(f'a checkpoint was not written: {printable(error)}', True), error
+            outcome, caught = (
+                _Outcome(f'a checkpoint was not written: {printable(error)}', True),
+                error,
+            )
         shared = [outcome]
         broadcast_object_list(shared)
         (outcome,) = shared
@@ -215,7 +219,9 @@ class CheckpointHook(MMEngineHook):
 
     def _end_where_any_failed(self) -> None:
         if self._failed:
-            missing = ', '.join(printable(name or kind) for kind, (*_, name) in self._failed.items())
+            missing = ', '.join(
+                printable(name or kind) for kind, (*_, name) in self._failed.items()
+            )
             raise UserError(
                 f'the training is over, and what it was to leave could not be written ({missing}; '
                 f'the log says why): {self._what_is_left()}'

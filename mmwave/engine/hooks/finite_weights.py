@@ -25,8 +25,8 @@ class FiniteWeightsHook(Hook):
 
     The model is looked at when it is about to be trained or tested, wherever its weights came from
     (``load_from``, a checkpoint that is resumed, ``init_cfg``), and what is about to be written
-    whenever a checkpoint is, averaged weights included. Buffers that hold such values as the model
-    is built, a mask of attention for one, may hold them.
+    whenever a checkpoint is, averaged weights included. A buffer may hold as many such values as it
+    does when the model is built, a mask of attention for one.
 
     Args:
         ignore: beginnings of names of tensors that may hold such values, ``['']`` for all.
@@ -41,10 +41,10 @@ class FiniteWeightsHook(Hook):
 
     def __init__(self, ignore: Sequence[str] = ()) -> None:
         self.ignore = tuple(ignore)
-        self._as_built: frozenset[str] = frozenset()
+        self._as_built: dict[str, int] = {}
 
     def before_run(self, runner: Runner) -> None:
-        self._as_built = frozenset(not_finite(dict(unwrapped(runner.model).named_buffers())))
+        self._as_built = not_finite(dict(unwrapped(runner.model).named_buffers()))
 
     def before_train(self, runner: Runner) -> None:
         self._check_model(runner)
@@ -67,7 +67,9 @@ class FiniteWeightsHook(Hook):
         leads = ('', *('of the average ' for _ in models[1:]))
         # Of a training every process has weights of its own: all learn what one has found.
         lines = all_gather_object(
-            self._line({lead: model.state_dict() for lead, model in zip(leads, models, strict=True)})
+            self._line(
+                {lead: model.state_dict() for lead, model in zip(leads, models, strict=True)}
+            )
         )
         for line in filter(None, lines):
             path = runner._load_from
@@ -83,12 +85,12 @@ class FiniteWeightsHook(Hook):
             f'{lead}{name}': count
             for lead, state in states.items()
             for name, count in not_finite(_tensors(state or {})).items()
-            if not self._may(name.removeprefix('module.'))
+            if not self._may(name.removeprefix('module.'), count)
         }
         return not_finite_line(found)
 
-    def _may(self, name: str) -> bool:
-        return name in self._as_built or name.startswith(self.ignore)
+    def _may(self, name: str, count: int) -> bool:
+        return count <= self._as_built.get(name, 0) or name.startswith(self.ignore)
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

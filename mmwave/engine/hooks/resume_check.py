@@ -9,6 +9,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmwave.checkpoint import brief
+from mmwave.engine.checkpoints import output_folder
 from mmwave.engine.training_state import (
     averaged_models,
     check_average,
@@ -18,7 +19,6 @@ from mmwave.engine.training_state import (
     check_schedulers,
     is_count,
 )
-from mmwave.engine.checkpoints import output_folder
 from mmwave.errors import UserError, printable_path
 from mmwave.registry import HOOKS
 

@@ -6,7 +6,14 @@ from typing import Any, ClassVar
 
 from mmengine.logging import print_log
 
-from mmwave.checkpoint import brief, equals, load_matching, read_checkpoint, state_dict_of
+from mmwave.checkpoint import (
+    brief,
+    equals,
+    load_matching,
+    not_finite_line,
+    read_checkpoint,
+    state_dict_of,
+)
 from mmwave.errors import UserError, printable, printable_path
 from mmwave.models.deployed import find_deployed_family, form_of
 from mmwave.models.layers import Module
@@ -53,8 +60,9 @@ class PretrainedModule(Module):
 
         Raises:
             FileNotFoundError: where there is no such file.
-            ValueError: where under half of this backbone's tensors are in the file, where the file
-                was converted for other settings than this backbone's, or would run code when read.
+            ValueError: where under half of this backbone's tensors are in the file, some of them hold
+                NaN or infinite values, or the file was converted for other settings than this
+                backbone's, or would run code when read.
         """
         if '://' in path:
             raise UserError(
@@ -69,6 +77,11 @@ class PretrainedModule(Module):
             prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
         prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
         report = load_matching(self, state, prefix=prefix, source=path)
+        if report.not_finite:
+            raise UserError(
+                f'{printable_path(path)} holds no weights to start from: '
+                f'{not_finite_line(dict(report.not_finite))}'
+            )
         print_log(report.summary(), logger='current')
 
     def check_form(self, names: Collection[str]) -> None:
