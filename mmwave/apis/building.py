@@ -8,6 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
+from mmwave.engine.agreement import load_together
 from mmwave.engine.best_checkpoint import choose_by_main_metric
 from mmwave.engine.console import Console
 from mmwave.engine.cpu import adapt_to_cpu
@@ -38,7 +39,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
     settle_views(runner)
-    _find_last_checkpoint(runner)
+    load_together(runner, _find_last_checkpoint)
     choose_by_main_metric(runner)
     remarks = _compile_backbone(runner)
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
@@ -55,7 +56,11 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     }
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
-    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
+    always = [
+        dict(type='mmwave.AgreementHook'),
+        dict(type='mmwave.PictureNamesHook'),
+        dict(type='mmwave.SmallImagesHook'),
+    ]
     return RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],
@@ -83,9 +88,8 @@ def _compile_backbone(runner: Runner) -> list[str]:
     return ['torch.compile is lazy: the first step, which compiles the backbone, may take minutes']
 
 
-def _find_last_checkpoint(runner: Runner) -> None:
-    """Have a run resume from its own last checkpoint; mmengine would from whatever is noted."""
-    if runner._resume and runner._load_from is None:
-        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-        folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
-        runner._load_from = last_checkpoint(runner.work_dir, folders)
+def _find_last_checkpoint(runner: Runner) -> str | None:
+    """Return a run's own last checkpoint; mmengine would resume from whatever is noted."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    folders = [output_folder(hook.out_dir, runner.work_dir) for hook in hooks]
+    return last_checkpoint(runner.work_dir, folders)

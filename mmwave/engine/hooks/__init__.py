@@ -3,6 +3,7 @@
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 
+from .agreement import AgreementHook
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
 from .picture_names import PictureNamesHook
@@ -11,6 +12,7 @@ from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
 
 __all__ = [
+    'AgreementHook',
     'DataCheckHook',
     'DataError',
     'FirstViewHook',
