@@ -7,6 +7,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import register_safe_loader
+from mmwave.engine.agreement import load_together
 from mmwave.engine.checkpoints import find_for_run, register_whole_files, use_our_hook
 from mmwave.engine.checkpoints.best import choose_by_main_metric
 from mmwave.engine.console import Console
@@ -42,6 +43,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     settle_views(runner)
     if mode == 'train':
         find_for_run(runner)
+    load_together(runner)
     choose_by_main_metric(runner)
     remarks = _compile_backbone(runner)
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
@@ -59,6 +61,7 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
     always = [
+        dict(type='mmwave.AgreementHook'),
         dict(type='mmwave.FiniteWeightsHook'),
         dict(type='mmwave.PictureNamesHook'),
         dict(type='mmwave.SmallImagesHook'),

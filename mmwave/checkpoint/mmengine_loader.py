@@ -26,6 +26,7 @@ META_KEYS = frozenset(
         'experiment_name',
         'dataset_meta',
         'mmengine_version',
+        'trained_with',
         'CLASSES',
         'PALETTE',
         'source',

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import Progress, damage_of, progress_of
+from mmwave.engine.agreement import from_first
 from mmwave.errors import UserError, printable, printable_path
 
 TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
@@ -75,17 +76,7 @@ def find_for_run(runner: Runner) -> None:
         return
     if runner._load_from is not None:
         return
-    found, problem = Found(None), ''
-    if is_main_process():
-        try:
-            found = newest_checkpoint(runner.work_dir, saves)
-        except UserError as error:
-            problem = str(error)
-    shared = [found, problem]
-    broadcast_object_list(shared)
-    found, problem = shared
-    if problem:
-        raise UserError(problem)
+    found = from_first(lambda: newest_checkpoint(runner.work_dir, saves))
     if is_main_process():
         for line in found.skipped:
             runner.logger.warning(line)

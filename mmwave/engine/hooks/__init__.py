@@ -4,6 +4,7 @@ from mmwave.engine.checkpoints import CheckpointHook
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 
+from .agreement import AgreementHook
 from .finite_weights import FiniteWeightsHook, NotFiniteError
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
@@ -13,6 +14,7 @@ from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
 
 __all__ = [
+    'AgreementHook',
     'CheckpointHook',
     'DataCheckHook',
     'DataError',

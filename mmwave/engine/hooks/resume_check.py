@@ -10,6 +10,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmwave.checkpoint import brief
 from mmwave.engine.checkpoints import output_folder
+from mmwave.engine.resuming import settle
+from mmwave.engine.trained_with import KEY, trained_with
 from mmwave.engine.training_state import (
     averaged_models,
     check_average,
@@ -38,6 +40,14 @@ class ResumeCheckHook(Hook):
     to them, and are listed in one warning: the best checkpoint of a new folder is the best of the
     epochs that are trained there.
 
+    Every checkpoint notes how many processes, images and iterations it was trained with. A run with
+    another batch, or another number of iterations an epoch, goes on with ``--auto-scale-lr`` alone,
+    and a schedule that the config changes holds from there on, see :mod:`mmwave.engine.resuming`.
+
+    Args:
+        settings: whose settings of the optimizer, such as the learning rate, hold where they
+            differ: those of the ``'checkpoint'``, as in mmengine, or those of the ``'config'``.
+
     Raises:
         UserError: on resuming, where the checkpoint holds no training state, or one that is damaged
             or does not fit this run.
@@ -45,6 +55,18 @@ class ResumeCheckHook(Hook):
 
     # Before every other hook reads the checkpoint.
     priority = 'HIGHEST'
+
+    def __init__(self, settings: str = 'checkpoint') -> None:
+        if settings not in ('checkpoint', 'config'):
+            raise UserError(
+                f"ResumeCheckHook: settings is {brief(settings)}, expected 'checkpoint' or 'config'"
+            )
+        self.settings = settings
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        numbers = trained_with(runner)
+        if numbers is not None:
+            checkpoint['meta'][KEY] = numbers._asdict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
@@ -54,9 +76,11 @@ class ResumeCheckHook(Hook):
         _refuse_mere_weights(checkpoint, source)
         try:
             _check(runner, checkpoint)
+            left_out = _left_out(runner, checkpoint)
+            settled = settle(runner, checkpoint, from_config=self.settings == 'config')
         except UserError as error:
             raise UserError(f'{source} cannot be resumed from: {error}') from error
-        for line in _left_out(runner, checkpoint):
+        for line in (*left_out, *settled):
             runner.logger.warning(f'{source} {line}')
         hub = checkpoint['message_hub']
         checkpoint['message_hub'], dropped = _own_files_only(hub, runner)
@@ -100,7 +124,7 @@ def _left_out(runner: Runner, checkpoint: Mapping[str, Any]) -> list[str]:
     if 'optimizer' not in checkpoint:
         lines.append("holds no optimizer state: the optimizer's begins anew")
     if 'param_schedulers' not in checkpoint and runner.param_schedulers:
-        lines.append('holds no state of parameter schedulers: they begin anew')
+        lines.append('holds no state of parameter schedulers: they are put where it was left')
     averages = bool(averaged_models(runner))
     if 'ema_state_dict' in checkpoint and not averages:
         lines.append('holds averaged weights: training goes on from these, averaging nothing')
