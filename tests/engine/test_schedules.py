@@ -33,8 +33,8 @@ def build(kinds, scale, adam=False):
         dict(params=layer.parameters(), lr=lr * scale, weight_decay=0.1)
         for layer, lr in zip(layers, (0.1, 0.02, 0.02), strict=True)
     ]
-    optimizer = torch.optim.AdamW(groups) if adam else torch.optim.SGD(groups, lr=1, momentum=0.9)
-    wrapper = OptimWrapper(optimizer)
+    kind, options = (torch.optim.AdamW, {}) if adam else (torch.optim.SGD, dict(momentum=0.9))
+    wrapper = OptimWrapper(kind(groups, lr=scale, **options))
     kinds = copy.deepcopy(kinds)
     arguments = dict(optimizer=wrapper, epoch_length=LENGTH)
     return wrapper, [PARAM_SCHEDULERS.build(kind, default_args=arguments) for kind in kinds]
@@ -70,7 +70,7 @@ PAIR = [KINDS[0], KINDS[2]]
 @pytest.mark.parametrize('kinds', [*([kind] for kind in KINDS), PAIR], ids=str)
 def test_a_schedule_put_to_a_point_is_the_one_stepped_there(kinds, adam, iters):
     """With other initial values than those that it was built with, and from there on."""
-    scale = 1 if 'OneCycle' in str(kinds) else 2  # it takes its rates from the config
+    scale = 1 if 'OneCycle' in str(kinds) else 2  # which takes its rates from its own settings
     stepped, theirs = build(kinds, scale, adam)
     step(theirs, iters)
     wrapper, ours = build(kinds, 1, adam)
