@@ -60,8 +60,8 @@ class PretrainedModule(Module):
 
         Raises:
             FileNotFoundError: where there is no such file.
-            ValueError: where under half of this backbone's tensors are in the file, some of them hold
-                NaN or infinite values, or the file was converted for other settings than this
+            ValueError: where under half of this backbone's tensors are in the file, or some of them
+                hold NaN or infinite values, or the file was converted for other settings than this
                 backbone's, or would run code when read.
         """
         if '://' in path:

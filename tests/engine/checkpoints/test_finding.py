@@ -178,7 +178,9 @@ def test_damaged_ones_are_passed_over_and_named(tmp_path, damage, legacy):
     damage(tmp_path / 'epoch_2.pth')
     assert newest(tmp_path) == ('epoch_1.pth', ['epoch_3.pth', 'epoch_2.pth'])
     damage(tmp_path / 'epoch_1.pth')
-    with pytest.raises(UserError, match=r'no checkpoint in .* is whole: .*epoch_3.*epoch_2') as told:
+    with pytest.raises(
+        UserError, match=r'no checkpoint in .* is whole: .*epoch_3.*epoch_2'
+    ) as told:
         newest(tmp_path)
     assert str(told.value).isprintable()
 
