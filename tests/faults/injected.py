@@ -1,5 +1,8 @@
 """What goes wrong in a run, as the environment variable FAULT says: imported by the run itself."""
 
+import errno
+import fnmatch
+import itertools
 import json
 import os
 import signal
@@ -12,6 +15,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from mmwave.checkpoint import writing
 
 
 def _die(_: Runner) -> None:
@@ -51,6 +56,36 @@ def _nan_weights(runner: Runner) -> None:
         next(runner.model.parameters()).fill_(float('nan'))
 
 
+def _kill_within_a_write(_: Runner) -> None:
+    """From now on, where half of the file ``name`` is written, the ``nth`` time (1 by default)."""
+    fault = json.loads(os.environ['FAULT'])
+    count = itertools.count(1)
+    new_part = writing._new_part
+
+    def part_of(target: Path, mode: int | None) -> tuple[Path, Any]:
+        part, file = new_part(target, mode)
+        if fnmatch.fnmatch(target.name, fault['name']) and next(count) == fault.get('nth', 1):
+            file.write(b'half of it' * 1000)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return part, file
+
+    writing._new_part = part_of
+
+
+def _full_disk(_: Runner) -> None:
+    """From now on no file ``name`` can be written."""
+    fault = json.loads(os.environ['FAULT'])
+    new_part = writing._new_part
+
+    def part_of(target: Path, mode: int | None) -> tuple[Path, Any]:
+        if fnmatch.fnmatch(target.name, fault['name']):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return new_part(target, mode)
+
+    writing._new_part = part_of
+
+
 def _sleep(_: Runner) -> None:
     time.sleep(3600)
 
@@ -71,6 +106,8 @@ KINDS = {
     'oom': _out_of_memory,
     'nan-weights': _nan_weights,
     'sleep': _sleep,
+    'midwrite': _kill_within_a_write,
+    'full': _full_disk,
 }
 
 

@@ -34,6 +34,16 @@ def test_weights_of_another_arch_are_refused(name, theirs, mine, message, tmp_pa
     build(name, TINY[name] | theirs, init_cfg=pretrained).init_weights()
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    pretrained, state = saved(tmp_path, 'GMLP', {})
+    name = next(name for name, tensor in state.items() if tensor.is_floating_point())
+    state[name].view(-1)[0] = value
+    torch.save(state, pretrained['checkpoint'])
+    with pytest.raises(ValueError, match=rf'weights\.pth holds no weights .* 1 NaN .*: {name}'):
+        build('GMLP', TINY['GMLP'], init_cfg=pretrained).init_weights()
+
+
 def test_weights_of_another_family_are_refused(tmp_path):
     pretrained, _ = saved(tmp_path, 'GMLP', {})
     with pytest.raises(ValueError, match='is of a GMLP, this backbone is a ResMLP'):
