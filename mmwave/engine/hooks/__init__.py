@@ -2,6 +2,7 @@
 
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
+from mmwave.engine.exact_resume.hook import ExactResumeHook
 
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
@@ -13,6 +14,7 @@ from .sync_buffers import SyncBuffersHook
 __all__ = [
     'DataCheckHook',
     'DataError',
+    'ExactResumeHook',
     'FirstViewHook',
     'LoadReportHook',
     'PictureNamesHook',
