@@ -62,6 +62,7 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
     always = [
         dict(type='mmwave.AgreementHook'),
+        dict(type='mmwave.ExactResumeHook'),
         dict(type='mmwave.FiniteWeightsHook'),
         dict(type='mmwave.PictureNamesHook'),
         dict(type='mmwave.SmallImagesHook'),

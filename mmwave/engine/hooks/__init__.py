@@ -3,6 +3,7 @@
 from mmwave.engine.checkpoints import CheckpointHook
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
+from mmwave.engine.exact_resume.hook import ExactResumeHook
 
 from .agreement import AgreementHook
 from .finite_weights import FiniteWeightsHook, NotFiniteError
@@ -18,6 +19,7 @@ __all__ = [
     'CheckpointHook',
     'DataCheckHook',
     'DataError',
+    'ExactResumeHook',
     'FiniteWeightsHook',
     'FirstViewHook',
     'LoadReportHook',
