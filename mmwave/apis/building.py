@@ -56,6 +56,8 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
     always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
+    if mode == 'train':
+        always.append(dict(type='mmwave.PreemptionHook'))
     return RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],

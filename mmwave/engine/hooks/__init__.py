@@ -6,6 +6,7 @@ from mmwave.engine.data_checks.hook import DataCheckHook
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
 from .picture_names import PictureNamesHook
+from .preemption import PreemptionHook
 from .resume_check import ResumeCheckHook
 from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
@@ -16,6 +17,7 @@ __all__ = [
     'FirstViewHook',
     'LoadReportHook',
     'PictureNamesHook',
+    'PreemptionHook',
     'ResumeCheckHook',
     'SmallImagesHook',
     'SyncBuffersHook',
