@@ -32,8 +32,7 @@ from mmwave.registry import HOOKS
 
 from .sync_buffers import average_buffers
 
-_MARK = 'preemption'  # in a checkpoint's meta
-_BUFFERS = 'buffers_of_processes'  # in a checkpoint
+_STATE = 'preemption'  # in a checkpoint: how the run stood
 _MOST_STEPS = 200  # between two agreements, should steps become slow all of a sudden
 
 
@@ -69,20 +68,19 @@ class PreemptionHook(Hook):
         self._context: AbstractContextManager[Any] | None = None
         self._number = 0  # of the signal that all processes leave at
         self._left: str | None = None  # file of a run that left, which this one goes on from
-        self._buffers: Any = None  # in it, later those to save
+        self._buffers: Any = None  # in it, of all processes
+        self._state: dict[str, Any] | None = None  # to save
         self._first = -1  # iteration that this run began at, once it trains
         self._validation_due = False
         self._last, self._steps, self._wait = 0.0, 0, 1  # since and until an agreement
         self._val_steps = 0  # that every process has; 0 outside of validations
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        buffers = checkpoint.pop(_BUFFERS, None)
-        mark = (checkpoint.get('meta') or {}).get(_MARK)
-        if not (runner._resume and isinstance(mark, Mapping)):
-            return
-        self._buffers = buffers
-        self._validation_due = mark.get('validation_due') is True
-        self._left = runner._load_from if mark.get('kept') is False else None
+        state = checkpoint.pop(_STATE, None)
+        if runner._resume and isinstance(state, Mapping):
+            self._buffers = state.get('buffers')
+            self._validation_due = state.get('validation_due') is True
+            self._left = runner._load_from if state.get('kept') is False else None
 
     def before_train(self, runner: Runner) -> None:
         if signals.current() is None:  # a runner that was started by other means
@@ -138,8 +136,8 @@ class PreemptionHook(Hook):
             self._context = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        if self._number and self._buffers is not None:
-            checkpoint[_BUFFERS] = self._buffers
+        if self._state is not None:
+            checkpoint[_STATE] = self._state
 
     def _validate_if_due(self, runner: Runner) -> None:
         due, self._validation_due = self._validation_due, False
@@ -167,7 +165,9 @@ class PreemptionHook(Hook):
         if not now:
             return
         seconds = (time.monotonic() - self._last) / max(self._steps, 1)
-        numbers = torch.tensor([float(number), seconds, -float(val_steps)], device=_device())
+        numbers = torch.tensor(
+            [float(number), seconds, -float(val_steps)], device=get_comm_device()
+        )
         all_reduce(numbers, 'max')
         number, seconds, fewest = numbers.tolist()
         self._number = self._number or int(number)
@@ -201,11 +201,12 @@ class PreemptionHook(Hook):
         path = hook.file_backend.join_path(hook.out_dir, hook.filename_tmpl.format(runner.iter))
         # A regular one of this iteration, whose name it takes, remains one.
         kept = is_main_process() and hook.file_backend.isfile(path)
-        mark = dict(validation_due=validating, kept=bool(kept))
-        self._buffers = _gathered_buffers(runner)
+        self._state = dict(
+            validation_due=validating, kept=bool(kept), buffers=_gathered_buffers(runner)
+        )
         try:
             hook._save_checkpoint_with_step(
-                runner, runner.iter, meta={'epoch': runner.epoch, 'iter': runner.iter, _MARK: mark}
+                runner, runner.iter, meta=dict(epoch=runner.epoch, iter=runner.iter)
             )
         except (OSError, RuntimeError) as error:
             return f'{goes_on}an earlier checkpoint, since saving failed: {printable(error)}'
@@ -258,10 +259,6 @@ def _swap_averages_back(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, EMAHook) and getattr(hook, 'evaluate_on_ema', True):
             hook._swap_ema_parameters()
-
-
-def _device() -> torch.device:
-    return get_comm_device()
 
 
 def _models(runner: Runner) -> Sequence[nn.Module]:
