@@ -118,7 +118,7 @@ class PreemptionHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        if batch_idx + 1 < self._val_steps:
+        if batch_idx < self._val_steps:
             self._agree(self._is_time())
             if self._number:
                 _swap_averages_back(runner)
