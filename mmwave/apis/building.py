@@ -62,11 +62,12 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
     always = [
         dict(type='mmwave.AgreementHook'),
-        dict(type='mmwave.ExactResumeHook'),
         dict(type='mmwave.FiniteWeightsHook'),
         dict(type='mmwave.PictureNamesHook'),
         dict(type='mmwave.SmallImagesHook'),
     ]
+    if mode == 'train':
+        always += [dict(type='mmwave.ExactResumeHook'), dict(type='mmwave.PreemptionHook')]
     run = RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED
+from mmwave.engine.parent import die_with_launcher
+from mmwave.engine.signals import Preempted, ignore_requests, leave_alone
 from mmwave.errors import UserError, printable
 
 from .usage import LAUNCHERS, check_config_path, libraries_named
@@ -82,12 +85,14 @@ def run_tool(
     """Parse the command line and call ``main``; a user's error ends in one line and exit code 2.
 
     Such are :class:`UserError`, files that are not there or must not be opened, and libraries that
-    are not installed. All others are mistakes of ours and keep their traceback.
+    are not installed. All others are mistakes of ours and keep their traceback. A run that leaves
+    at a signal ends with the exit codes of :mod:`mmwave.engine.exit_codes`.
 
     Args:
         main: returns the exit code, or None for 0.
         parser: of the tool; an argument ``config`` is checked to be the path of one.
     """
+    die_with_launcher()
     try:
         with libraries_named():
             args = parser.parse_args()
@@ -98,6 +103,16 @@ def run_tool(
             status = main(args)
     except (UserError, *_NO_FILE) as error:
         _fail(str(error))
+    except Preempted as error:
+        ignore_requests()
+        if not error.together:
+            print(error.text, file=sys.stderr)
+            leave_alone()
+        status = PREEMPTED
+    except KeyboardInterrupt:
+        if os.environ.get('RANK', '0') == '0':
+            print('interrupted', file=sys.stderr)
+        sys.exit(INTERRUPTED)
     if 'torch' in sys.modules:
         from mmwave.engine.process_group import leave_process_group
 

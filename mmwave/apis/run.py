@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.run_config import set_for_call
+from mmwave.engine.signals import noted
+from mmwave.engine.work_lock import check_unowned, owned
 
 from .building import build_runner
 from .consistency import switch_off_worker_options
@@ -93,6 +95,8 @@ def prepare_training(
     """
     with console(verbose, carry=True):
         cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
+        if num_procs is not None:  # this process asks for those that will own the folder
+            check_unowned(cfg.work_dir)
         check_libraries(cfg)
         refuse_tta(cfg)
         if amp:
@@ -189,10 +193,15 @@ def train(
 
     Raises:
         DataError: where the data do not fit, before the first step.
-        UserError: where weights do not fit the model, or the checkpoint to resume from is damaged,
-            of another config or of weights alone.
+        UserError: where weights do not fit the model, the checkpoint to resume from is damaged, of
+            another config or of weights alone, or another training owns the work folder.
+        Preempted: where SIGTERM or SIGUSR1 asked the run to leave; its state is saved.
     """
-    with console(verbose) as screen:
+    with (
+        console(verbose) as screen,
+        owned(cfg.work_dir, launcher),
+        noted(alone=launcher == 'none'),
+    ):
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
         runner.train()
     return runner

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO, cast
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.logging import MMLogger
 
+from mmwave.engine.signals import Preempted
 from mmwave.errors import UserError
 
 ON_SCREEN = {'on_screen': True}
@@ -151,7 +152,7 @@ def console(verbose: bool = False, *, carry: bool = False) -> Iterator['Console'
             _current._show_held()
     except (Exception, SystemExit) as error:
         _current._show_held()
-        if not isinstance(error, UserError) and not verbose:
+        if not isinstance(error, UserError | Preempted) and not verbose:
             _current._show_withheld(printed=isinstance(error, SystemExit))
         raise
     finally:

@@ -8,3 +8,6 @@ PREEMPTED = 75
 
 BSD's ``EX_TEMPFAIL`` (sysexits.h): try again later.
 """
+
+INTERRUPTED = 130
+"""Ctrl-C ended the run: 128 and the number of SIGINT, as shells have it."""

@@ -43,6 +43,10 @@ def _terminate_launcher(_: Runner) -> None:
     os.kill(os.getppid(), signal.SIGTERM)
 
 
+def _user_signal_launcher(_: Runner) -> None:
+    os.kill(os.getppid(), signal.SIGUSR1)
+
+
 def _user_signal(_: Runner) -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
 
@@ -103,6 +107,7 @@ KINDS = {
     'term': _terminate,
     'term-launcher': _terminate_launcher,
     'usr1': _user_signal,
+    'usr1-launcher': _user_signal_launcher,
     'oom': _out_of_memory,
     'nan-weights': _nan_weights,
     'sleep': _sleep,

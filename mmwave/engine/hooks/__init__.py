@@ -10,6 +10,7 @@ from .finite_weights import FiniteWeightsHook, NotFiniteError
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
 from .picture_names import PictureNamesHook
+from .preemption import PreemptionHook
 from .resume_check import ResumeCheckHook
 from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
@@ -25,6 +26,7 @@ __all__ = [
     'LoadReportHook',
     'NotFiniteError',
     'PictureNamesHook',
+    'PreemptionHook',
     'ResumeCheckHook',
     'SmallImagesHook',
     'SyncBuffersHook',
