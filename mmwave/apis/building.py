@@ -15,6 +15,7 @@ from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.run_config import RunConfig
+from mmwave.engine.watching.timeouts import settle_timeouts
 from mmwave.engine.work_folder import last_checkpoint, output_folder
 from mmwave.mmcv_ops import check_ops
 
@@ -33,6 +34,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
         check_ops(get_device())
     register_safe_loader(trust=trust)
     cfg = _for_this_run(cfg, mode)
+    settle_timeouts(cfg)
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
     runner = Runner.from_cfg(cfg)
@@ -55,7 +57,8 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     }
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
-    always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
+    kinds = ('PictureNamesHook', 'SmallImagesHook', 'WatchHook')
+    always = [dict(type=f'mmwave.{kind}') for kind in kinds]
     return RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from mmwave.engine.exit_codes import USER_ERROR
 from mmwave.errors import UserError, printable
 
 from .usage import LAUNCHERS, check_config_path, libraries_named
@@ -97,7 +98,7 @@ def run_tool(
                 check_config_path(config)
             status = main(args)
     except (UserError, *_NO_FILE) as error:
-        _fail(str(error))
+        _fail(str(error), getattr(error, 'exit_code', USER_ERROR))
     if 'torch' in sys.modules:
         from mmwave.engine.process_group import leave_process_group
 
@@ -112,7 +113,7 @@ def _set_local_rank(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int) -> NoReturn:
     lines = (printable(line.strip(), 4000) for line in text.splitlines())
     print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(code)

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.run_config import set_for_call
+from mmwave.engine.watching.hook import watched
 
 from .building import build_runner
 from .consistency import switch_off_worker_options
@@ -193,7 +194,8 @@ def train(
     """
     with console(verbose) as screen:
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
-        runner.train()
+        with watched(runner):
+            runner.train()
     return runner
 
 
@@ -218,7 +220,8 @@ def test(
     with console(verbose) as screen:
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='test')
         draw_in_every_process(runner.visualizer)
-        return runner.test()
+        with watched(runner):
+            return runner.test()
 
 
 def _use_amp(cfg: Config) -> None:

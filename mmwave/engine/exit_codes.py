@@ -8,3 +8,9 @@ PREEMPTED = 75
 
 BSD's ``EX_TEMPFAIL`` (sysexits.h): try again later.
 """
+
+UNAVAILABLE = 69
+"""What the run waited for did not come: a process, a batch of a data loader, another machine.
+
+BSD's ``EX_UNAVAILABLE``: started again with ``--resume``, the run goes on where it is back.
+"""

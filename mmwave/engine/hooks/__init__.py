@@ -2,6 +2,7 @@
 
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
+from mmwave.engine.watching.hook import WatchHook
 
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
@@ -19,4 +20,5 @@ __all__ = [
     'ResumeCheckHook',
     'SmallImagesHook',
     'SyncBuffersHook',
+    'WatchHook',
 ]
