@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Run:
         ranks: processes; more than one are started by ``tools/dist_train.sh``.
         fault: see :class:`tests.faults.injected.FaultHook`.
         env: environment variables beside those of this process.
+        prefix: of the command, such as ``unshare``.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Run:
         ranks: int = 1,
         fault: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         arguments = [str(config), '--work-dir', str(work_dir), *options]
         if ranks == 1:
@@ -51,7 +53,7 @@ class Run:
         self.output = Path(f'{work_dir}.{time.monotonic_ns()}.txt')
         with self.output.open('wb') as file:
             self.process = subprocess.Popen(
-                command,
+                [*prefix, *command],
                 cwd=ROOT,
                 env={
                     **os.environ,

@@ -51,4 +51,7 @@ def _tell(line: str, logger: logging.Logger) -> None:
     to_log_file(line, logging.ERROR, logger)
     summary = get_error_handler()
     summary.initialize()
-    summary.record_exception(UnavailableError(line))
+    try:
+        raise UnavailableError(line)
+    except UnavailableError as error:  # with the traceback that the summary asks for
+        summary.record_exception(error)

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from .slow_loader import LoadingShare
 from .timeouts import Patience, saving_patiently, timeout_of
 from .watch import Watch
 
+_LATE = re.compile(r'[Tt]imed out waiting|[Cc]onnection closed by peer')  # gloo's
 _FIRST_STEPS = 1
 _FIRST_STEPS_COMPILED = 20  # shapes that come up later are compiled too
 
@@ -119,25 +121,18 @@ class WatchHook(Hook):
                     patience.extend()
                     torch.distributed.barrier()
             except RuntimeError as error:
-                line = self._explain(error)
-                if line is None:
+                missing = watch.missing() if _LATE.search(str(error)) else None
+                if missing is None:
                     raise
-                to_log_file(str(line), logging.ERROR, runner.logger)
-                raise line from error
+                raise UnavailableError(missing) from error
             finally:
                 patience.end()
                 watch.stop()
                 self._watch = self._patience = None
 
-    def _explain(self, error: RuntimeError) -> UserError | None:
-        found = loader_error(error, self._loaders)
-        if found is not None or get_world_size() == 1:
-            return found
-        text = str(error)
-        if 'Timed out waiting' in text or 'onnection closed by peer' in text:
-            missing = self._watch.missing() if self._watch is not None else None
-            return UnavailableError(missing) if missing is not None else None
-        return None
+    def explain(self, error: Exception) -> UserError | None:
+        """Return the line that a user is to see for an error of a data loader."""
+        return loader_error(error, self._loaders)
 
     def _begin_evaluation(self, what: str, split: str, loader: DataLoader) -> None:
         if split not in self._loaders:
@@ -217,8 +212,23 @@ def watched(runner: Runner) -> Iterator[None]:
             torch raises an error.
     """
     hook = next((hook for hook in runner.hooks if isinstance(hook, WatchHook)), None)
-    with hook.watching(runner) if hook is not None else contextlib.nullcontext():
+    if hook is None:
         yield
+        return
+    try:
+        with hook.watching(runner):
+            yield
+    except UnavailableError as error:
+        to_log_file(str(error), logging.ERROR, runner.logger)
+        raise
+    except (RuntimeError, OSError, EOFError) as error:
+        # Out here: where a worker has left, torch raises an error of its own at any time, while
+        # the first one is treated too.
+        line = hook.explain(error)
+        if line is None:
+            raise
+        to_log_file(str(line), logging.ERROR, runner.logger)
+        raise line from error
 
 
 def _is_compiled(model: torch.nn.Module) -> bool:

@@ -11,7 +11,7 @@ from mmwave.errors import UserError, printable, printable_path
 
 from .ending import UnavailableError
 from .notes import Note, Notes
-from .shared_memory import FOLDER, REMEDY, SharedMemoryError, free_and_total, megabytes
+from .shared_memory import FOLDER, REMEDY, SharedMemoryError, free_and_total, size_of
 
 _TIMED_OUT = re.compile(r'DataLoader timed out after ([\d.]+) seconds')
 _LEFT = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)', re.DOTALL)
@@ -36,6 +36,10 @@ def loader_error(error: BaseException, loaders: Loaders) -> UserError | None:
         return _hanging(float(timed_out[1]), _in_use(error, loaders))
     if left is not None:
         return _dead({int(pid) for pid in left[1].split(',')}, left[2], loaders)
+    if isinstance(error, OSError | EOFError):
+        # Of a worker that has sent a batch and left before it was received.
+        pids = {note.pid for _, notes in loaders.values() for note in notes.all() if note.failure}
+        return _dead(pids, '', loaders) if pids else None
     if isinstance(error, RuntimeError) and _SHARED.search(text) and 'shared memory' in text:
         reason = next(line for line in text.splitlines() if 'shared memory' in line)
         return _full('a batch cannot be sent', reason)
@@ -86,7 +90,7 @@ def _dead(pids: set[int], how: str, loaders: Loaders) -> UserError:
 
 def _full(what: str, reason: str) -> UserError:
     space = free_and_total()
-    free = f': {FOLDER} has {megabytes(space[0])} free of {megabytes(space[1])}' if space else ''
+    free = f': {FOLDER} has {size_of(space[0])} free of {size_of(space[1])}' if space else ''
     detail = f' ({printable(reason)})' if reason else ''
     return SharedMemoryError(f'{what}{free}{detail}; shared memory is too small: {REMEDY}')
 

@@ -55,8 +55,9 @@ def free_and_total() -> tuple[int, int] | None:
     return stats.f_bavail * stats.f_frsize, stats.f_blocks * stats.f_frsize
 
 
-def megabytes(size: int) -> str:
-    return f'{size / 1e6:,.1f} MB'
+def size_of(size: int) -> str:
+    """Return a number of bytes as text."""
+    return f'{size / 1e6:,.1f} MB' if size >= 1e6 else f'{size / 1e3:.1f} kB'
 
 
 def shared_bytes(sample: Any) -> int:
@@ -131,17 +132,17 @@ def judge(needs: Sequence[Need | None]) -> list[str]:
     warnings = []
     for host, members in machines.items():
         free, total = min(need.free for need in members), members[0].total
-        where = f'{FOLDER} of {host} has {megabytes(free)} free of {megabytes(total)}'
+        where = f'{FOLDER} of {host} has {size_of(free)} free of {size_of(total)}'
         batch = max(need.batch for need in members)
         if batch > free:
             raise SharedMemoryError(
-                f'{where}, and one batch takes {megabytes(batch)} there: {REMEDY}'
+                f'{where}, and one batch takes {size_of(batch)} there: {REMEDY}'
             )
         needed = sum(need.batches for need in members)
         if needed > free:
             processes = f'{len(members)} process{"es" if len(members) > 1 else ""}'
             warnings.append(
-                f'{where}; the data loaders of {processes} may take {megabytes(needed)} (workers x '
+                f'{where}; the data loaders of {processes} may take {size_of(needed)} (workers x '
                 f'prefetch_factor x batch), and workers die where it is full: {REMEDY}'
             )
     return warnings

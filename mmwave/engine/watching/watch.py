@@ -99,6 +99,7 @@ class Watch:
 
     def _run(self) -> None:
         last = time.monotonic()
+        self.look(0.0)
         while not self._stop.wait(self._pause):
             now = time.monotonic()
             # All of the run may have been stopped, this process with it: nobody was late then.
