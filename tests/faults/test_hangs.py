@@ -1,5 +1,6 @@
 """Runs that would wait for ever: for a process, a batch, shared memory, another machine."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -49,7 +50,7 @@ def test_a_stopped_process_ends_the_run(tmp_path):
     assert seconds < TIMEOUT + 60
     (line,) = errors(outcome)
     assert f'process 1 ({socket.gethostname()}, pid ' in line
-    assert 'has given no sign of life for 10 s (env_cfg.dist_cfg.timeout=10)' in line
+    assert re.search(r'has given no sign of life for \d+ s \(env_cfg.dist_cfg.timeout=10\)', line)
     # The line is in torchrun's summary and in the log file too.
     assert 'UnavailableError: process 1' in outcome.text
     (log,) = (tmp_path / 'work').glob('*/*.log')
@@ -79,7 +80,7 @@ def test_others_wait_while_the_first_process_evaluates(tmp_path):
     )
     assert outcome.code == 0, outcome.text
     assert 'nothing was finished for 6 s' in outcome.text
-    assert 'time.sleep(float(os.environ' in outcome.text
+    assert 'its main thread is in compute_metrics' in outcome.text
 
 
 @pytest.mark.parametrize('workers', [0, 2])

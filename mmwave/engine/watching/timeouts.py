@@ -52,10 +52,11 @@ def settle_timeouts(cfg: Config) -> None:
         UserError: as :func:`timeout_of`.
     """
     seconds = timeout_of(cfg)
-    environment = cfg.setdefault('env_cfg', {})
-    if environment.get('dist_cfg') is None:
-        environment['dist_cfg'] = dict(backend='nccl')
-    environment['dist_cfg']['timeout'] = seconds
+    if cfg.get('env_cfg') is None:
+        cfg.env_cfg = {}
+    if cfg.env_cfg.get('dist_cfg') is None:
+        cfg.env_cfg.dist_cfg = dict(backend='nccl')
+    cfg.env_cfg.dist_cfg.timeout = seconds
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
         if isinstance(loader, Mapping) and loader.get('num_workers') and 'timeout' not in loader:

@@ -12,6 +12,7 @@ from types import FrameType
 from mmwave.errors import printable, printable_path
 
 from .beats import Beats, Peer
+from .ending import to_log_file
 from .notes import Notes
 
 _LONGEST_PAUSE = 5.0  # seconds between two looks
@@ -129,11 +130,12 @@ class Watch:
                 'look whether the disk or server of the data answers, and what the transforms do'
             )
             return
-        where = ''.join(traceback.format_stack(frame)).rstrip()
         self._logger.warning(
             f'{self.doing}: nothing was finished for {self._seconds:g} s '
-            f'(env_cfg.dist_cfg.timeout). The run goes on; its main thread is at\n{where}'
+            f'(env_cfg.dist_cfg.timeout); the run goes on, its main thread is in {_place(frame)}'
         )
+        stack = ''.join(traceback.format_stack(frame)).rstrip()
+        to_log_file(f'the main thread:\n{stack}', logging.WARNING, self._logger)
 
     def _look_at_others(self, frame: FrameType | None, elapsed: float) -> None:
         assert self.beats is not None
