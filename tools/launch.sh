@@ -17,7 +17,8 @@ fail() {
 }
 
 # run_distributed GPUS SCRIPT ARGS...: check what can be checked in one process, then start GPUS of them.
-# NNODES, NODE_RANK, MASTER_ADDR and PORT are those of mmdetection's launchers.
+# NNODES, NODE_RANK, MASTER_ADDR and PORT are those of mmdetection's launchers; NODE_TIMEOUT is how
+# many seconds the machines wait for each other.
 run_distributed() {
     local gpus=$1 script=$2 rendezvous
     shift 2
@@ -29,12 +30,12 @@ run_distributed() {
         rendezvous=(--standalone)
     else
         rendezvous=(--node-rank "${NODE_RANK:-0}" --master-addr "${MASTER_ADDR:-127.0.0.1}"
-            --master-port "${PORT:-29500}")
+            --master-port "${PORT:-29500}" --rdzv-conf "timeout=${NODE_TIMEOUT:-300}")
     fi
     # What torchrun would set itself, with a banner of four lines.
     [ "$gpus" = 1 ] || export OMP_NUM_THREADS="${OMP_NUM_THREADS-1}"
-    # torchrun by its module name, so that it belongs to the same interpreter.
-    exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-1}" --nproc-per-node "$gpus" \
+    # torchrun as a module, so that it belongs to the same interpreter.
+    exec "$PYTHON" -m mmwave.engine.watching.nodes --nnodes "${NNODES:-1}" --nproc-per-node "$gpus" \
         "${rendezvous[@]}" "$script" "$@" --launcher pytorch
 }
 

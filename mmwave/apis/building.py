@@ -17,6 +17,7 @@ from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.log_files import outlive_log_files
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.run_config import RunConfig
+from mmwave.engine.watching.timeouts import settle_timeouts
 from mmwave.mmcv_ops import check_ops
 
 from .libraries import check_libraries
@@ -35,6 +36,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     register_safe_loader(trust=trust)
     register_whole_files()
     cfg = _for_this_run(cfg, mode)
+    settle_timeouts(cfg)
     cfg.launcher = launcher
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
     runner = Runner.from_cfg(cfg)
@@ -65,6 +67,7 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
         dict(type='mmwave.FiniteWeightsHook'),
         dict(type='mmwave.PictureNamesHook'),
         dict(type='mmwave.SmallImagesHook'),
+        dict(type='mmwave.WatchHook'),
     ]
     if mode == 'train':
         always += [dict(type='mmwave.ExactResumeHook'), dict(type='mmwave.PreemptionHook')]

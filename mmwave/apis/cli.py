@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED
+from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED, USER_ERROR
 from mmwave.engine.parent import die_with_launcher
 from mmwave.engine.signals import Preempted, ignore_requests, leave_alone
 from mmwave.errors import UserError, printable
@@ -102,7 +102,7 @@ def run_tool(
                 check_config_path(config)
             status = main(args)
     except (UserError, *_NO_FILE) as error:
-        _fail(str(error))
+        _fail(str(error), getattr(error, 'exit_code', USER_ERROR))
     except Preempted as error:
         ignore_requests()
         if not error.together:
@@ -127,7 +127,7 @@ def _set_local_rank(args: argparse.Namespace) -> None:
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int) -> NoReturn:
     lines = (printable(line.strip(), 4000) for line in text.splitlines())
     print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(code)

@@ -50,7 +50,7 @@ def switch_off_worker_options(cfg: Config) -> None:
         loader = cfg.get(f'{split}_dataloader')
         if not isinstance(loader, Mapping) or loader.get('num_workers', 0) != 0:
             continue
-        for name, off in (('persistent_workers', False), ('prefetch_factor', None)):
+        for name, off in (('persistent_workers', False), ('prefetch_factor', None), ('timeout', 0)):
             if loader.get(name):
                 loader[name] = off
                 print_log(

@@ -15,6 +15,7 @@ from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.run_config import set_for_call
 from mmwave.engine.signals import noted
+from mmwave.engine.watching.hook import watched
 from mmwave.engine.work_lock import check_unowned, owned
 
 from .building import build_runner
@@ -203,7 +204,8 @@ def train(
         noted(alone=launcher == 'none'),
     ):
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
-        runner.train()
+        with watched(runner):
+            runner.train()
     return runner
 
 
@@ -228,7 +230,8 @@ def test(
     with console(verbose) as screen:
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='test')
         draw_in_every_process(runner.visualizer)
-        return runner.test()
+        with watched(runner):
+            return runner.test()
 
 
 def _use_amp(cfg: Config) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmwave.engine.process_group import start_process_group
+from mmwave.engine.watching.timeouts import timeout_of
 from mmwave.errors import UserError
 from mmwave.mmcv_ops.precision import keep_detection_ops_in_float32
 
@@ -46,8 +48,7 @@ def adapt_to_cpu(cfg: Config, launcher: str) -> str:
             keep_detection_ops_in_float32()
         changes.append('AMP -> bfloat16 autocast')
     if launcher == 'pytorch':
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group('gloo')
+        start_process_group('gloo', timeout_of(cfg))
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel',
             device_ids=None,

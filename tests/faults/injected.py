@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_rank
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, METRICS, TRANSFORMS
 from mmengine.runner import Runner
 
 from mmwave.checkpoint import writing
@@ -114,6 +115,33 @@ KINDS = {
     'midwrite': _kill_within_a_write,
     'full': _full_disk,
 }
+
+
+@TRANSFORMS.register_module()
+class HangingTransform:
+    """Sleep in one process for every sample from number ``after`` on."""
+
+    def __init__(self, after: int = 0, seconds: float = 3600) -> None:
+        self._to_go = after
+        self._seconds = seconds
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        self._to_go -= 1
+        if self._to_go < 0:
+            time.sleep(self._seconds)
+        return results
+
+
+@METRICS.register_module()
+class SlowMetric(BaseMetric):
+    """A metric that takes the first process as long as the variable SLOW_METRIC says, seconds."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        time.sleep(float(os.environ.get('SLOW_METRIC', '0')))
+        return {'slow': 1.0}
 
 
 @HOOKS.register_module()

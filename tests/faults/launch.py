@@ -30,9 +30,10 @@ class Run:
         work_dir: of the run.
         options: of ``tools/train.py``.
         ranks: processes; more than one are started by ``tools/dist_train.sh``.
-        prefix: command and arguments in front; such a run is always started by the launcher.
         fault: see :class:`tests.faults.injected.FaultHook`.
         env: environment variables beside those of this process.
+        prefix: of the command, such as ``unshare``.
+        launcher: whether ``tools/dist_train.sh`` starts it, None for where there are several ranks.
     """
 
     def __init__(
@@ -41,21 +42,22 @@ class Run:
         work_dir: Path,
         *options: str,
         ranks: int = 1,
-        prefix: Sequence[str] = (),
         fault: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        launcher: bool | None = None,
     ) -> None:
         arguments = [str(config), '--work-dir', str(work_dir), *options]
-        if ranks == 1 and not prefix:
+        if not (ranks > 1 if launcher is None else launcher):
             command = [sys.executable, 'tools/train.py', *arguments]
         else:
-            command = [*prefix, 'tools/dist_train.sh', arguments[0], str(ranks), *arguments[1:]]
+            command = ['tools/dist_train.sh', arguments[0], str(ranks), *arguments[1:]]
         self.start = time.monotonic()
         self.name = f'{work_dir}.{time.monotonic_ns()}'
         self.output = Path(f'{self.name}.txt')
         with self.output.open('wb') as file:
             self.process = subprocess.Popen(
-                command,
+                [*prefix, *command],
                 cwd=ROOT,
                 env={
                     **os.environ,

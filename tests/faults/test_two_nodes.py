@@ -59,6 +59,7 @@ def start(
             work,
             *options,
             prefix=prefix,
+            launcher=True,
             fault=fault,
             env={
                 'NNODES': '2',

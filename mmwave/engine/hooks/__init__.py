@@ -4,6 +4,7 @@ from mmwave.engine.checkpoints import CheckpointHook
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 from mmwave.engine.exact_resume.hook import ExactResumeHook
+from mmwave.engine.watching.hook import WatchHook
 
 from .agreement import AgreementHook
 from .finite_weights import FiniteWeightsHook, NotFiniteError
@@ -30,4 +31,5 @@ __all__ = [
     'ResumeCheckHook',
     'SmallImagesHook',
     'SyncBuffersHook',
+    'WatchHook',
 ]

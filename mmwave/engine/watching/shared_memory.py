@@ -1,0 +1,170 @@
+"""Whether the batches of data loaders' workers fit into the shared memory that they are sent in."""
+
+import io
+import os
+import pickle
+import random
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from mmwave.errors import UserError
+
+FOLDER = '/dev/shm'
+REMEDY = (
+    'give the container more (docker run --shm-size=8g, or --ipc=host), or lower num_workers, '
+    'prefetch_factor or batch_size'
+)
+_PAGE = 4096
+_SAMPLES = 2
+
+
+class SharedMemoryError(UserError):
+    """Shared memory that not even one batch fits into."""
+
+
+class Need(NamedTuple):
+    """Of one process, in bytes.
+
+    Attributes:
+        host: name of its machine.
+        free: in the machine's /dev/shm.
+        total: size of it.
+        batch: the smallest batch.
+        batches: all batches that are loaded ahead.
+    """
+
+    host: str
+    free: int
+    total: int
+    batch: int
+    batches: int
+
+
+def free_and_total() -> tuple[int, int] | None:
+    """Return the bytes of /dev/shm, None on a system without."""
+    try:
+        stats = os.statvfs(FOLDER)
+    except OSError:
+        return None
+    return stats.f_bavail * stats.f_frsize, stats.f_blocks * stats.f_frsize
+
+
+def size_of(size: int) -> str:
+    """Return a number of bytes as text."""
+    return f'{size / 1e6:,.1f} MB' if size >= 1e6 else f'{size / 1e3:.1f} kB'
+
+
+def shared_bytes(sample: Any) -> int:
+    """Return the bytes that a sample's tensors take in shared memory: each a file of whole pages.
+
+    Raises:
+        Exception: where the sample cannot be pickled.
+    """
+    counter = _TensorCounter()
+    counter.dump(sample)
+    return counter.size
+
+
+class _TensorCounter(pickle.Pickler):
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), protocol=pickle.HIGHEST_PROTOCOL)
+        self.size = 0
+        self._seen: set[int] = set()
+
+    def persistent_id(self, obj: Any) -> str | None:
+        if not isinstance(obj, torch.Tensor):
+            return None
+        storage = obj.untyped_storage()
+        if storage.data_ptr() not in self._seen and not obj.is_cuda:
+            self._seen.add(storage.data_ptr())
+            self.size += -(-storage.nbytes() // _PAGE) * _PAGE
+        return 'tensor'
+
+
+def need_of(loaders: Iterable[DataLoader]) -> Need | None:
+    """Measure what the loaders of this process take at most.
+
+    Args:
+        loaders: those that are open at the same time.
+
+    Returns:
+        None where nothing is sent in shared memory or nothing could be measured.
+    """
+    space = free_and_total()
+    if space is None:
+        return None
+    smallest, batches = [], 0
+    for loader in loaders:
+        sizes = _sample_sizes(loader) if loader.num_workers else []
+        if sizes:
+            # And the batch in use.
+            ahead = loader.num_workers * (loader.prefetch_factor or 1) + 1
+            number = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', None) or 1
+            smallest.append(number * min(sizes))
+            batches += ahead * number * max(sizes)
+    if not smallest:
+        return None
+    return Need(socket.gethostname(), *space, max(smallest), batches)
+
+
+def judge(needs: Sequence[Need | None]) -> list[str]:
+    """Compare what the processes of each machine need with what it has.
+
+    Args:
+        needs: of all processes.
+
+    Returns:
+        Warnings.
+
+    Raises:
+        SharedMemoryError: where a batch of one process does not fit.
+    """
+    machines: dict[str, list[Need]] = {}
+    for need in needs:
+        if need is not None:
+            machines.setdefault(need.host, []).append(need)
+    warnings = []
+    for host, members in machines.items():
+        free, total = min(need.free for need in members), members[0].total
+        where = f'{FOLDER} of {host} has {size_of(free)} free of {size_of(total)}'
+        batch = max(need.batch for need in members)
+        if batch > free:
+            raise SharedMemoryError(
+                f'{where}, and one batch takes {size_of(batch)} there: {REMEDY}'
+            )
+        needed = sum(need.batches for need in members)
+        if needed > free:
+            processes = f'{len(members)} process{"es" if len(members) > 1 else ""}'
+            warnings.append(
+                f'{where}; the data loaders of {processes} may take {size_of(needed)} (workers x '
+                f'prefetch_factor x batch), and workers die where it is full: {REMEDY}'
+            )
+    return warnings
+
+
+def _sample_sizes(loader: DataLoader) -> list[int]:
+    """Return the bytes of a few samples, none where they cannot be loaded like that."""
+    with _random_state_kept():
+        try:
+            number = min(_SAMPLES, len(loader.dataset))
+            samples = (loader.dataset[index] for index in range(number))
+            return [shared_bytes(sample) for sample in samples if sample is not None]
+        except Exception:  # of anybody's data set: the run meets it again, and tells it then
+            return []
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
