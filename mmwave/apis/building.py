@@ -24,6 +24,8 @@ from .usage import LAUNCHERS, UsageError
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
 
+_IN_TRAINING = ('FiniteLossHook',)
+
 
 def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mode: str) -> Runner:
     if launcher not in LAUNCHERS:
@@ -56,6 +58,8 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
     always = [dict(type='mmwave.PictureNamesHook'), dict(type='mmwave.SmallImagesHook')]
+    if mode == 'train':
+        always += [dict(type=f'mmwave.{name}') for name in _IN_TRAINING]
     return RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],

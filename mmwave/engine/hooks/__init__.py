@@ -3,6 +3,7 @@
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 
+from .finite_loss import FiniteLossHook
 from .first_view import FirstViewHook
 from .load_report import LoadReportHook
 from .picture_names import PictureNamesHook
@@ -13,6 +14,7 @@ from .sync_buffers import SyncBuffersHook
 __all__ = [
     'DataCheckHook',
     'DataError',
+    'FiniteLossHook',
     'FirstViewHook',
     'LoadReportHook',
     'PictureNamesHook',

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmwave.engine import console
 from mmwave.engine.data_checks.datasets import unwrap
 from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
+from mmwave.engine.optim_wrapper import wrappers_of
 from mmwave.errors import printable_path
 
 _NAMED_CLASSES = 3
@@ -174,7 +174,7 @@ def _batch(runner: Runner) -> str:
     if size is None:
         return 'set by its batch sampler'
     processes = get_world_size()
-    counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in _wrappers(runner)}
+    counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in wrappers_of(runner)}
     steps = max(counts)
     text = f'{_count(size, "sample")} x {_count(processes, "process")}'
     if steps > 1:
@@ -182,14 +182,9 @@ def _batch(runner: Runner) -> str:
     return f'{text} = {size * processes * steps}'
 
 
-def _wrappers(runner: Runner) -> list[Any]:
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-
-
 def _optimizers(runner: Runner) -> Iterator[str]:
     scaling = runner.auto_scale_lr or {}
-    for wrapper in _wrappers(runner):
+    for wrapper in wrappers_of(runner):
         # Warm-up has changed 'lr' by now.
         rates = sorted({g.get('initial_lr', g['lr']) for g in wrapper.optimizer.param_groups})
         text = f'{type(wrapper.optimizer).__name__}, learning rate {rates[-1]:.4g}'
