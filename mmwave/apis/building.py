@@ -14,6 +14,7 @@ from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.model_wrapper import unwrapped
+from mmwave.engine.optim_wrapper import agree_on_precision
 from mmwave.engine.run_config import RunConfig
 from mmwave.engine.work_folder import last_checkpoint, output_folder
 from mmwave.mmcv_ops import check_ops
@@ -24,7 +25,7 @@ from .usage import LAUNCHERS, UsageError
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
 
-_IN_TRAINING = ('FiniteLossHook',)
+_IN_TRAINING = ('EpochEndHook', 'FiniteLossHook', 'IgnoredLabelsHook', 'LossScaleHook')
 
 
 def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mode: str) -> Runner:
@@ -39,6 +40,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     note = adapt_to_cpu(cfg, launcher) if get_device() == 'cpu' else ''
     runner = Runner.from_cfg(cfg)
     screen.attach(runner.logger)
+    agree_on_precision(runner)
     settle_views(runner)
     _find_last_checkpoint(runner)
     choose_by_main_metric(runner)

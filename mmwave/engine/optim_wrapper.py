@@ -1,12 +1,12 @@
-"""Optimizer wrappers: mixed precision on the CPU, and steps that are left out."""
+"""Optimizer wrappers: the type of mixed precision, and steps that are left out."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -42,6 +42,27 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with super().optim_context(model), torch.autocast('cpu', dtype=self.cast_dtype):
             yield
+
+
+def has_bfloat16() -> bool:
+    """Return whether every GPU of this machine computes in bfloat16, not merely emulates it."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if torch.version.hip:
+        return count > 0
+    return count > 0 and all(torch.cuda.get_device_capability(i) >= (8, 0) for i in range(count))
+
+
+def agree_on_precision(runner: Runner) -> None:
+    """Have all processes of a run compute in float16 where some machine has no bfloat16.
+
+    Gradients of scaled losses and of others cannot be averaged.
+    """
+    wrapper = runner.optim_wrapper
+    if get_world_size() == 1 or not isinstance(wrapper, Mapping):
+        return
+    if len(set(all_gather_object(str(wrapper.get('dtype'))))) > 1:
+        wrapper.update(dtype='float16', loss_scale='dynamic')
+        runner.logger.warning('a GPU of this run has no bfloat16: all compute in float16')
 
 
 def wrappers_of(runner: Runner) -> list[Any]:

@@ -131,9 +131,28 @@ def _processes(runner: Runner, mode: str) -> str:
         return text
     kind = str(wrapper.get('type', ''))
     if kind.endswith(('AmpOptimWrapper', 'AutocastOptimWrapper')):
-        return f'{text}, autocast to {wrapper.get("dtype") or "float16"} (AMP)'
+        dtype = str(wrapper.get('dtype') or 'float16').removeprefix('torch.')
+        return f'{text}, autocast to {dtype} (AMP{_scaling(wrapper)})'
     dtypes = dict.fromkeys(str(p.dtype).removeprefix('torch.') for p in runner.model.parameters())
     return ', '.join([text, *list(dtypes)[:1]])
+
+
+def _scaling(wrapper: Mapping[str, Any]) -> str:
+    """Say how losses are scaled by the settings of an optimizer's wrapper."""
+    if not str(wrapper.get('type')).endswith('AmpOptimWrapper'):
+        return ''
+    scale = wrapper.get('loss_scale', 'dynamic')
+    if isinstance(scale, Mapping):
+        return ', dynamic loss scale' if scale.get('enabled', True) else ', no loss scale'
+    return ', dynamic loss scale' if scale == 'dynamic' else f', loss scale {scale:g}'
+
+
+def _clipping(wrapper: Any) -> str:
+    settings = wrapper.clip_grad_kwargs
+    if not settings:
+        return 'gradients not clipped'
+    limits = ', '.join(f'{name}={value}' for name, value in settings.items())
+    return f'gradients clipped ({limits})'
 
 
 def _data(loader: Any) -> str:
@@ -192,4 +211,4 @@ def _optimizers(runner: Runner) -> Iterator[str]:
             text += f' (down to {rates[0]:.4g} in some groups)'
         if scaling.get('enable'):
             text += f', scaled from a batch of {scaling["base_batch_size"]}'
-        yield text
+        yield f'{text}, {_clipping(wrapper)}'

@@ -103,7 +103,9 @@ def test_gradients_that_are_not_finite_end_it_where_they_are_clipped(tmp_path):
             return dict(loss=(x - x).sqrt().sum())
 
     wrapper = dict(optimizer=dict(type='SGD', lr=0.01), clip_grad=dict(max_norm=1.0))
-    with pytest.raises(UserError, match='iteration 1 the gradients are not finite .*gradients nan'):
+    with pytest.raises(
+        UserError, match=r'iteration 1 the gradients are not finite .*gradients nan'
+    ):
         runner_of(tmp_path, model=Steep(), wrapper=wrapper).train()
 
 
