@@ -18,9 +18,7 @@ _MAX_PREFIX_PARTS = 16
 # Parts of names of tensors that depend on the classes, or on the size of the images: other sizes of
 # these are what weights are adapted to.
 _CLASSES = re.compile(r'head|classif|logit|(^|_)(cls|class|label)(_|$)')
-_POSITIONS = re.compile(
-    r'(^|_)(pos|position|rel_pos|relative|bias_table|coords_table|attn_mask)(_|$)'
-)
+_POSITIONS = re.compile(r'(^|_)(pos|position|relative|bias_table|coords_table|attn_mask)(_|$)')
 _POSITIONS_TOO = ('attention_biases', 'attention_bias_idxs')
 
 

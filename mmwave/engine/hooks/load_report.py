@@ -34,9 +34,9 @@ class LoadReportHook(Hook):
             checkpoint and are then left as they were, beside heads and tables of positions.
 
     Raises:
-        UserError: on loading, where the checkpoint holds no weights, fewer match or one has another shape, or a backbone
-            is given weights of its other form (train, deploy) or weights that were noted to need
-            other settings.
+        UserError: on loading, where the checkpoint holds no weights, fewer match or one has another
+            shape, or a backbone is given weights of its other form (train, deploy) or weights that
+            were noted to need other settings.
     """
 
     # Before EMAHook, which expects the entry that is made here.
