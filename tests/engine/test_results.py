@@ -19,7 +19,7 @@ def test_an_older_file_is_replaced_by_a_whole_one_alone(tmp_path):
     metric.process({}, [dict(scores=torch.ones(2))])
     assert metric.evaluate(1) == {}
     before = path.read_bytes()
-    (entry,) = pickle.loads(before)
+    (entry,) = pickle.loads(before)  # noqa: S301 - written above
     assert torch.equal(entry['scores'], torch.ones(2))
     with pytest.raises(TypeError, match='cannot be written'):
         metric.compute_metrics([torch.ones(9), Unfit()])
