@@ -1,6 +1,7 @@
 """ImageNet recipes: what the configs build is what the releases state."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
