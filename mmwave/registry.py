@@ -5,6 +5,7 @@ import their ``locations`` when they are first asked; so a config needs no ``cus
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
@@ -16,4 +17,7 @@ OPTIM_WRAPPERS = Registry(
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope='mmwave',
     locations=['mmwave.engine.optim_wrapper'],
+)
+METRICS = Registry(
+    'metric', parent=MMENGINE_METRICS, scope='mmwave', locations=['mmwave.engine.results']
 )

@@ -1,6 +1,7 @@
 """ImageNet recipes: what the configs build is what the releases state."""
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -495,3 +496,13 @@ def test_the_two_sizes_of_raug15_differ_in_the_size_alone():
     )
     assert small.count('224') == 2
     assert small.replace('224', '256') == large
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'configs/_base_/schedules').glob('*.py')), ids=lambda path: path.stem
+)
+def test_every_schedule_states_whether_gradients_are_clipped(path):
+    text, clips = path.read_text(), 'clip_grad' in Config.fromfile(path).optim_wrapper
+    said = re.findall(r'[Nn]o clipping|not clipped|[Gg]radients are clipped', text)
+    assert said
+    assert clips == any('are clipped' in words for words in said)

@@ -16,6 +16,7 @@ from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.log_files import outlive_log_files
 from mmwave.engine.model_wrapper import unwrapped
+from mmwave.engine.optim_wrapper import agree_on_precision
 from mmwave.engine.run_config import RunConfig
 from mmwave.engine.watching.timeouts import settle_timeouts
 from mmwave.mmcv_ops import check_ops
@@ -25,6 +26,13 @@ from .tta import settle_views
 from .usage import LAUNCHERS, UsageError
 
 _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a checkpoint must hold
+
+# Hooks of every run, and of every training.
+_ALWAYS = ('AgreementHook', 'FiniteWeightsHook', 'PictureNamesHook', 'SmallImagesHook', 'WatchHook')
+_IN_TRAINING = (
+    *('EpochEndHook', 'ExactResumeHook', 'FiniteLossHook', 'IgnoredLabelsHook', 'LossScaleHook'),
+    'PreemptionHook',
+)
 
 
 def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mode: str) -> Runner:
@@ -42,6 +50,7 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     runner = Runner.from_cfg(cfg)
     outlive_log_files(runner)
     screen.attach(runner.logger)
+    agree_on_precision(runner)
     settle_views(runner)
     if mode == 'train':
         find_for_run(runner)
@@ -62,15 +71,8 @@ def _for_this_run(cfg: Config, mode: str) -> RunConfig:
     }
     # A test leaves the config of the training whose folder it writes its log to.
     keep = osp.join(cfg.work_dir, osp.basename(cfg.filename or '')) if mode == 'test' else None
-    always = [
-        dict(type='mmwave.AgreementHook'),
-        dict(type='mmwave.FiniteWeightsHook'),
-        dict(type='mmwave.PictureNamesHook'),
-        dict(type='mmwave.SmallImagesHook'),
-        dict(type='mmwave.WatchHook'),
-    ]
-    if mode == 'train':
-        always += [dict(type='mmwave.ExactResumeHook'), dict(type='mmwave.PreemptionHook')]
+    hooks = _ALWAYS + (_IN_TRAINING if mode == 'train' else ())
+    always = [dict(type=f'mmwave.{name}') for name in hooks]
     run = RunConfig(
         cfg,
         hooks=[*checks, reports[mode], *always],

@@ -24,6 +24,7 @@ _SYNCHRONIZED = ('MMSyncBN', 'SyncBN', 'SyncBatchNorm')
 _POOLED = {'ASPPHead': None, 'DepthwiseSeparableASPPHead': None}
 _POOLED |= {'PSPHead': 'pool_scales', 'UPerHead': 'pool_scales'}
 _WORLD_SIZES = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
+_ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 _ONE_MAP_EACH = ('ChannelMapper', 'FPN', 'FPN_CARAFE', 'NASFPN', 'PAFPN')
 # Necks with outputs of one width.
 _ONE_WIDTH = (*_ONE_MAP_EACH, 'SimpleFeaturePyramid')
@@ -101,6 +102,26 @@ def _check_loaders(cfg: Config, splits: Sequence[str]) -> None:
             number = _integer(cfg.get(f'{split}_dataloader'), name)
             if number is not None and number < least:
                 _fail(f'{split}_dataloader.{name} is {number}, expected at least {least}')
+    for split in ('train', 'val') if 'train' in splits else splits:
+        _check_sampler(cfg, split)
+
+
+def _check_sampler(cfg: Config, split: str) -> None:
+    """Check that an epoch comes to an end; those of evaluations are such too."""
+    loader = cfg.get(f'{split}_dataloader')
+    sampler = loader.get('sampler') if isinstance(loader, Mapping) else None
+    loop = cfg.get(f'{split}_cfg')
+    if bare_type(sampler) not in _ENDLESS or not isinstance(loop, Mapping):
+        return
+    by_epoch = split != 'train' or bare_type(loop) == 'EpochBasedTrainLoop'
+    by_epoch = by_epoch or ('type' not in loop and loop.get('by_epoch') is True)
+    if by_epoch:
+        other = ', or count iterations (train_cfg.type=IterBasedTrainLoop)'
+        _fail(
+            f'{split}_dataloader.sampler is {bare_type(sampler)}, over which an epoch never ends: '
+            f"set it to a sampler that ends, dict(type='DefaultSampler', "
+            f'shuffle={split == "train"}){other if split == "train" else ""}'
+        )
 
 
 def _fail(text: str) -> None:

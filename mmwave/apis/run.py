@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
+from mmwave.engine.optim_wrapper import has_bfloat16
 from mmwave.engine.run_config import set_for_call
 from mmwave.engine.signals import noted
 from mmwave.engine.watching.hook import watched
@@ -23,6 +24,7 @@ from .consistency import switch_off_worker_options
 from .imports import missing_module
 from .libraries import check_libraries
 from .options import merge, unused_settings
+from .outputs import check_output_file, check_output_folder
 from .preflight import preflight
 from .tta import check_tta, refuse_tta, use_tta
 from .usage import UsageError, check_config_path
@@ -83,7 +85,8 @@ def prepare_training(
         resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew
             where there is none; a path goes on from that checkpoint, None starts anew.
         load_from: weights of a whole model to start from; None: those that the config names.
-        amp: train with automatic mixed precision.
+        amp: train with automatic mixed precision: in bfloat16 where the GPUs have it, else in
+            float16 with a loss scale. A config that does so already stays as it is.
         auto_scale_lr: scale the learning rate by the ratio of the batch to
             ``auto_scale_lr.base_batch_size``.
         cfg_options: dotted keys and the values that replace the config's.
@@ -163,12 +166,15 @@ def prepare_testing(
         check_tta(cfg)
         set_for_call(cfg, load_from=checkpoint, resume=False)
         check_checkpoint(cfg)
+        if show_dir:
+            check_output_folder('--show-dir', show_dir)
         if out:
             if not out.endswith(('.pkl', '.pickle')):
                 raise UsageError(f'--out {out}: predictions are written to a .pkl file')
+            check_output_file('--out', out)
             metrics = cfg.test_evaluator
             metrics = list(metrics) if isinstance(metrics, list | tuple) else [metrics]
-            dump = dict(type='DumpResults', out_file_path=out)
+            dump = dict(type='mmwave.DumpWhole', out_file_path=out)
             set_for_call(cfg, test_evaluator=[*metrics, dump])
         if show_dir:
             _draw_into(cfg, osp.abspath(show_dir))
@@ -239,6 +245,11 @@ def _use_amp(cfg: Config) -> None:
     kind = wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UsageError(f'--amp works with optim_wrapper.type OptimWrapper, not {kind}')
+    if kind == 'OptimWrapper' and 'loss_scale' not in wrapper and has_bfloat16():
+        # Its exponents are float32's: nothing to scale. A type that was chosen stays.
+        wrapper.setdefault('dtype', 'bfloat16')
+        if wrapper.dtype == 'bfloat16':
+            wrapper.loss_scale = dict(enabled=False)
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
 

@@ -1,7 +1,8 @@
 """The weights in a checkpoint, and loading them into a module."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,11 @@ from .nodes import not_a_weight
 
 _MAX_NAME = 1000
 _MAX_PREFIX_PARTS = 16
+# Parts of names of tensors that depend on the classes, or on the size of the images: other sizes of
+# these are what weights are adapted to.
+_CLASSES = re.compile(r'head|classif|logit|(^|_)(cls|class|label)(_|$)')
+_POSITIONS = re.compile(r'(^|_)(pos|position|relative|bias_table|coords_table|attn_mask)(_|$)')
+_POSITIONS_TOO = ('attention_biases', 'attention_bias_idxs')
 
 
 def state_dict_of(checkpoint: Any) -> dict[str, Tensor]:
@@ -166,8 +172,12 @@ def load_matching(
     prefix: str = '',
     min_fraction: float = 0.5,
     source: str = '',
+    may_differ: Sequence[str] = (),
 ) -> LoadReport:
     """Load the tensors whose name and shape the module has; stop where too few are.
+
+    A tensor of another shape is left as it was where it belongs to a head, whose classes may be
+    others, or holds what is tied to positions of an image. Any other one is an error.
 
     Args:
         module: loaded in place, each tensor keeping its own dtype and device.
@@ -176,9 +186,11 @@ def load_matching(
             left out.
         min_fraction: share of the module's tensors, batch counters aside, that must match, 0 to 1.
         source: named in the report and in errors.
+        may_differ: what the names of other tensors begin with that may have another shape.
 
     Raises:
-        UserError: where fewer matched (the module is then unchanged), a part with a train form and
+        UserError: where fewer matched, or one of another shape must not differ (the module is then
+            unchanged), a part with a train form and
             a deploy form receives the weights of the other, or a tensor is of a kind that
             :func:`check_weights` refuses, or of integers where the module's is floating-point; or
             where ``min_fraction`` is not in 0 .. 1.
@@ -210,8 +222,36 @@ def load_matching(
     if len(report.loaded) < min_fraction * wanted:
         hint = _prefix_hint(own, state, prefix, len(report.loaded))
         raise UserError(f'{report.summary()}\n  at least {min_fraction:.0%} must match{hint}')
+    lost = [k for k in wrong if not k.startswith(tuple(may_differ)) and not _adapts(module, k)]
+    if lost:
+        raise UserError(
+            f'{report.summary()}\n  {_some(lost)} would be left untrained: only heads, for other '
+            'classes, and tables of positions may have another shape; build the model that the '
+            "weights are of, or allow it by the names' beginning: may_differ=[...] of init_cfg, "
+            'or of mmwave.LoadReportHook in default_hooks'
+        )
     module.load_state_dict(fits, strict=False)
     return report
+
+
+def _adapts(module: nn.Module, name: str) -> bool:
+    """Return whether a tensor may have another shape in weights that a module is started from."""
+    path, _, last = name.rpartition('.')
+    owner: Any = module
+    for part in path.split('.') if path else ():
+        # A backbone that states what its weights are for has no table that other sizes fit.
+        if hasattr(owner, 'check_form'):
+            return False
+        if _CLASSES.search(part):
+            return True
+        owner = getattr(owner, part)
+    if hasattr(owner, 'check_form'):
+        return False
+    if _CLASSES.search(last) and last != 'cls_token':
+        return True
+    if isinstance(owner, nn.Embedding):
+        last = path.rpartition('.')[2]
+    return last in _POSITIONS_TOO or _POSITIONS.search(last) is not None
 
 
 def check_settings(module: nn.Module, checkpoint: Any, source: str) -> None:

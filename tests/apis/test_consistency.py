@@ -207,6 +207,29 @@ def test_the_check_of_a_config_asks_the_backbone(load):
         preflight(load(CLASSIFIER, model__head__in_channels=256))
 
 
+ENDLESS = dict(type='InfiniteSampler', shuffle=True)
+
+
+@pytest.mark.parametrize(
+    ('path', 'loop'),
+    [(CLASSIFIER, dict(by_epoch=True)), (DETECTOR, dict(type='EpochBasedTrainLoop'))],
+)
+def test_an_epoch_needs_a_sampler_that_ends(load, path, loop):
+    cfg = load(path)
+    cfg.train_dataloader.sampler = ENDLESS
+    cfg.train_cfg = loop
+    with pytest.raises(
+        PreflightError, match=r'^train_dataloader\.sampler is InfiniteSampler, .*ends'
+    ):
+        check_numbers(cfg)
+    check_numbers(cfg, splits=('test',))
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)
+    check_numbers(cfg)
+    cfg.val_dataloader.sampler = ENDLESS
+    with pytest.raises(PreflightError, match=r'^val_dataloader\.sampler is .*shuffle=False\)$'):
+        check_numbers(cfg)
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_options_of_workers_without_workers(load, monkeypatch, workers):
     lines = []

@@ -80,6 +80,26 @@ def test_training_options(data, tmp_path):
     assert amp == dict(plain.optim_wrapper, loss_scale='dynamic')  # what it is by default
 
 
+@pytest.mark.parametrize('capability', [(7, 5), (8, 0), (9, 0)])
+def test_mixed_precision_is_bfloat16_where_all_gpus_have_it(data, monkeypatch, capability):
+    """A type that the config chose stays."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda i: capability if i else (9, 0))
+    fp32 = data | {'optim_wrapper.type': 'OptimWrapper'}
+
+    def wrapper(**options):
+        cfg = prepare_training(str(LEAF), cfg_options={**fp32, **options}, amp=True)
+        return {k: cfg.optim_wrapper.get(k) for k in ('type', 'dtype', 'loss_scale')}
+
+    amp = dict(type='AmpOptimWrapper', dtype=None, loss_scale='dynamic')
+    bfloat16 = dict(amp, dtype='bfloat16', loss_scale=dict(enabled=False))
+    assert wrapper() == (bfloat16 if capability >= (8, 0) else amp)
+    assert wrapper(**{'optim_wrapper.dtype': 'float16'}) == dict(amp, dtype='float16')
+    assert wrapper(**{'optim_wrapper.loss_scale': 8.0}) == dict(amp, loss_scale=8.0)
+    assert wrapper(**{'optim_wrapper.type': 'AmpOptimWrapper'}) == amp
+
+
 @pytest.mark.parametrize(
     ('options', 'arguments', 'message'),
     [
@@ -106,7 +126,7 @@ def test_testing_options(data, tmp_path):
         str(LEAF), str(checkpoint), cfg_options=data, out=out, show_dir=str(shown)
     )
     assert cfg.load_from == str(checkpoint)
-    assert cfg.test_evaluator[-1] == dict(type='DumpResults', out_file_path=out)
+    assert cfg.test_evaluator[-1] == dict(type='mmwave.DumpWhole', out_file_path=out)
     assert shown.is_dir()
     assert cfg.default_hooks.visualization.out_dir == str(shown)
     with pytest.raises(UsageError, match=r'scores\.csv: predictions are written to a \.pkl'):
@@ -319,7 +339,7 @@ def test_the_summary_tells_scaled_rates_accumulation_compiling_and_unequal_rates
     for text in (
         r'batch +1 sample x 1 process x 3 accumulated = 3\n',
         r'optimizer +SGD, learning rate 0\.1 \(down to 0\.05 in some groups\), scaled from a batch '
-        r'of 4\n',
+        r'of 4, gradients not clipped\n',
         r'torch\.compile is lazy: the first step, which compiles the backbone, may take minutes\n',
         r'model +ImageClassifier, backbone WaveMLP, [\d,]+ parameters, [\d,]+ of them trained\n',
         r'processes +1, of \d+ threads?, float32\n',

@@ -72,7 +72,7 @@ def test_load_matching_reports_what_did_not_match():
     state['2.weight'], state['2.bias'] = torch.full((4, 2, 1, 1), 3.0), torch.full((5,), 3.0)
     state['head.weight'] = torch.ones(1)
     del state['1.bias'], state['1.num_batches_tracked']
-    report = load_matching(module, state)
+    report = load_matching(module, state, may_differ=['2.'])
     assert set(report.loaded) == set(NAMES) - {'2.weight', '2.bias', '1.bias'}
     assert report.missing == ('1.bias',)
     assert report.unexpected == ('head.weight',)
@@ -264,3 +264,53 @@ def test_names_of_many_parts_are_compared_in_no_time():
 def test_a_source_is_shown_in_one_line():
     report = load_matching(small(), filled(small()), source='a\x1b[2J\nb')
     assert report.summary() == r'loaded 8 of 8 tensors from a\x1b[2J\nb'
+
+
+class Parts(nn.Module):
+    """A stem, tables and heads as models name them."""
+
+    def __init__(self, width=4, classes=2, positions=6):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.stem = nn.Conv2d(3, width, 1)
+        self.backbone.body = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+        self.backbone.pos_embed = nn.Parameter(torch.ones(1, positions, 4))
+        self.backbone.attn = nn.Module()
+        self.backbone.attn.relative_position_bias_table = nn.Parameter(torch.ones(positions, 2))
+        self.backbone.position_embeddings = nn.Embedding(positions, 4)
+        self.decode_head = nn.Module()
+        self.decode_head.conv_seg = nn.Conv2d(4, classes, 1)
+        self.bbox_head = nn.Linear(4, classes)
+        self.label_embedding = nn.Embedding(classes, 4)
+
+
+def test_heads_and_tables_of_positions_may_have_another_shape():
+    given = Parts(classes=3, positions=8).state_dict()
+    report = load_matching(Parts(), given, min_fraction=0.5)
+    assert {name.rpartition('.')[0] for name, _, _ in report.mismatched} == {
+        *('backbone', 'backbone.attn', 'backbone.position_embeddings', 'decode_head.conv_seg'),
+        *('bbox_head', 'label_embedding'),
+    }
+    assert 'of another shape, left as they were' in report.summary()
+
+
+def test_nothing_else_may_unless_it_is_named():
+    """A stem of another shape would train on from random weights."""
+    module, given = Parts(), Parts(width=5).state_dict()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    with pytest.raises(UserError, match=r'backbone\.stem\.weight, .* would be left untrained') as e:
+        load_matching(module, given)
+    assert 'backbone.stem.weight 5 x 3 x 1 x 1 for 4 x 3 x 1 x 1' in str(e.value)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    report = load_matching(module, given, may_differ=['backbone.stem'])
+    stem = [f'backbone.stem.{name}' for name in ('weight', 'bias')]
+    assert [name for name, _, _ in report.mismatched] == stem
+
+
+def test_backbones_of_ours_state_that_no_table_fits():
+    from mmwave.models import MLPMixer
+
+    sizes = dict(depths=(1, 0, 0, 1), dim=8, token_mlp_dim=8, channel_mlp_dim=8, patch_size=8)
+    given = MLPMixer(dict(sizes, grid=4)).state_dict()
+    with pytest.raises(UserError, match=r'token_mlp.* would be left untrained'):
+        load_matching(MLPMixer(dict(sizes, grid=2)), given, min_fraction=0.1)

@@ -9,6 +9,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),
     # No decay on tensors of one dimension, which are norms and biases.
     paramwise_cfg=dict(flat_decay_mult=0.0),
+    # Gradients are clipped, as in the recipe.
     clip_grad=dict(max_norm=5.0),
 )
 param_scheduler = [

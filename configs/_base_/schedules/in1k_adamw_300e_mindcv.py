@@ -4,6 +4,7 @@ A warm-up of 10 epochs, then a cosine over 290; a fixed loss scale. What is fill
 configs/repmlpnet/README.md.
 """
 
+# Gradients are not clipped: no clipping is known of.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     loss_scale=1024.0,

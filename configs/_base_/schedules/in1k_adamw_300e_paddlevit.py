@@ -4,6 +4,7 @@ The rate is 1e-3 for every 512 images, and the warm-up starts at 1e-6. Where the
 that the rate is stepped once an epoch and that norms and biases do not decay.
 """
 
+# Gradients are not clipped: no clipping is known of.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=4e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1),

@@ -6,6 +6,7 @@ The rate rises with every step of the warm-up and falls with every epoch after i
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.3),
+    # Gradients are clipped, as in the recipe.
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [

@@ -7,9 +7,13 @@ from mmwave.engine.exact_resume.hook import ExactResumeHook
 from mmwave.engine.watching.hook import WatchHook
 
 from .agreement import AgreementHook
+from .epoch_end import EpochEndHook
+from .finite_loss import FiniteLossHook
 from .finite_weights import FiniteWeightsHook, NotFiniteError
 from .first_view import FirstViewHook
+from .ignored_labels import IgnoredLabelsHook
 from .load_report import LoadReportHook
+from .loss_scale import LossScaleHook
 from .picture_names import PictureNamesHook
 from .preemption import PreemptionHook
 from .resume_check import ResumeCheckHook
@@ -21,10 +25,14 @@ __all__ = [
     'CheckpointHook',
     'DataCheckHook',
     'DataError',
+    'EpochEndHook',
     'ExactResumeHook',
+    'FiniteLossHook',
     'FiniteWeightsHook',
     'FirstViewHook',
+    'IgnoredLabelsHook',
     'LoadReportHook',
+    'LossScaleHook',
     'NotFiniteError',
     'PictureNamesHook',
     'PreemptionHook',

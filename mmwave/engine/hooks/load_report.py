@@ -1,5 +1,6 @@
 """Say how much of a checkpoint went into the model, and stop where it was next to nothing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -29,18 +30,21 @@ class LoadReportHook(Hook):
     Args:
         min_fraction: the least part of the model's tensors that must match, 0 to 1. A training that
             is resumed needs them all.
+        may_differ: what the names of tensors begin with that may have another shape in the
+            checkpoint and are then left as they were, beside heads and tables of positions.
 
     Raises:
-        UserError: on loading, where the checkpoint holds no weights or fewer match, or a backbone
-            is given weights of its other form (train, deploy) or weights that were noted to need
-            other settings.
+        UserError: on loading, where the checkpoint holds no weights, fewer match or one has another
+            shape, or a backbone is given weights of its other form (train, deploy) or weights that
+            were noted to need other settings.
     """
 
     # Before EMAHook, which expects the entry that is made here.
     priority = 'HIGH'
 
-    def __init__(self, min_fraction: float = 0.5) -> None:
+    def __init__(self, min_fraction: float = 0.5, may_differ: Sequence[str] = ()) -> None:
         self.min_fraction = min_fraction
+        self.may_differ = (may_differ,) if isinstance(may_differ, str) else tuple(may_differ)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         model = unwrapped(runner.model)
@@ -52,6 +56,7 @@ class LoadReportHook(Hook):
             state,
             min_fraction=1.0 if runner._resume else self.min_fraction,
             source='the checkpoint',
+            may_differ=self.may_differ,
         )
         runner.logger.info(report.summary())
         check_settings(model, checkpoint, 'the checkpoint')

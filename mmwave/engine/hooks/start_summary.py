@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmwave.engine import console
 from mmwave.engine.data_checks.datasets import unwrap
 from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
+from mmwave.engine.optim_wrapper import wrappers_of
 from mmwave.errors import printable_path
 
 _NAMED_CLASSES = 3
@@ -131,9 +131,28 @@ def _processes(runner: Runner, mode: str) -> str:
         return text
     kind = str(wrapper.get('type', ''))
     if kind.endswith(('AmpOptimWrapper', 'AutocastOptimWrapper')):
-        return f'{text}, autocast to {wrapper.get("dtype") or "float16"} (AMP)'
+        dtype = str(wrapper.get('dtype') or 'float16').removeprefix('torch.')
+        return f'{text}, autocast to {dtype} (AMP{_scaling(wrapper)})'
     dtypes = dict.fromkeys(str(p.dtype).removeprefix('torch.') for p in runner.model.parameters())
     return ', '.join([text, *list(dtypes)[:1]])
+
+
+def _scaling(wrapper: Mapping[str, Any]) -> str:
+    """Say how losses are scaled by the settings of an optimizer's wrapper."""
+    if not str(wrapper.get('type')).endswith('AmpOptimWrapper'):
+        return ''
+    scale = wrapper.get('loss_scale', 'dynamic')
+    if isinstance(scale, Mapping):
+        return ', dynamic loss scale' if scale.get('enabled', True) else ', no loss scale'
+    return ', dynamic loss scale' if scale == 'dynamic' else f', loss scale {scale:g}'
+
+
+def _clipping(wrapper: Any) -> str:
+    settings = wrapper.clip_grad_kwargs
+    if not settings:
+        return 'gradients not clipped'
+    limits = ', '.join(f'{name}={value}' for name, value in settings.items())
+    return f'gradients clipped ({limits})'
 
 
 def _data(loader: Any) -> str:
@@ -174,7 +193,7 @@ def _batch(runner: Runner) -> str:
     if size is None:
         return 'set by its batch sampler'
     processes = get_world_size()
-    counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in _wrappers(runner)}
+    counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in wrappers_of(runner)}
     steps = max(counts)
     text = f'{_count(size, "sample")} x {_count(processes, "process")}'
     if steps > 1:
@@ -182,14 +201,9 @@ def _batch(runner: Runner) -> str:
     return f'{text} = {size * processes * steps}'
 
 
-def _wrappers(runner: Runner) -> list[Any]:
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-
-
 def _optimizers(runner: Runner) -> Iterator[str]:
     scaling = runner.auto_scale_lr or {}
-    for wrapper in _wrappers(runner):
+    for wrapper in wrappers_of(runner):
         # Warm-up has changed 'lr' by now.
         rates = sorted({g.get('initial_lr', g['lr']) for g in wrapper.optimizer.param_groups})
         text = f'{type(wrapper.optimizer).__name__}, learning rate {rates[-1]:.4g}'
@@ -197,4 +211,4 @@ def _optimizers(runner: Runner) -> Iterator[str]:
             text += f' (down to {rates[0]:.4g} in some groups)'
         if scaling.get('enable'):
             text += f', scaled from a batch of {scaling["base_batch_size"]}'
-        yield text
+        yield f'{text}, {_clipping(wrapper)}'

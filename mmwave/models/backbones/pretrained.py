@@ -1,7 +1,7 @@
 """Loading weights into a backbone: of the right family, form and settings, and loudly."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmengine.logging import print_log
@@ -46,10 +46,19 @@ class PretrainedModule(Module):
         finally:
             self.init_cfg = given
         for entry in filter(_is_pretrained, entries):
-            options = {k: entry[k] for k in ('prefix', 'trust') if entry.get(k) is not None}
+            options = {
+                k: entry[k] for k in ('prefix', 'trust', 'may_differ') if entry.get(k) is not None
+            }
             self.load_pretrained(entry['checkpoint'], **options)
 
-    def load_pretrained(self, path: str, *, prefix: str | None = None, trust: bool = False) -> None:
+    def load_pretrained(
+        self,
+        path: str,
+        *,
+        prefix: str | None = None,
+        trust: bool = False,
+        may_differ: Sequence[str] = (),
+    ) -> None:
         """Load the tensors of the file that match by name and shape, and log how many did.
 
         Args:
@@ -57,12 +66,14 @@ class PretrainedModule(Module):
             prefix: what the backbone's names begin with in the file, with or without the last dot.
                 By default ``backbone.`` where the file has such names, else nothing.
             trust: read a file that runs code when it is read.
+            may_differ: what the names of the backbone's tensors begin with that may have another
+                shape in the file; they are left as they were.
 
         Raises:
             FileNotFoundError: where there is no such file.
-            ValueError: where under half of this backbone's tensors are in the file, some of them
-                hold NaN or infinite values, or the file was converted for other settings than this
-                backbone's, or would run code when read.
+            ValueError: where under half of this backbone's tensors are in the file, one has another
+                shape there, some of them hold NaN or infinite values, or the file was converted for
+                other settings than this backbone's, or would run code when read.
         """
         if '://' in path:
             raise UserError(
@@ -76,7 +87,7 @@ class PretrainedModule(Module):
         if prefix is None:
             prefix = 'backbone' if any(k.startswith('backbone.') for k in state) else ''
         prefix = f'{prefix.removesuffix(".")}.' if prefix else ''
-        report = load_matching(self, state, prefix=prefix, source=path)
+        report = load_matching(self, state, prefix=prefix, source=path, may_differ=may_differ)
         if report.not_finite:
             raise UserError(
                 f'{printable_path(path)} holds no weights to start from: '

@@ -59,6 +59,21 @@ def test_half_is_enough_for_training_and_not_for_testing(runner, tmp_path):
         runner(1.0).load_checkpoint(str(tmp_path / 'half.pth'))
 
 
+def test_a_tensor_of_another_shape_stops_unless_it_is_named(runner, tmp_path):
+    """But for heads, whose classes may be others."""
+    state = dict(Toy().state_dict(), **{'head.bias': torch.ones(3)})
+    path = str(tmp_path / 'other.pth')
+    torch.save(dict(state_dict=state, meta={}), path)
+    runner(0.5).load_checkpoint(path)
+    torch.save(dict(state_dict=dict(state, **{'backbone.bias': torch.ones(3)}), meta={}), path)
+    made = runner(0.25)
+    with pytest.raises(UserError, match=r'backbone\.bias would be left untrained'):
+        made.load_checkpoint(path)
+    (hook,) = (hook for hook in made.hooks if isinstance(hook, LoadReportHook))
+    hook.may_differ = LoadReportHook(may_differ='backbone.bias').may_differ
+    made.load_checkpoint(path)
+
+
 def test_weights_noted_to_need_other_settings_stop(runner, tmp_path):
     made = runner(0.5)
     sizes = dict(depths=(1, 1, 1, 1), dims=(8, 12, 16, 20))
