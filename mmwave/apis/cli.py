@@ -4,14 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from mmwave.errors import UserError, printable
-
+from .failures import end_by, note_exit
 from .usage import LAUNCHERS, check_config_path, libraries_named
 from .values import Typed
-
-_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class Settings(argparse.Action):
@@ -82,7 +79,8 @@ def run_tool(
     """Parse the command line and call ``main``; a user's error ends in one line and exit code 2.
 
     Such are :class:`UserError`, files that are not there or must not be opened, and libraries that
-    are not installed. All others are mistakes of ours and keep their traceback.
+    are not installed; see :mod:`.failures` for others, most of which are mistakes of ours and keep
+    their traceback.
 
     Args:
         main: returns the exit code, or None for 0.
@@ -96,13 +94,17 @@ def run_tool(
             if isinstance(config, str):
                 check_config_path(config)
             status = main(args)
-    except (UserError, *_NO_FILE) as error:
-        _fail(str(error))
+    except SystemExit as end:
+        note_exit(end.code)
+        raise
+    except Exception as error:
+        sys.exit(end_by(error))
     if 'torch' in sys.modules:
         from mmwave.engine.process_group import leave_process_group
 
         leave_process_group()
     if status:
+        note_exit(status)
         sys.exit(status)
 
 
@@ -110,9 +112,3 @@ def _set_local_rank(args: argparse.Namespace) -> None:
     # torchrun and mmengine's Slurm set-up set it themselves, Open MPI under its own name.
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', getattr(args, 'local_rank', 0))
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-
-
-def _fail(text: str) -> NoReturn:
-    lines = (printable(line.strip(), 4000) for line in text.splitlines())
-    print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
-    sys.exit(2)
