@@ -98,7 +98,10 @@ def run_tool(
         note_exit(end.code)
         raise
     except Exception as error:
-        sys.exit(end_by(error))
+        code = end_by(error)
+        if code is None:
+            raise
+        sys.exit(code)
     if 'torch' in sys.modules:
         from mmwave.engine.process_group import leave_process_group
 

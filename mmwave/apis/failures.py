@@ -110,18 +110,15 @@ def failure_of(error: BaseException, step: 'FailedStep | None' = None) -> Failur
     return Failure('other', '; '.join([what, *hints]), where)
 
 
-def end_by(error: Exception) -> int:
+def end_by(error: Exception) -> int | None:
     """Say what ended this process, where no other of this machine has said the same.
 
     Args:
         error: caught outside of everything else.
 
     Returns:
-        The exit code.
-
-    Raises:
-        Exception: ``error`` itself, with a last line on where it was raised, if its traceback is
-            to be shown.
+        The exit code, None where the error is to be raised again: its traceback is to be shown, to
+        which a last line was added on where in the run it was raised.
     """
     step = _step(error)
     failure = failure_of(error, step)
@@ -136,7 +133,7 @@ def end_by(error: Exception) -> int:
     if not _is_first(failure, error):
         return failure.code
     if failure.kind == 'other':
-        raise error
+        return None
     if failure.kind == 'memory' and not kept:
         sys.stderr.write(details)
     rank = '' if failure.kind == 'user' else _rank()
