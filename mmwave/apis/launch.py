@@ -173,8 +173,11 @@ def _memory_files() -> Iterator[Path]:
 
 def _more(before: dict[str, int], after: dict[str, int]) -> bool | None:
     """Return whether a counter has grown; None where there are none."""
-    both = set(before) & set(after)
-    return any(after[name] > before[name] for name in both) if both else None
+    # The group's counts all of its processes that were killed, for whatever limit.
+    for name in ('group', 'machine'):
+        if name in before and name in after:
+            return after[name] > before[name]
+    return None
 
 
 def _ended(rank: int, code: int, data: dict[str, Any], timestamp: float) -> Ended:
@@ -183,10 +186,15 @@ def _ended(rank: int, code: int, data: dict[str, Any], timestamp: float) -> Ende
     ours = message.get('mmwave') if isinstance(message, dict) else None
     if ours is not None and code > 0:
         kind, when = ours['kind'], ours['time']
-        reason = f'{ours["what"]}; {ours["where"]}' if ours['where'] else ours['what']
+        reason = '; '.join(part for part in (_without_advice(ours), ours['where']) if part)
         return Ended(rank, code, kind, reason if kind != 'left' else '', when)
     text = message.get('message', '') if isinstance(message, dict) else ''
     return Ended(rank, code, None, printable(text, 500), timestamp)
+
+
+def _without_advice(ours: dict[str, Any]) -> str:
+    what: str = ours['what']
+    return what.partition('; lower ')[0] if ours['kind'] == 'memory' else what
 
 
 def _reason(one: Ended, out_of_memory: bool | None) -> str:
@@ -199,10 +207,11 @@ def _reason(one: Ended, out_of_memory: bool | None) -> str:
         hint = _KILLED.get(number, '')
         if number == signal.SIGKILL and out_of_memory is not None:
             hint = (
-                'the kernel killed for lack of memory meanwhile (oom_kill has grown): set '
-                'num_workers or the batch size lower, or ask for more memory'
+                'the memory did not suffice, as the kernel has counted (oom_kill): set num_workers '
+                'or the batch size lower, or give the run more memory'
                 if out_of_memory
-                else f'by hand or by the scheduler, or {hint}'
+                else 'not by the kernel for lack of memory, which it would have counted: by a '
+                'scheduler (its limit of memory or time), systemd-oomd or `kill -9`'
             )
         return f'killed by signal {number} ({name})' + (f': {hint}' if hint else '')
     return f'exit code {one.code}' + (f': {one.reason}' if one.reason else ', see above')
