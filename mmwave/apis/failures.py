@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mmwave.engine.exit_codes import USER_ERROR
 from mmwave.errors import UserError, printable, printable_path
 
+from .config_errors import refused_setting
 from .memory_advice import memory_line
 
 # torch and mmengine are imported inside functions: wrong calls end before they are.
@@ -102,12 +103,15 @@ def failure_of(error: BaseException, step: 'FailedStep | None' = None) -> Failur
         return Failure('user', what, code=USER_ERROR)
     where = _place(step)
     if lost := _LOST_PEER.search(text):
-        return Failure('peer', f'lost another process of the run ({lost["gloo"] or lost[0]})', where)
+        return Failure(
+            'peer', f'lost another process of the run ({lost["gloo"] or lost[0]})', where
+        )
     if line := memory_line(error, step):
         return Failure('memory', line, where)
+    if line := refused_setting(error):
+        return Failure('user', line, code=USER_ERROR)
     what = _summary(error)
-    hints = [hint for pattern, hint in _HINTS if pattern.search(text)]
-    return Failure('other', '; '.join([what, *hints]), where)
+    return Failure('other', '; '.join([what, *_hints(error)]), where)
 
 
 def end_by(error: Exception) -> int | None:
@@ -122,11 +126,14 @@ def end_by(error: Exception) -> int | None:
     """
     step = _step(error)
     failure = failure_of(error, step)
-    details = _traceback(error) if failure.kind != 'user' else ''
+    details = _traceback(error) if not isinstance(error, UserError) else ''
     kept = _keep_in_log(step, f'error: {_rank()}{failure.line}\n{details}')
     if failure.kind == 'other':
-        error.add_note(f'{_rank()}{failure.where}'.rstrip(': ') + (f'; log: {kept}' if kept else ''))
-        for note in failure.what.split('; ')[1:]:
+        for hint in _hints(error):
+            error.add_note(hint)
+        place = f'{_rank()}{failure.where}'.rstrip(': ')
+        note = '; '.join([place] * bool(place) + [f'log: {kept}'] * bool(kept))
+        if note:
             error.add_note(note)
         details = _traceback(error)
     _write_error_file(failure, details)
@@ -173,6 +180,10 @@ def _summary(error: BaseException) -> str:
     lines = text.splitlines()
     code = [index for index, line in enumerate(lines) if line.startswith('  ')]
     return _one_line('\n'.join(lines[code[-1] + 1 :] if code else lines))
+
+
+def _hints(error: BaseException) -> list[str]:
+    return [hint for pattern, hint in _HINTS if pattern.search(str(error))]
 
 
 def _step(error: BaseException) -> 'FailedStep | None':
@@ -228,9 +239,7 @@ def _write_error_file(failure: Failure, details: str) -> None:
     now = time.time()
     document = dict(
         message=f'{_rank()}{failure.line}',
-        extraInfo=dict(
-            py_callstack=details or f'{_rank()}{failure.line}', timestamp=str(int(now))
-        ),
+        extraInfo=dict(py_callstack=details or f'{_rank()}{failure.line}', timestamp=str(int(now))),
         mmwave=dict(failure._asdict(), time=now),
     )
     try:

@@ -101,6 +101,8 @@ def _frame_of_step(frames: list[FrameType], loop: BaseLoop) -> FrameType | None:
 
 
 def _where(runner: Runner, split: str | None, step: FrameType | None, loop: BaseLoop) -> str:
+    if split is None and not hasattr(loop, '_iter') and step is None:
+        return f'{type(loop).__name__} was being built'
     phase = _PHASES.get(split or '', type(loop).__name__)
     if split == 'train':
         by_epoch = hasattr(loop, 'run_epoch')

@@ -7,6 +7,8 @@ import re
 
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from mmwave.apis import prepare_training, train
@@ -141,8 +143,6 @@ def failing(tmp_path, error, at):
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
 
 @HOOKS.register_module(force=True)
 class FailingHook(Hook):
@@ -173,9 +173,7 @@ class FailingHook(Hook):
         ('after_val_iter', 'validation after iteration 4, batch 2 of 4; image '),
     ],
 )
-def test_a_step_s_exception_names_iteration_and_images(
-    tmp_path, monkeypatch, capsys, at, phase
-):
+def test_a_step_s_exception_names_iteration_and_images(tmp_path, monkeypatch, capsys, at, phase):
     monkeypatch.syspath_prepend(str(tmp_path))
     main = failing(tmp_path, "RuntimeError('of the step')", at)
     with pytest.raises(RuntimeError) as caught:
@@ -202,6 +200,42 @@ def test_memory_that_does_not_suffice_tells_the_batch(tmp_path, monkeypatch, cap
     log = next((tmp_path / 'work').glob('*/*.log'))
     assert line.endswith(f'; traceback: {log}')
     assert 'Traceback (most recent call last)' in log.read_text()
+
+
+@pytest.mark.usefixtures('own_loader')
+@pytest.mark.parametrize(
+    ('option', 'line'),
+    [
+        (
+            {'train_dataloader.dataset.splitt': 'a'},
+            r"argument 'splitt'; did you mean split\?.*ImageNet",
+        ),
+        ({'optim_wrapper.optimizer.lr': -1.0}, r"^error: .*learning rate: -1.*of SGD, \{'lr': -1"),
+        ({'log_processor.type': 'LogProc'}, "'LogProc' is not registered"),
+        ({'log_processor.window_siz': 3}, 'did you mean window_size'),
+    ],
+)
+def test_a_setting_that_a_class_refuses_is_one_line(tmp_path, capsys, option, line):
+    config = write_run(tmp_path)
+
+    def main(args):
+        train(prepare_training(str(config), work_dir=str(tmp_path / 'work'), cfg_options=option))
+
+    assert run(main) == USER_ERROR
+    text = capsys.readouterr().err
+    assert 'Traceback' not in text
+    assert re.search(line, text.splitlines()[-1])
+
+
+def test_a_mistake_in_the_code_of_a_class_keeps_its_traceback():
+    @HOOKS.register_module()
+    class MistakenHook(Hook):
+        def __init__(self):
+            len(3)
+
+    with pytest.raises(TypeError):
+        run_tool(lambda args: HOOKS.build(dict(type='MistakenHook')), argparse.ArgumentParser())
+    HOOKS.module_dict.pop('MistakenHook')
 
 
 def test_an_error_file_that_cannot_be_written_hides_nothing(monkeypatch, tmp_path, capsys):
