@@ -63,6 +63,7 @@ TESTED_BY = {
     # Every published format is converted through it; models in memory have a file of their own.
     'convert/api': 'convert/test_memory.py',
     # They act during a run alone.
+    'engine/failed_step': 'apis/test_failures.py',
     'engine/hooks/resume_check': 'apis/test_resume.py',
     'engine/hooks/start_summary': 'apis/test_run.py',
     'engine/process_group': 'test_distributed.py',
@@ -84,6 +85,9 @@ PART_OF = {
     'apis/weights': 'apis/run',
     # What a run writes its checkpoints through.
     'engine/checkpoints/writing': 'engine/checkpoints/hook',
+    # Of exceptions of one kind.
+    'apis/config_errors': 'apis/failures',
+    'apis/memory_advice': 'apis/failures',
     # A file is read by one of two doors.
     'checkpoint/archives': 'checkpoint/torch_files',
     'checkpoint/nodes': 'checkpoint/pickles',

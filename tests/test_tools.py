@@ -205,7 +205,7 @@ def test_several_machines(tmp_path):
     )
     train = ROOT / 'tools/train.py'
     assert done.stdout.strip() == (
-        '-m torch.distributed.run --nnodes 4 --nproc-per-node 8 --node-rank 3 '
+        '-m mmwave.apis.launch --nnodes 4 --nproc-per-node 8 --node-rank 3 '
         f'--master-addr 10.0.0.1 --master-port 1234 {train} {CONFIG} --amp --launcher pytorch'
     )
     done = call(TRAIN, CONFIG, '8', PYTHON=str(python))

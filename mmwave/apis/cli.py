@@ -4,17 +4,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED, USER_ERROR
+from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED
 from mmwave.engine.parent import die_with_launcher
 from mmwave.engine.signals import Preempted, ignore_requests, leave_alone
-from mmwave.errors import UserError, printable
 
+from .failures import end_by, note_exit
 from .usage import LAUNCHERS, check_config_path, libraries_named
 from .values import Typed
-
-_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class Settings(argparse.Action):
@@ -85,8 +83,9 @@ def run_tool(
     """Parse the command line and call ``main``; a user's error ends in one line and exit code 2.
 
     Such are :class:`UserError`, files that are not there or must not be opened, and libraries that
-    are not installed. All others are mistakes of ours and keep their traceback. A run that leaves
-    at a signal ends with the exit codes of :mod:`mmwave.engine.exit_codes`.
+    are not installed; see :mod:`.failures` for others, most of which are mistakes of ours and keep
+    their traceback. A run that leaves at a signal ends with the exit codes of
+    :mod:`mmwave.engine.exit_codes`.
 
     Args:
         main: returns the exit code, or None for 0.
@@ -101,23 +100,32 @@ def run_tool(
             if isinstance(config, str):
                 check_config_path(config)
             status = main(args)
-    except (UserError, *_NO_FILE) as error:
-        _fail(str(error), getattr(error, 'exit_code', USER_ERROR))
     except Preempted as error:
         ignore_requests()
+        note_exit(PREEMPTED)
         if not error.together:
             print(error.text, file=sys.stderr)
             leave_alone()
         status = PREEMPTED
     except KeyboardInterrupt:
+        note_exit(INTERRUPTED)
         if os.environ.get('RANK', '0') == '0':
             print('interrupted', file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        note_exit(end.code)
+        raise
+    except Exception as error:
+        code = end_by(error)
+        if code is None:
+            raise
+        sys.exit(code)
     if 'torch' in sys.modules:
         from mmwave.engine.process_group import leave_process_group
 
         leave_process_group()
     if status:
+        note_exit(status)
         sys.exit(status)
 
 
@@ -125,9 +133,3 @@ def _set_local_rank(args: argparse.Namespace) -> None:
     # torchrun and mmengine's Slurm set-up set it themselves, Open MPI under its own name.
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', getattr(args, 'local_rank', 0))
     os.environ.setdefault('LOCAL_RANK', str(local_rank))
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    lines = (printable(line.strip(), 4000) for line in text.splitlines())
-    print(f'error: {"; ".join(lines)}', file=sys.stderr, flush=True)
-    sys.exit(code)

@@ -237,6 +237,8 @@ class Console:
         self._starting = False
         if done:
             self._recent.clear()
+            if self._files is None:  # another process than the first, with nothing left to explain
+                self._withheld = deque(maxlen=0)
 
     def compare_warnings(self, last: bool) -> None:
         """Show the warnings of other processes that the first did not emit; all must call it.

@@ -1,12 +1,11 @@
-"""torchrun, with a line about machines that never come."""
+"""A line about machines that never come."""
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch.distributed import run as torchrun
 
 from mmwave.engine.exit_codes import UNAVAILABLE
 
@@ -48,17 +47,3 @@ def missing_nodes(text: str, address: str, nodes: str, seconds: float) -> str | 
             f'has not started, or MASTER_ADDR, PORT or a firewall is wrong; {longer}'
         )
     return None
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run torchrun with its own arguments."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    args = torchrun.parse_args(arguments)
-    seconds = re.search(r'\btimeout=(\d+)', args.rdzv_conf)
-    address = f'{args.master_addr}:{args.master_port}'
-    with missing_nodes_named(address, args.nnodes, float(seconds[1]) if seconds else 600):
-        torchrun.main(arguments)
-
-
-if __name__ == '__main__':
-    main()

@@ -3,8 +3,6 @@
 import pytest
 import torch
 
-from mmwave.engine.exit_codes import UNAVAILABLE
-from mmwave.engine.watching import nodes
 from mmwave.engine.watching.nodes import missing_nodes, missing_nodes_named
 
 JOINED = 'Timed out after 9 seconds waiting for clients. 1/4 clients joined.'
@@ -33,18 +31,3 @@ def test_other_errors_stay(text):
         missing_nodes_named('a', '2', 8),
     ):
         raise torch.distributed.DistNetworkError(text)
-
-
-def test_torchrun_is_called_with_its_arguments(monkeypatch, capsys):
-    given = ['--nnodes', '4', '--node-rank', '0', '--master-addr', '10.0.0.1', '--master-port']
-    given += ['29500', '--rdzv-conf', 'timeout=8', 'x.py', '--nnodes', '7']
-
-    def run(arguments):
-        assert arguments == given
-        raise torch.distributed.DistStoreError(JOINED)
-
-    monkeypatch.setattr(nodes.torchrun, 'main', run)
-    with pytest.raises(SystemExit) as left:
-        nodes.main(given)
-    assert left.value.code == UNAVAILABLE
-    assert capsys.readouterr().err.startswith('error: 1 of 4 machines came to 10.0.0.1:29500')
