@@ -44,8 +44,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cv2.imwrite(str(path), rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
     leaf = ROOT / 'configs/wavemlp/wavemlp-t_in1k.py'
     text = CLASSIFIER.format(leaf=leaf, data=folder / 'data', batch=2)
-    # Data loaders share their settings in these configs, but only one of them trains.
-    text += "train_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=False))\n"
+    text += "train_dataloader['sampler'] = dict(type='DefaultSampler', shuffle=False)\n"
     (folder / 'tiny.py').write_text(text + _RUN)
     return folder / 'tiny.py'
 
