@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED
+from mmwave.engine.exit_codes import INTERRUPTED
 from mmwave.engine.parent import die_with_launcher
-from mmwave.engine.signals import Preempted, ignore_requests, leave_alone
+from mmwave.engine.signals import Preempted, leave
 from mmwave.errors import UserError, printable
 
 from .usage import LAUNCHERS, check_config_path, libraries_named
@@ -104,11 +104,9 @@ def run_tool(
     except (UserError, *_NO_FILE) as error:
         _fail(str(error))
     except Preempted as error:
-        ignore_requests()
         if not error.together:
             print(error.text, file=sys.stderr)
-            leave_alone()
-        status = PREEMPTED
+        leave()
     except KeyboardInterrupt:
         if os.environ.get('RANK', '0') == '0':
             print('interrupted', file=sys.stderr)
