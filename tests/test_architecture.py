@@ -65,6 +65,7 @@ TESTED_BY = {
     # They act during a run alone.
     'engine/hooks/resume_check': 'apis/test_resume.py',
     'engine/hooks/start_summary': 'apis/test_run.py',
+    'engine/parent': 'engine/test_signals.py',
     'engine/process_group': 'test_distributed.py',
     'engine/training_state': 'apis/test_resume.py',
     # Beside the ops that serve where mmcv has none, which need no such care.
