@@ -1,4 +1,4 @@
-"""Slurm trainings go on after they were asked to leave; ``srun`` and ``scontrol`` are written here."""
+"""Slurm trainings go on after they were asked to leave; ``srun`` and ``scontrol`` are of here."""
 
 import os
 import subprocess
