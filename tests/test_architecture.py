@@ -66,6 +66,7 @@ TESTED_BY = {
     'engine/failed_step': 'apis/test_failures.py',
     'engine/hooks/resume_check': 'apis/test_resume.py',
     'engine/hooks/start_summary': 'apis/test_run.py',
+    'engine/parent': 'engine/test_signals.py',
     'engine/process_group': 'test_distributed.py',
     'engine/training_state': 'apis/test_resume.py',
     # Beside the ops that serve where mmcv has none, which need no such care.

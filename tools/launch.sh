@@ -47,7 +47,7 @@ run_slurm() {
     command -v srun >/dev/null || fail "srun is not on the PATH: this is no Slurm machine"
     # SRUN_ARGS holds several words on purpose.
     # shellcheck disable=SC2086
-    srun -p "$partition" --job-name="$job" --gres=gpu:"$per_node" --ntasks="$gpus" \
+    exec srun -p "$partition" --job-name="$job" --gres=gpu:"$per_node" --ntasks="$gpus" \
         --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 \
         ${SRUN_ARGS:-} "$PYTHON" -u "$script" "$@" --launcher slurm
 }

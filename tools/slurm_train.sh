@@ -41,12 +41,12 @@ resume=
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || resume=yes
 while :; do
     code=0
-    train "$@" || code=$?
+    (train "$@") || code=$?
     [ "$code" = "$preempted" ] || exit "$code"
     if [ -n "${SLURM_JOB_ID:-}" ]; then
         # In a batch job, whose end this command is.
         echo "training was asked to leave: requeueing job $SLURM_JOB_ID" >&2
-        scontrol requeue "$SLURM_JOB_ID" || exit "$code"
+        scontrol requeue "$SLURM_JOB_ID" || true # not a batch job
         exit "$code"
     fi
     echo "training was asked to leave: starting it again with --resume in 10 s, Ctrl-C ends that" >&2

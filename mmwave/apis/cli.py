@@ -8,7 +8,7 @@ from typing import Any
 
 from mmwave.engine.exit_codes import INTERRUPTED, PREEMPTED
 from mmwave.engine.parent import die_with_launcher
-from mmwave.engine.signals import Preempted, ignore_requests, leave_alone
+from mmwave.engine.signals import Preempted, leave
 
 from .failures import end_by, note_exit
 from .usage import LAUNCHERS, check_config_path, libraries_named
@@ -101,12 +101,10 @@ def run_tool(
                 check_config_path(config)
             status = main(args)
     except Preempted as error:
-        ignore_requests()
         note_exit(PREEMPTED)
         if not error.together:
             print(error.text, file=sys.stderr)
-            leave_alone()
-        status = PREEMPTED
+        leave()
     except KeyboardInterrupt:
         note_exit(INTERRUPTED)
         if os.environ.get('RANK', '0') == '0':

@@ -1,5 +1,6 @@
 """Signals that ask a training to leave: noted at once, acted upon where nothing is lost."""
 
+import atexit
 import os
 import select
 import signal
@@ -177,15 +178,14 @@ def noted(*, alone: bool) -> Iterator[Notice | None]:
         notice.restore()
 
 
-def ignore_requests() -> None:
-    """Ignore further requests: this process is leaving, and a launcher may ask it to once more."""
-    if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+def leave() -> NoReturn:
+    """End this process, without the tear-down that waits for workers and threads one by one.
 
-
-def leave_alone() -> NoReturn:
-    """End this process at once, without waiting for others of the run or for threads."""
+    A launcher kills what has not left in time, and asks again where another process has left first.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    atexit._run_exitfuncs()  # ends workers, flushes logs
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(PREEMPTED)
