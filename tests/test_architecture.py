@@ -62,6 +62,7 @@ TESTED_BY = {
     'convert/family': 'convert/test_target.py',
     # Every published format is converted through it; models in memory have a file of their own.
     'convert/api': 'convert/test_memory.py',
+    'engine/exit_codes': 'engine/watching/test_ending.py',
     # They act during a run alone.
     'engine/failed_step': 'apis/test_failures.py',
     'engine/hooks/resume_check': 'apis/test_resume.py',
