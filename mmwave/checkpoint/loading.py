@@ -222,7 +222,15 @@ def load_matching(
     if len(report.loaded) < min_fraction * wanted:
         hint = _prefix_hint(own, state, prefix, len(report.loaded))
         raise UserError(f'{report.summary()}\n  at least {min_fraction:.0%} must match{hint}')
-    lost = [k for k in wrong if not k.startswith(tuple(may_differ)) and not _adapts(module, k)]
+    _refuse_lost(module, report, tuple(may_differ))
+    module.load_state_dict(fits, strict=False)
+    return report
+
+
+def _refuse_lost(module: nn.Module, report: LoadReport, may_differ: tuple[str, ...]) -> None:
+    """Raise where a tensor of another shape would be left untrained that must not be."""
+    wrong = [name for name, _, _ in report.mismatched if not name.startswith(may_differ)]
+    lost = [name for name in wrong if not _adapts(module, name)]
     if lost:
         raise UserError(
             f'{report.summary()}\n  {_some(lost)} would be left untrained: only heads, for other '
@@ -230,8 +238,6 @@ def load_matching(
             "weights are of, or allow it by the names' beginning: may_differ=[...] of init_cfg, "
             'or of mmwave.LoadReportHook in default_hooks'
         )
-    module.load_state_dict(fits, strict=False)
-    return report
 
 
 def _adapts(module: nn.Module, name: str) -> bool:

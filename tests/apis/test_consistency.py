@@ -218,9 +218,7 @@ def test_an_epoch_needs_a_sampler_that_ends(load, path, loop):
     cfg = load(path)
     cfg.train_dataloader.sampler = ENDLESS
     cfg.train_cfg = loop
-    with pytest.raises(
-        PreflightError, match=r'^train_dataloader\.sampler is InfiniteSampler, .*ends'
-    ):
+    with pytest.raises(PreflightError, match=r'^train_dataloader\.sampler is Infin.*ends'):
         check_numbers(cfg)
     check_numbers(cfg, splits=('test',))
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)

@@ -1,5 +1,7 @@
 """A loss that is not finite, in a run of several processes and by a hopeless learning rate."""
 
+import re
+
 import pytest
 
 from .launch import train
@@ -16,11 +18,9 @@ def test_nan_on_one_rank_of_two_ends_both(tmp_path, task):
     fault = dict(kind='nan-weights', iter=1, rank=1)
     done = train(config, work, ranks=2, fault=fault)
     assert done.code != 0
-    assert 'error: in iteration 2 on rank 1 ' in done.text
-    assert 'loss' in done.text
+    assert re.search(r'error: in iteration 2 on rank 1 \S*loss\S* is nan', done.text)
     assert '.png' in done.text
     assert 'max_skipped=N' in done.text
-    assert done.text.count('exitcode  : 2') or done.text.count('exitcode: 2')
     assert not list(work.glob('*.pth'))
     assert done.seconds < 120
 

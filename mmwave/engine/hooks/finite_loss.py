@@ -16,6 +16,7 @@ from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
 _NORM = 'train/grad_norm'
+_GRADIENTS = 'the gradients are not finite'
 _CURES = (
     'lower the learning rate, clip the gradients (optim_wrapper.clip_grad.max_norm=1.0) or look at '
     'these images and their labels; to leave out up to N such steps set '
@@ -24,9 +25,13 @@ _CURES = (
 
 
 class Found(NamedTuple):
-    """The first thing that was not finite in a process."""
+    """The first thing that was not finite in a process, in the order that tells most.
+
+    Gradients are those of all processes: the one with the loss is where they come from.
+    """
 
     iteration: int
+    in_gradients: bool
     rank: int
     text: str
 
@@ -121,7 +126,7 @@ class FiniteLossHook(Hook):
         found = _first(self._found)
         self._found = None
         if found is None:
-            found = _found(runner, 'the gradients are not finite', data_batch)
+            found = _found(runner, _GRADIENTS, data_batch)
         if skipped > self.max_skipped:
             raise UserError(
                 f'{found.text}; so many steps were left out before as may be '
@@ -147,7 +152,7 @@ def _look(runner: Runner, batch: Any, outputs: Any) -> Found | None:
     norm = _norm(runner)
     if norm is None or math.isfinite(norm) or any(map(loss_scaler, wrappers_of(runner))):
         return None
-    return _found(runner, 'the gradients are not finite', batch)
+    return _found(runner, _GRADIENTS, batch)
 
 
 def _number(value: Any) -> float:
@@ -171,7 +176,8 @@ def _found(runner: Runner, what: str, batch: Any) -> Found:
         parts.append(images)
     where = f'iteration {runner.iter + 1}'
     where += f' on rank {get_rank()}' if get_world_size() > 1 else ''
-    return Found(runner.iter, get_rank(), f'in {where} {what} ({"; ".join(parts)})')
+    text = f'in {where} {what} ({"; ".join(parts)})'
+    return Found(runner.iter, what == _GRADIENTS, get_rank(), text)
 
 
 def _first(found: Found | None) -> Found | None:
