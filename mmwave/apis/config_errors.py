@@ -13,7 +13,7 @@ from .arguments import did_you_mean
 _ARGUMENTS = re.compile(
     r"unexpected keyword argument '(\w+)'|missing \d+ required|must be callable"
 )
-_REGISTRY = re.compile(r"'?(\w+) is not in the (\S+) registry")
+_REGISTRY = re.compile(r"'?(\w+) is not in the ([^\n.]+?) registry")
 
 
 def refused_setting(error: BaseException) -> str | None:

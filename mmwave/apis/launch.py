@@ -233,7 +233,7 @@ def _ranks(ranks: Sequence[int]) -> str:
 
 
 def _documents(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what each process left in its error file, an unknown exit code where it is another's."""
+    """Yield what each process left in its error file, the exit code None where it left none."""
     for path in folder.glob('*/attempt_*/*'):
         if path.is_dir():
             document: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""One line on memory that did not suffice: what was asked for, by which batch, and what to lower."""
+"""One line on memory that did not suffice: the batch, what it asked for, and what to lower."""
 
 import re
 import sys

@@ -78,7 +78,7 @@ def as_ranks(monkeypatch, tmp_path):
             'user',
             'port 29500 is in use on .*PORT=',
         ),
-        (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.'), 'memory', '2.00'),
+        (torch.OutOfMemoryError('CUDA: Tried to allocate 2.00 GiB.'), 'memory', '2.00'),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate "
                       '1099511627776 bytes. Error code 12'), 'memory', '1024.00 GiB'),
         (MemoryError(), 'memory', 'num_workers'),
@@ -90,7 +90,7 @@ def as_ranks(monkeypatch, tmp_path):
         (ValueError(), 'other', '^ValueError$'),
         (
             ValueError('Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n'
-                       '  File "a.py", line 3\n    pass\nValueError: of the transform\nimage a.png\n'),
+                       '  File "a.py", line 3\n    f()\nValueError: of the transform\nimage a.png'),
             'other',
             '^ValueError: of the transform; image a.png$',
         ),

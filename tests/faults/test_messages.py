@@ -1,5 +1,7 @@
 """What the real tools print when a process of two fails: the cause, where, and little else."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.faults.launch import train
@@ -44,7 +46,7 @@ def test_memory_that_does_not_suffice(tmp_path):
     for part in ('a batch of 2 (2 of 3x32x32)', '2.00 GiB', 'batch_size (now 2)', '--amp', '.png'):
         assert part in line
     log = line.rpartition('traceback: ')[2]
-    assert 'OutOfMemoryError' in open(log).read()
+    assert 'OutOfMemoryError' in Path(log).read_text()
     assert 'rank 1: exit code 1: ' in summary[0]
 
 
