@@ -108,7 +108,10 @@ def load_together(runner: Runner, find: Callable[[Runner], str | None]) -> None:
             process alone.
     """
     if runner._resume and runner._load_from is None:
-        runner._load_from = from_first(lambda: find(runner))
+        found = from_first(lambda: _inside(find(runner), runner.work_dir))
+        if found is not None and '://' not in found:
+            found = os.path.join(runner.work_dir, found)
+        runner._load_from = found
         # mmengine would look in every process for itself.
         runner._resume = runner._load_from is not None
     check_file(runner._load_from)
@@ -119,6 +122,14 @@ def load_together(runner: Runner, find: Callable[[Runner], str | None]) -> None:
             load()
 
     runner.load_or_resume = load_or_resume
+
+
+def _inside(path: str | None, folder: str) -> str | None:
+    """Return a path in ``folder`` relative to it: machines may have it in different places."""
+    if path is None or '://' in path:
+        return path
+    inside = os.path.relpath(path, folder)
+    return path if inside.startswith(os.pardir) else inside
 
 
 class State(NamedTuple):
