@@ -247,7 +247,9 @@ def _where() -> str:
 
 
 def _versions() -> str:
-    return f'torch {torch.__version__}, mmengine {mmengine.__version__}, mmwave {mmwave.__version__}'
+    return (
+        f'torch {torch.__version__}, mmengine {mmengine.__version__}, mmwave {mmwave.__version__}'
+    )
 
 
 def _count(runner: Runner, name: str) -> int:

@@ -85,9 +85,11 @@ def _batches(before: TrainedWith, now: TrainedWith, scales: bool) -> Iterator[st
     lengths = (before.epoch_length, now.epoch_length)
     by_epoch = now.max_epochs is not None
     if by_epoch and None not in lengths and lengths[0] != lengths[1] and not scales:
-        why = 'accumulation' if before.batch_size * before.world_size != (
-            now.batch_size * now.world_size
-        ) else 'data set'
+        why = (
+            'accumulation'
+            if before.batch_size * before.world_size != (now.batch_size * now.world_size)
+            else 'data set'
+        )
         raise UserError(
             f'an epoch had {counted(lengths[0], "iteration")}, here are {lengths[1]}: the {why} is '
             f'another; {ways}'
@@ -158,7 +160,7 @@ def _scale_and_compare(
                     group[used] = built[used]
     if not told:
         return ''
-    text = f"has other settings of the optimizer than the config ({', '.join(told.values())}): "
+    text = f'has other settings of the optimizer than the config ({", ".join(told.values())}): '
     if from_config:
         return f"{text}the config's are used"
     return (

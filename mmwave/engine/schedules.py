@@ -28,7 +28,9 @@ _PROGRESS = frozenset(
 _LEADS = ('', 'initial_', 'max_', 'min_')
 
 
-def changes(states: Sequence[Mapping[str, Any]], schedulers: Sequence[_ParamScheduler]) -> list[str]:
+def changes(
+    states: Sequence[Mapping[str, Any]], schedulers: Sequence[_ParamScheduler]
+) -> list[str]:
     """Describe what schedulers' states in a checkpoint define otherwise than the config does."""
     lines = []
     for state, scheduler in zip(states, schedulers, strict=True):

@@ -95,9 +95,7 @@ def test_a_schedule_put_to_a_point_is_the_one_stepped_there(kinds, adam, iters):
     for _ in range(2):
         step(theirs, LENGTH)
         step(ours, LENGTH)
-        assert values(wrapper.param_groups) == pytest.approx(
-            values(stepped.param_groups), rel=1e-6
-        )
+        assert values(wrapper.param_groups) == pytest.approx(values(stepped.param_groups), rel=1e-6)
 
 
 def test_what_the_config_defines_otherwise_is_named():
