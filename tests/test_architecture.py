@@ -63,6 +63,9 @@ TESTED_BY = {
     # Every published format is converted through it; models in memory have a file of their own.
     'convert/api': 'convert/test_memory.py',
     # They act during a run alone.
+    'engine/agreement': 'faults/test_agreement.py',
+    'engine/hooks/agreement': 'faults/test_agreement.py',
+    'engine/trained_with': 'engine/test_resuming.py',
     'engine/hooks/resume_check': 'apis/test_resume.py',
     'engine/hooks/start_summary': 'apis/test_run.py',
     'engine/process_group': 'test_distributed.py',
