@@ -65,6 +65,9 @@ TESTED_BY = {
     'engine/exit_codes': 'engine/watching/test_ending.py',
     # They act during a run alone.
     'engine/failed_step': 'apis/test_failures.py',
+    'engine/agreement': 'faults/test_agreement.py',
+    'engine/hooks/agreement': 'faults/test_agreement.py',
+    'engine/trained_with': 'engine/test_resuming.py',
     'engine/hooks/resume_check': 'apis/test_resume.py',
     'engine/hooks/start_summary': 'apis/test_run.py',
     'engine/parent': 'engine/test_signals.py',

@@ -1,5 +1,6 @@
 """The checkpoints that a config and a call name, looked for before anything is built."""
 
+import os
 import os.path as osp
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,7 +21,7 @@ def check_checkpoint(cfg: Config) -> None:
         raise UsageError(
             f'the path of the checkpoint is {path!r}: is the shell variable that holds it unset?'
         )
-    if '://' not in path and not osp.isfile(osp.expanduser(path)):
+    if '://' not in path and _is_first() and not osp.isfile(osp.expanduser(path)):
         raise UsageError(f'no such checkpoint: {printable_path(path)}')
 
 
@@ -31,7 +32,7 @@ def check_last_checkpoint(cfg: Config, *, contents: bool) -> None:
         cfg: says whether a run is to go on.
         contents: read all of the newest one, else only as much as tells a file that was cut.
     """
-    if not cfg.get('resume') or cfg.get('load_from') is not None:
+    if not cfg.get('resume') or cfg.get('load_from') is not None or not _is_first():
         return
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     saves = [
@@ -43,6 +44,14 @@ def check_last_checkpoint(cfg: Config, *, contents: bool) -> None:
         newest_checkpoint(cfg.work_dir, saves, contents=contents)
     except UserError as error:
         raise UsageError(str(error)) from error
+
+
+def _is_first() -> bool:
+    """Return whether this process looks for files; in the others all processes find out together.
+
+    One that ended here would leave those of other machines waiting for it.
+    """
+    return os.environ.get('RANK', os.environ.get('NODE_RANK', '0')) == '0'
 
 
 def check_pretrained(cfg: Config) -> None:

@@ -231,7 +231,8 @@ def _lengths(runner: Runner, before: TrainedWith, now: TrainedWith) -> Iterator[
         return
     yield f'is of a run of {counted(old, unit)}, this one has {new}'
     for some in _by_name(runner.param_schedulers).values():
-        yield from schedules.misfits(some, runner.max_epochs, runner.max_iters)
+        for line in schedules.misfits(some, runner.max_epochs, runner.max_iters):
+            yield f'goes on with a schedule that does not end with the run: {line}'
 
 
 def _loaded_groups(

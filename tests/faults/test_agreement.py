@@ -1,4 +1,7 @@
-"""Processes that do not read the same checkpoint, and checkpoints of other numbers of processes."""
+"""Processes that do not read the same checkpoint, and checkpoints of other numbers of processes.
+
+The comparison is :mod:`mmwave.engine.agreement`'s, called by ``AgreementHook``.
+"""
 
 import contextlib
 import os
@@ -71,6 +74,7 @@ def nodes(config, tmp_path):
 SCALE = ('--auto-scale-lr', '--cfg-options', 'train_cfg.max_epochs=3')
 
 
+@pytest.mark.fault
 def test_a_folder_that_is_not_shared_ends_all(nodes):
     """The second node would start anew from random weights."""
     config, a, b = nodes

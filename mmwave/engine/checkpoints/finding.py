@@ -76,7 +76,12 @@ def find_for_run(runner: Runner) -> None:
         return
     if runner._load_from is not None:
         return
-    found = from_first(lambda: newest_checkpoint(runner.work_dir, saves))
+
+    def look() -> Found:
+        found = newest_checkpoint(runner.work_dir, saves)
+        return found._replace(path=_inside(found.path, runner.work_dir))
+
+    found = from_first(look)
     if is_main_process():
         for line in found.skipped:
             runner.logger.warning(line)
@@ -85,7 +90,16 @@ def find_for_run(runner: Runner) -> None:
                 f'there is no checkpoint in {printable_path(runner.work_dir)} to go on from: the '
                 'training starts anew'
             )
-    runner._load_from, runner._resume = found.path, found.path is not None
+    path = found.path and os.path.join(runner.work_dir, found.path)
+    runner._load_from, runner._resume = path, path is not None
+
+
+def _inside(path: str | None, folder: str) -> str | None:
+    """Return a path in ``folder`` relative to it: machines may have it in different places."""
+    if path is None:
+        return path
+    inside = os.path.relpath(path, folder)
+    return path if inside.startswith(os.pardir) else inside
 
 
 def newest_checkpoint(work_dir: str, saves: Sequence[Saves], *, contents: bool = True) -> Found:

@@ -209,6 +209,6 @@ def _optimizers(runner: Runner) -> Iterator[str]:
         text = f'{type(wrapper.optimizer).__name__}, learning rate {rates[-1]:.4g}'
         if len(rates) > 1:
             text += f' (down to {rates[0]:.4g} in some groups)'
-        if scaling.get('enable'):
+        if scaling.get('enable') and not runner._resume:  # the checkpoint's rate was settled
             text += f', scaled from a batch of {scaling["base_batch_size"]}'
         yield f'{text}, {_clipping(wrapper)}'
