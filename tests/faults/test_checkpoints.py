@@ -97,7 +97,7 @@ def test_a_full_disk_ends_a_run_after_three_checkpoints(config, tmp_path, ranks)
     """In one line, with the exit code of errors; no process is left."""
     work = tmp_path / 'work'
     fault = dict(kind='full', iter=_STEPS // ranks + 1, name='epoch_*')
-    outcome = train(config, work, ranks=ranks, fault=fault, seconds=120)
+    outcome = train(config, work, ranks=ranks, fault=fault)
     assert outcome.code == (2 if ranks == 1 else 1), outcome.text  # torchrun has its own code
     (line, *_) = [x for x in outcome.text.splitlines() if x.startswith('error: ')]
     assert re.search(r'epoch_4\.pth cannot be written: No space left .* bytes are needed', line)
@@ -115,7 +115,7 @@ def test_a_full_disk_ends_a_run_after_three_checkpoints(config, tmp_path, ranks)
 def test_weights_that_are_not_finite_are_never_written(config, tmp_path, ranks):
     work = tmp_path / 'work'
     fault = dict(kind='nan-weights', iter=_STEPS // ranks + 1)
-    outcome = train(config, work, ranks=ranks, fault=fault, seconds=120)
+    outcome = train(config, work, ranks=ranks, fault=fault)
     assert outcome.code == (2 if ranks == 1 else 1), outcome.text
     assert re.search(r'^error: .* NaN or infinite', outcome.text, re.MULTILINE)
     assert [p.name for p in work.glob('epoch_*.pth')] == ['epoch_1.pth']
