@@ -62,6 +62,8 @@ TESTED_BY = {
     'convert/family': 'convert/test_target.py',
     # Every published format is converted through it; models in memory have a file of their own.
     'convert/api': 'convert/test_memory.py',
+    # Seeding reseeds what is found there.
+    'engine/exact_resume/own_generators': 'engine/exact_resume/test_seeding.py',
     # They act during a run alone.
     'engine/hooks/resume_check': 'apis/test_resume.py',
     'engine/hooks/start_summary': 'apis/test_run.py',
