@@ -1,4 +1,4 @@
-"""Killed, resumed, and the weights of a run that nothing happened to: every task, with processes."""
+"""Killed, resumed, and the weights of an undisturbed run: every task, in processes."""
 
 import pytest
 

@@ -1,6 +1,5 @@
 """A resumed run equals the uninterrupted one, to the bit."""
 
-import shutil
 import time
 
 import pytest
