@@ -63,6 +63,8 @@ TESTED_BY = {
     # Every published format is converted through it; models in memory have a file of their own.
     'convert/api': 'convert/test_memory.py',
     'engine/exit_codes': 'engine/watching/test_ending.py',
+    # Seeding reseeds what is found there.
+    'engine/exact_resume/own_generators': 'engine/exact_resume/test_seeding.py',
     # They act during a run alone.
     'engine/failed_step': 'apis/test_failures.py',
     'engine/agreement': 'faults/test_agreement.py',

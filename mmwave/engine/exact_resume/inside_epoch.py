@@ -11,9 +11,8 @@ from mmwave.errors import UserError
 def at_boundary(runner: Runner) -> bool:
     """Return whether a checkpoint that is saved now holds all of the training.
 
-    Gradients that are accumulated over several iterations are in no checkpoint. To be asked after
-    the step, as in ``after_train_iter``, where the checkpoint is written by
-    ``runner.save_checkpoint(..., by_epoch=False)``.
+    Gradients that are accumulated over several iterations are in no checkpoint. To be asked between
+    two steps, as in ``after_train_iter`` or ``before_train_iter``.
     """
     wrapper = runner.optim_wrapper
     wrappers = getattr(wrapper, 'optim_wrappers', {'': wrapper}).values()

@@ -116,4 +116,6 @@ def _may_set(owner: Any, attribute: str) -> bool:
     method = callable(of_type) or hasattr(of_type, '__set__')
     if method or not attribute.isidentifier() or attribute in _OF_EVERY_MODULE:
         return False
+    if attribute not in vars(owner) and hasattr(owner, attribute) and of_type is None:
+        return False  # a child, a parameter or a buffer
     return _plain(vars(owner).get(attribute)) is not _NOT_PLAIN

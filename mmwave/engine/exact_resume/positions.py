@@ -89,12 +89,14 @@ class NumberedBatches(Sampler[NumberedBatch]):
             begin_anew()
 
     def __iter__(self) -> Iterator[NumberedBatch]:
+        # A turn begins with its first batch: PyTorch asks for two iterators and uses one of them.
         if self._begun is not None:
             begun, self._begun = self._begun, None
-            return begun
-        batches = self._numbered(self._epoch, self._turn, self._first)
-        self._turn, self._first = self._turn + 1, 0
-        return batches
+            yield from begun
+            return
+        turn, first = self._turn, self._first
+        self._turn, self._first = turn + 1, 0
+        yield from self._numbered(self._epoch, turn, first)
 
     def _numbered(self, epoch: int, turn: int, first: int) -> Iterator[NumberedBatch]:
         own = own_generators(self.batches, without=self.dataset_of_loader)

@@ -20,11 +20,11 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmwave.engine import console, signals
+from mmwave.engine.exact_resume.inside_epoch import at_boundary
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.engine.training_state import averaged_models
 from mmwave.errors import UserError, printable, printable_path
@@ -101,7 +101,7 @@ class PreemptionHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self._agree(self._is_time())
-        if self._number and _is_exact(runner):
+        if self._number and at_boundary(runner):
             self._leave(runner)
         self._remove_left(runner)
         notice = signals.current()
@@ -228,15 +228,6 @@ class PreemptionHook(Hook):
                     _remove(hook, self._left)
                 self._left = None
                 return
-
-
-def _is_exact(runner: Runner) -> bool:
-    """Return whether no gradients are accumulated that a checkpoint would not hold."""
-    wrapper = runner.optim_wrapper
-    several = isinstance(wrapper, OptimWrapperDict)
-    wrappers = wrapper.optim_wrappers.values() if several else [wrapper]
-    counts = (getattr(wrapper, '_accumulative_counts', 1) for wrapper in wrappers)
-    return all(runner.iter % count == 0 for count in counts)
 
 
 def _checkpoint_hook(runner: Runner) -> CheckpointHook:
