@@ -22,7 +22,6 @@ def test_nan_on_one_rank_of_two_ends_both(tmp_path, task):
     assert '.png' in done.text
     assert 'max_skipped=N' in done.text
     assert not list(work.glob('*.pth'))
-    assert done.seconds < 120
 
 
 def test_a_hopeless_learning_rate_is_told_with_its_value(tmp_path):
