@@ -5,19 +5,16 @@ With real processes: ``tests/faults/test_preemption.py``.
 
 import os
 import signal
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from mmwave.apis import prepare_training, train
 from mmwave.checkpoint import read_checkpoint
 from mmwave.engine.exit_codes import PREEMPTED
 from mmwave.engine.hooks import PreemptionHook
-from mmwave.engine.hooks.preemption import _is_exact
 from mmwave.engine.signals import Notice, Preempted
 from mmwave.errors import UserError
 from tests.faults.tasks import write_task
@@ -172,17 +169,6 @@ def test_accumulated_gradients_are_waited_for(tmp_path):
     SignalHook.point = ('train', 0)
     with pytest.raises(Preempted, match='after iteration 3: '):
         run(config, work, **{'optim_wrapper.accumulative_counts': 3})
-
-
-def test_each_of_several_optimizers_counts():
-    weight = torch.nn.Parameter(torch.zeros(1))
-    wrappers = {
-        str(count): OptimWrapper(torch.optim.SGD([weight], lr=1), accumulative_counts=count)
-        for count in (2, 3)
-    }
-    wrapper = OptimWrapperDict(**wrappers)
-    exact = [_is_exact(SimpleNamespace(optim_wrapper=wrapper, iter=i)) for i in range(1, 7)]
-    assert exact == [False, False, False, False, False, True]
 
 
 def test_nothing_is_saved_twice(tmp_path, monkeypatch):
