@@ -4,7 +4,7 @@ Batch norms see 16 images, not 2: ``sync_bn`` makes them share statistics across
 a step has 2 images, set ``model.backbone.norm_eval=True`` to keep the pretraining's statistics instead.
 """
 
-# Gradients are not clipped, as in the recipe.
+# Gradients are not clipped: the recipe names no clipping.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-4),

@@ -3,7 +3,7 @@
 What has "norm" in its name does not decay, as there: norms of the backbone, but not the batch norms of heads.
 """
 
-# Gradients are not clipped, as in the recipe.
+# Gradients are not clipped: the recipe names no clipping.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),

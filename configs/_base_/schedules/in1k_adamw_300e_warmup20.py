@@ -5,7 +5,7 @@ linear warm-up from 1e-6, stepped once an epoch). The release also adds timm's t
 lowest rate: ``--cfg-options train_cfg.max_epochs=310``.
 """
 
-# Gradients are not clipped, as in the recipe.
+# Gradients are not clipped: the recipe names no clipping.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),

@@ -1,6 +1,6 @@
 """40,000 iterations of AdamW with polynomial decay on 8 GPUs x 4 images: PVT's recipe for Semantic FPN."""
 
-# Gradients are not clipped, as in the recipe.
+# Gradients are not clipped: the recipe names no clipping.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.999), weight_decay=1e-4),

@@ -1,6 +1,6 @@
 """160,000 iterations of AdamW with warm-up and linear decay on 8 GPUs x 2 images: Swin's and AS-MLP's recipe for UPerNet."""
 
-# Gradients are not clipped, as in the recipe.
+# Gradients are not clipped: the recipe names no clipping.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
