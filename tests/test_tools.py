@@ -206,7 +206,8 @@ def test_several_machines(tmp_path):
     train = ROOT / 'tools/train.py'
     assert done.stdout.strip() == (
         '-m mmwave.apis.launch --nnodes 4 --nproc-per-node 8 --node-rank 3 '
-        f'--master-addr 10.0.0.1 --master-port 1234 {train} {CONFIG} --amp --launcher pytorch'
+        f'--master-addr 10.0.0.1 --master-port 1234 '
+        f'--rdzv-conf timeout=300 {train} {CONFIG} --amp --launcher pytorch'
     )
     done = call(TRAIN, CONFIG, '8', PYTHON=str(python))
     assert '--nnodes 1 --nproc-per-node 8 --standalone' in done.stdout

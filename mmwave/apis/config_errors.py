@@ -51,12 +51,18 @@ def refused_setting(error: BaseException) -> str | None:
 
 def _built(error: BaseException) -> tuple[Any, Mapping[str, Any] | None]:
     """Return the innermost class that was being built, and its settings."""
+    from mmengine.runner import LogProcessor  # what raises such an error has imported it
+
     found: tuple[Any, Mapping[str, Any] | None] = (None, None)
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == 'build_from_cfg':
             settings = frame.f_locals.get('cfg')
             if isinstance(settings, Mapping):
                 found = frame.f_locals.get('obj_cls'), settings
+        elif frame.f_code.co_name == 'build_log_processor':  # a default class is called directly
+            settings = frame.f_locals.get('log_processor')
+            if isinstance(settings, Mapping):
+                found = LogProcessor, settings
         elif frame.f_code.co_name in ('run_iter', 'call_hook'):
             return None, None  # a step, or the work of a hook
     return found

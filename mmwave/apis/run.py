@@ -109,16 +109,7 @@ def prepare_training(
             if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
                 raise UsageError(f'{config} states no auto_scale_lr.base_batch_size to scale from')
             cfg.auto_scale_lr.enable = True
-        if load_from is not None:
-            if resume is not None:
-                raise UsageError(
-                    'give --load-from to start anew from weights, or --resume to go on'
-                )
-            cfg.resume, cfg.load_from = False, load_from
-        if resume == 'auto':
-            set_for_call(cfg, resume=True, load_from=None)
-        elif resume is not None:
-            set_for_call(cfg, resume=True, load_from=resume)
+        _set_start(cfg, resume, load_from)
         check_checkpoint(cfg)
         # Every process of a run would read it all; there the first one does, and tells the others.
         check_last_checkpoint(cfg, contents=num_procs is not None)
@@ -206,7 +197,7 @@ def train(
     """
     with (
         console(verbose) as screen,
-        owned(cfg.work_dir, launcher),
+        owned(cfg.get('work_dir'), launcher),
         noted(alone=launcher == 'none'),
     ):
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
@@ -238,6 +229,17 @@ def test(
         draw_in_every_process(runner.visualizer)
         with watched(runner):
             return runner.test()
+
+
+def _set_start(cfg: Config, resume: str | None, load_from: str | None) -> None:
+    if load_from is not None:
+        if resume is not None:
+            raise UsageError('give --load-from to start anew from weights, or --resume to go on')
+        cfg.resume, cfg.load_from = False, load_from
+    if resume == 'auto':
+        set_for_call(cfg, resume=True, load_from=None)
+    elif resume is not None:
+        set_for_call(cfg, resume=True, load_from=resume)
 
 
 def _use_amp(cfg: Config) -> None:

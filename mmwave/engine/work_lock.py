@@ -24,7 +24,7 @@ _held: set[int] = set()  # file descriptors
 
 
 @contextmanager
-def owned(work_dir: str, launcher: str) -> Iterator[None]:
+def owned(work_dir: str | None, launcher: str) -> Iterator[None]:
     """Own a work folder, which is made where it is missing, for a training.
 
     The kernel lets go of the lock when its process ends, however that happens. On a file system
@@ -32,14 +32,14 @@ def owned(work_dir: str, launcher: str) -> Iterator[None]:
     host a warning is all that can be said.
 
     Args:
-        work_dir: of the training.
+        work_dir: of the training; None is nobody's.
         launcher: of :data:`mmwave.apis.usage.LAUNCHERS`; the first process of a run owns the folder
             for all.
 
     Raises:
         UserError: where another training owns it, which is named, or it cannot be written to.
     """
-    if os.environ.get(_RANKS.get(launcher, ''), '0') != '0':
+    if work_dir is None or os.environ.get(_RANKS.get(launcher, ''), '0') != '0':
         yield
         return
     path = os.path.join(work_dir, LOCK)

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import logging
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from mmwave.apis import prepare_training, train
 from mmwave.apis.cli import run_tool
 from mmwave.apis.failures import ERROR_FILE, failure_of
 from mmwave.engine.exit_codes import USER_ERROR
+from mmwave.engine.failed_step import failed_step
 from mmwave.errors import UserError
 from tests.tiny_run import write_run
 
@@ -178,6 +180,7 @@ def test_a_step_s_exception_names_iteration_and_images(tmp_path, monkeypatch, ca
     main = failing(tmp_path, "RuntimeError('of the step')", at)
     with pytest.raises(RuntimeError) as caught:
         run_tool(main, argparse.ArgumentParser())
+    assert failed_step(caught.value).where in caught.value.__notes__[-1]
     assert caught.value.__notes__[-1].startswith(phase)
     assert re.search(r'\.png', caught.value.__notes__[-1])
     log = next((tmp_path / 'work').glob('*/*.log'))
@@ -215,7 +218,9 @@ def test_memory_that_does_not_suffice_tells_the_batch(tmp_path, monkeypatch, cap
         ({'log_processor.window_siz': 3}, 'did you mean window_size'),
     ],
 )
-def test_a_setting_that_a_class_refuses_is_one_line(tmp_path, capsys, option, line):
+def test_a_setting_that_a_class_refuses_is_one_line(tmp_path, monkeypatch, capsys, option, line):
+    # A logger of another test writes to an output that is closed.
+    monkeypatch.setattr(logging, 'raiseExceptions', False)
     config = write_run(tmp_path)
 
     def main(args):

@@ -23,6 +23,7 @@ from mmwave.checkpoint import read_checkpoint
 from mmwave.engine.hooks import LoadReportHook, ResumeCheckHook
 from mmwave.engine.training_state import check_optimizer, check_schedulers
 from mmwave.errors import UserError
+from tests.checkpoint.files import flip_bit
 from tests.contracts import ROOT
 from tests.loaders import loader_restored
 from tests.tiny_run import CLASSIFIER
@@ -739,13 +740,12 @@ def test_a_damaged_note_of_the_last_checkpoint(config, tmp_path, note):
 
 def test_damaged_checkpoints_are_told_before_a_run(last, config, tmp_path):
     """With the number of processes, as the launchers check, also where a single bit is wrong."""
-    content = bytearray(last.read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / 'epoch_2.pth').write_bytes(content)
+    shutil.copy(last, tmp_path / 'epoch_2.pth')
+    flip_bit(tmp_path / 'epoch_2.pth')
     prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
     with pytest.raises(UsageError, match=r'no checkpoint in .* is whole: .*epoch_2\.pth'):
         prepare_training(str(config), work_dir=str(tmp_path), resume='auto', num_procs=1)
-    (tmp_path / 'epoch_2.pth').write_bytes(content[:-100])
+    (tmp_path / 'epoch_2.pth').write_bytes(last.read_bytes()[:-100])
     with pytest.raises(UsageError, match=r'no checkpoint in .* is whole: .*epoch_2\.pth'):
         prepare_training(str(config), work_dir=str(tmp_path), resume='auto')
 
@@ -755,9 +755,7 @@ def test_a_damaged_checkpoint_is_passed_over(last, config, tmp_path):
     work = tmp_path / 'work'
     run(config, work, epochs=3)
     whole, broken = work / 'epoch_2.pth', work / 'epoch_3.pth'
-    content = bytearray(broken.read_bytes())
-    content[len(content) // 2] ^= 1
-    broken.write_bytes(content)
+    flip_bit(broken)
     (work / 'last_checkpoint').unlink()
     runner = run(config, work, 'auto', epochs=3)
     assert runner._load_from == str(whole)

@@ -1,6 +1,7 @@
 """Files that the tests of reading write, and the memory that reading uses."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +35,14 @@ def status(name: str) -> int:
     """Return the bytes of memory of this process that Linux lists under ``name``."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
+
+
+def flip_bit(path: Path) -> None:
+    """Change a bit in the middle of the largest record of a checkpoint in torch's format."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        record = max(archive.infolist(), key=lambda entry: entry.file_size)
+    lengths = content[record.header_offset + 26 : record.header_offset + 30]
+    names = int.from_bytes(lengths[:2], 'little') + int.from_bytes(lengths[2:], 'little')
+    content[record.header_offset + 30 + names + record.file_size // 2] ^= 1
+    path.write_bytes(content)

@@ -176,8 +176,9 @@ def _newest_first(
         groups.append([noted])
     while groups := [group for group in groups if group]:
         # One that cannot be read comes first, to be told.
-        newest = groups[0] if len(groups) == 1 else max(groups, key=lambda g: _iterations(g[0]))
-        yield newest.pop(0)
+        if len(groups) > 1:  # of the same iteration, the one that was written last
+            groups.sort(key=lambda g: (_iterations(g[0]), noted in g[:1]), reverse=True)
+        yield groups[0].pop(0)
 
 
 def _iterations(path: str) -> float:

@@ -10,6 +10,7 @@ from mmengine.hooks import CheckpointHook
 from mmwave.engine.checkpoints import Saves, newest_checkpoint, output_folder
 from mmwave.engine.checkpoints.finding import find_for_run
 from mmwave.errors import UserError
+from tests.checkpoint.files import flip_bit
 
 
 def write(folder, *names, iterations=1, time='20250101_000000', legacy=False):
@@ -36,14 +37,6 @@ def newest(folder, *saves, **options):
 
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
-
-
-def flip(path):
-    """Change one bit of a weight."""
-    content = bytearray(path.read_bytes())
-    at = content.index(torch.arange(1000.0).numpy().tobytes()[:400]) + 200
-    content[at] ^= 1
-    path.write_bytes(content)
 
 
 def clear(path):
@@ -140,7 +133,7 @@ def test_epochs_and_iterations_are_compared_by_what_the_files_note(tmp_path):
     assert newest(tmp_path) == ('epoch_2.pth', [])
     write(tmp_path, 'iter_250.pth', iterations=250)
     assert newest(tmp_path) == ('iter_250.pth', [])
-    flip(tmp_path / 'iter_250.pth')
+    flip_bit(tmp_path / 'iter_250.pth')
     assert newest(tmp_path) == ('epoch_2.pth', ['iter_250.pth'])
 
 
@@ -167,9 +160,9 @@ def test_a_longer_training_of_the_same_folder_before(tmp_path):
 
 
 @pytest.mark.parametrize('legacy', [False, True])
-@pytest.mark.parametrize('damage', [cut, flip, clear, overwrite])
+@pytest.mark.parametrize('damage', [cut, flip_bit, clear, overwrite])
 def test_damaged_ones_are_passed_over_and_named(tmp_path, damage, legacy):
-    if legacy and damage is flip:
+    if legacy and damage is flip_bit:
         pytest.skip('the format has no checksums')
     write(tmp_path, 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', legacy=legacy)
     note(tmp_path, 'epoch_3.pth')
@@ -187,7 +180,7 @@ def test_damaged_ones_are_passed_over_and_named(tmp_path, damage, legacy):
 
 def test_without_contents_a_file_that_was_cut_is_told(tmp_path):
     write(tmp_path, 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth')
-    flip(tmp_path / 'epoch_2.pth')
+    flip_bit(tmp_path / 'epoch_2.pth')
     cut(tmp_path / 'epoch_3.pth')
     assert newest(tmp_path, contents=False) == ('epoch_2.pth', ['epoch_3.pth'])
 
