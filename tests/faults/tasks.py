@@ -48,44 +48,14 @@ test_evaluator = val_evaluator
     'detection': """
 model = dict(
     backbone=dict(arch={arch}, drop_path_rate=0.2, init_cfg=None),
-    neck=dict(in_channels=[8, 16, 16], out_channels=8),
-    bbox_head=dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1),
+    {heads}
 )
 common = dict(data_root='{data}', metainfo=dict(classes=('a', 'b')), data_prefix=dict(img=''))
 train_dataset = dict(
     ann_file='boxes.json',
     pipeline=[
         dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='PhotoMetricDistortion'),
-        dict(type='RandomResize', scale=({side}, {side}), ratio_range=(0.8, 1.2), keep_ratio=True),
-        dict(type='RandomFlip', prob=0.5),
-        dict(type='PackDetInputs'),
-    ],
-    **common,
-)
-val_dataset = dict(ann_file='boxes.json', **common)
-val_evaluator = dict(ann_file='{data}/boxes.json')
-test_evaluator = val_evaluator
-""",
-    'instances': """
-model = dict(
-    backbone=dict(arch={arch}, drop_path_rate=0.2, init_cfg=None),
-    neck=dict(in_channels=[8, 8, 16, 16], out_channels=8),
-    rpn_head=dict(in_channels=8, feat_channels=8),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=8),
-        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=2),
-        mask_roi_extractor=dict(out_channels=8),
-        mask_head=dict(num_convs=1, in_channels=8, conv_out_channels=8, num_classes=2),
-    ),
-)
-common = dict(data_root='{data}', metainfo=dict(classes=('a', 'b')), data_prefix=dict(img=''))
-train_dataset = dict(
-    ann_file='boxes.json',
-    pipeline=[
-        dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask={masks}),
         dict(type='PhotoMetricDistortion'),
         dict(type='RandomResize', scale=({side}, {side}), ratio_range=(0.8, 1.2), keep_ratio=True),
         dict(type='RandomFlip', prob=0.5),
@@ -132,6 +102,19 @@ val_dataset = dict(
     **common,
 )
 """,
+}
+_TEXT['instances'] = _TEXT['detection']
+_HEADS = {
+    'detection': """neck=dict(in_channels=[8, 16, 16], out_channels=8),
+    bbox_head=dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1),""",
+    'instances': """neck=dict(in_channels=[8, 8, 16, 16], out_channels=8),
+    rpn_head=dict(in_channels=8, feat_channels=8),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=8),
+        bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=2),
+        mask_roi_extractor=dict(out_channels=8),
+        mask_head=dict(num_convs=1, in_channels=8, conv_out_channels=8, num_classes=2),
+    ),""",
 }
 _RUN = """
 custom_imports = dict(imports=['tests.faults.injected'], allow_failed_imports=False)
@@ -210,7 +193,13 @@ def write_task(
         else f"type='IterBasedTrainLoop', max_iters={length}, val_interval={interval}"
     )
     text = f"_base_ = '{ROOT / 'configs/wavemlp' / _LEAVES[task]}'\n"
-    text += _TEXT[task].format(arch=_ARCH, data=data, side=SIDE)
+    text += _TEXT[task].format(
+        arch=_ARCH,
+        data=data,
+        side=SIDE,
+        heads=_HEADS.get(task),
+        masks=task == 'instances',
+    )
     text += _RUN.format(
         batch=batch,
         workers=workers,
