@@ -63,6 +63,9 @@ def size_of(size: int) -> str:
 def shared_bytes(sample: Any) -> int:
     """Return the bytes that a sample's tensors take in shared memory: each a file of whole pages.
 
+    Of a storage that holds more than the sample, a whole data set for one, the sample's own part
+    counts: functions that collate copy it, and else it is sent once for all samples.
+
     Raises:
         Exception: where the sample cannot be pickled.
     """
@@ -74,17 +77,24 @@ def shared_bytes(sample: Any) -> int:
 class _TensorCounter(pickle.Pickler):
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), protocol=pickle.HIGHEST_PROTOCOL)
-        self.size = 0
-        self._seen: set[int] = set()
+        self._sizes: dict[int, int] = {}  # by storage
+
+    @property
+    def size(self) -> int:
+        return sum(self._sizes.values())
 
     def persistent_id(self, obj: Any) -> str | None:
         if not isinstance(obj, torch.Tensor):
             return None
         storage = obj.untyped_storage()
-        if storage.data_ptr() not in self._seen and not obj.is_cuda:
-            self._seen.add(storage.data_ptr())
-            self.size += -(-storage.nbytes() // _PAGE) * _PAGE
+        if not obj.is_cuda:
+            known = self._sizes.get(storage.data_ptr(), 0) + _in_pages(obj.nbytes)
+            self._sizes[storage.data_ptr()] = min(known, _in_pages(storage.nbytes()))
         return 'tensor'
+
+
+def _in_pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
 
 
 def need_of(loaders: Iterable[DataLoader]) -> Need | None:

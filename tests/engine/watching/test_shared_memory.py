@@ -56,6 +56,12 @@ def test_a_sample_is_its_tensors_in_whole_pages():
     assert shared_bytes(sample) == 4 * PAGE
 
 
+def test_a_sample_of_a_data_set_in_one_tensor_is_its_own_part():
+    images = torch.zeros(100, PAGE, dtype=torch.uint8)
+    assert shared_bytes(dict(inputs=images[3])) == PAGE
+    assert shared_bytes(dict(inputs=images[:1].expand(9, PAGE))) == 9 * PAGE
+
+
 def test_what_loaders_take(space):
     loader = DataLoader(Data(2, 3, 9), batch_size=4, num_workers=2, prefetch_factor=3)
     need = need_of([loader, DataLoader(Data(5), batch_size=1)])
