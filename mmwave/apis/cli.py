@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -114,6 +115,8 @@ def run_tool(
         note_exit(end.code)
         raise
     except Exception as error:
+        # torch's handler raises an error for a data loader's worker that ends meanwhile.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         code = end_by(error)
         if code is None:
             raise

@@ -75,7 +75,8 @@ def check_unowned(work_dir: str) -> None:
     if os.environ.get('NODE_RANK', '0') != '0':
         return
     try:
-        descriptor = os.open(os.path.join(work_dir, LOCK), os.O_RDONLY)
+        # For writing, without which NFS locks nothing exclusively.
+        descriptor = os.open(os.path.join(work_dir, LOCK), os.O_RDWR)
     except OSError:  # none was here, or the training will say what is wrong
         return
     try:

@@ -2,6 +2,8 @@
 
 import argparse
 import gc
+import os
+import signal
 import weakref
 
 import pytest
@@ -17,6 +19,9 @@ from mmwave.errors import UserError
 def no_arguments(monkeypatch):
     monkeypatch.setattr('sys.argv', ['tool'])
     monkeypatch.setenv('LOCAL_RANK', '0')
+    handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def test_a_user_s_error_is_one_line_and_exit_code_2(capsys):
@@ -27,6 +32,27 @@ def test_a_user_s_error_is_one_line_and_exit_code_2(capsys):
         run_tool(main, argparse.ArgumentParser())
     assert ended.value.code == 2
     assert capsys.readouterr().err == 'error: no such thing\n'
+
+
+def test_a_worker_that_ends_meanwhile_changes_nothing(capsys):
+    """torch raises an error for each, wherever the main thread is."""
+
+    def of_torch(*_):
+        raise RuntimeError('DataLoader worker (pid 1) exited unexpectedly')
+
+    class Full(UserError):
+        def __str__(self):
+            os.kill(os.getpid(), signal.SIGCHLD)
+            return 'shared memory is too small'
+
+    def main(args):
+        signal.signal(signal.SIGCHLD, of_torch)
+        raise Full
+
+    with pytest.raises(SystemExit) as ended:
+        run_tool(main, argparse.ArgumentParser())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == 'error: shared memory is too small\n'
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,19 @@ def test_checking_makes_nothing(tmp_path):
     assert not (tmp_path / 'new').exists()
 
 
+def test_checking_asks_for_the_lock_as_nfs_gives_it(tmp_path, monkeypatch):
+    """A process that was killed has left its text, and another one may have its number now."""
+
+    def of_nfs(descriptor, _):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, 'Bad file descriptor')
+
+    owner = dict(host=socket.gethostname(), pid=os.getppid(), start='')
+    (tmp_path / LOCK).write_text(json.dumps(owner))
+    monkeypatch.setattr(fcntl, 'flock', of_nfs)
+    check_unowned(str(tmp_path))
+
+
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='--work-dir'):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import BatchSampler
 
+from mmwave.engine.exact_resume.positions import NumberedBatches
 from mmwave.engine.model_wrapper import unwrapped
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
@@ -35,17 +36,19 @@ class EpochEndHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         loader = runner.train_dataloader
-        if isinstance(runner.train_loop, EpochBasedTrainLoop) and _is_endless(loader.sampler):
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if by_epoch and _is_endless(getattr(loader, 'sampler', None)):
             raise UserError(
                 f'train_dataloader.sampler is a {type(loader.sampler).__name__}, over which an '
                 'epoch never ends: set train_dataloader.sampler.type=DefaultSampler, or count '
                 'iterations (train_cfg.type=IterBasedTrainLoop with train_cfg.max_iters)'
             )
-        least = _last_batch(loader)
+        batches = _batches(loader)
+        least = _last_batch(batches, by_epoch=by_epoch)
         if get_world_size() > 1:
             least = min(all_gather_object(least))
         if least == 1:
-            self._watch(unwrapped(runner.model))
+            self._watch(unwrapped(runner.model), images=getattr(batches, 'batch_size', 1))
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         if not self._handles:
@@ -66,8 +69,8 @@ class EpochEndHook(Hook):
                 'train_dataloader.batch_size'
             )
 
-    def _watch(self, model: nn.Module) -> None:
-        """Note in the first step which norms get one value a channel and image."""
+    def _watch(self, model: nn.Module, images: int) -> None:
+        """Note in the first step, of so many images, which norms get one value of each."""
         for name, module in _norms(model):
 
             def look(module: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
@@ -79,7 +82,8 @@ class EpochEndHook(Hook):
                             f'({" x ".join(map(str, x.shape))}), which torch refuses in training: '
                             'set train_dataloader.batch_size=2 or more'
                         )
-                    if x.numel() == x.shape[0] * x.shape[1]:
+                    # One value for each of several regions of an image, say, leaves enough.
+                    if x.numel() == x.shape[0] * x.shape[1] and x.shape[0] <= images:
                         self._norms.append(name)
 
             self._handles.append(module.register_forward_pre_hook(look))
@@ -89,14 +93,25 @@ def _is_endless(sampler: Any) -> bool:
     return getattr(type(sampler), '__iter__', None) is InfiniteSampler.__iter__
 
 
-def _last_batch(loader: Any) -> int:
+def _batches(loader: Any) -> Any:
+    """Return a loader's batch sampler, the one that :class:`NumberedBatches` asks where it is."""
+    batches = getattr(loader, 'batch_sampler', None)
+    return batches.batches if isinstance(batches, NumberedBatches) else batches
+
+
+def _last_batch(batches: Any, *, by_epoch: bool) -> int:
     """Return the size of this process's smallest batch, 0 where it is not known."""
-    batches = loader.batch_sampler
-    if type(batches) is not BatchSampler or isinstance(batches.sampler, InfiniteSampler):
+    if type(batches) is not BatchSampler:
+        return 0
+    # Where iterations are counted, a sampler may have a length and no end.
+    if not by_epoch and not isinstance(batches.sampler, DefaultSampler):
         return 0
     if batches.batch_size == 1:
         return 1
-    left = 0 if batches.drop_last else len(batches.sampler) % batches.batch_size
+    try:
+        left = 0 if batches.drop_last else len(batches.sampler) % batches.batch_size
+    except TypeError:  # of a stream
+        return 0
     return left or batches.batch_size
 
 

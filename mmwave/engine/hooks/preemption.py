@@ -91,12 +91,13 @@ class PreemptionHook(Hook):
             notice.grace = self.grace
         for loop in (runner.train_loop, runner.val_loop):
             signals.shield_workers(getattr(loop, 'dataloader', None))
-        _restore_buffers(runner, self._buffers)
-        self._buffers = None
         self._first = runner.iter
         self._last = time.monotonic()
 
     def before_train_epoch(self, runner: Runner) -> None:
+        # Not before AgreementHook has compared the processes: from here on they differ.
+        _restore_buffers(runner, self._buffers)
+        self._buffers = None
         self._validate_if_due(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

@@ -110,6 +110,7 @@ class WatchHook(Hook):
         compiled = bool(runner.cfg.get('compile')) or _is_compiled(runner.model)
         patience = Patience(seconds, _FIRST_STEPS_COMPILED if compiled else _FIRST_STEPS)
         self._watch, self._patience = watch, patience
+        done = False
         with saving_patiently(runner, patience):
             patience.extend()
             watch.start()
@@ -120,6 +121,7 @@ class WatchHook(Hook):
                     watch.progress('the end of the run')
                     patience.extend()
                     torch.distributed.barrier()
+                done = True
             except RuntimeError as error:
                 missing = watch.missing() if _LATE.search(str(error)) else None
                 if missing is None:
@@ -127,7 +129,7 @@ class WatchHook(Hook):
                 raise UnavailableError(missing) from error
             finally:
                 patience.end()
-                watch.stop()
+                watch.stop(done=done)
                 self._watch = self._patience = None
 
     def explain(self, error: Exception) -> UserError | None:

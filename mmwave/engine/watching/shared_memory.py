@@ -1,15 +1,15 @@
 """Whether the batches of data loaders' workers fit into the shared memory that they are sent in."""
 
 import io
+import multiprocessing
 import os
 import pickle
-import random
+import select
+import signal
 import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -63,6 +63,9 @@ def size_of(size: int) -> str:
 def shared_bytes(sample: Any) -> int:
     """Return the bytes that a sample's tensors take in shared memory: each a file of whole pages.
 
+    Of a storage that holds more than the sample, a whole data set for one, the sample's own part
+    counts: functions that collate copy it, and else it is sent once for all samples.
+
     Raises:
         Exception: where the sample cannot be pickled.
     """
@@ -74,17 +77,24 @@ def shared_bytes(sample: Any) -> int:
 class _TensorCounter(pickle.Pickler):
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), protocol=pickle.HIGHEST_PROTOCOL)
-        self.size = 0
-        self._seen: set[int] = set()
+        self._sizes: dict[int, int] = {}  # by storage
+
+    @property
+    def size(self) -> int:
+        return sum(self._sizes.values())
 
     def persistent_id(self, obj: Any) -> str | None:
         if not isinstance(obj, torch.Tensor):
             return None
         storage = obj.untyped_storage()
-        if storage.data_ptr() not in self._seen and not obj.is_cuda:
-            self._seen.add(storage.data_ptr())
-            self.size += -(-storage.nbytes() // _PAGE) * _PAGE
+        if not obj.is_cuda:
+            known = self._sizes.get(storage.data_ptr(), 0) + _in_pages(obj.nbytes)
+            self._sizes[storage.data_ptr()] = min(known, _in_pages(storage.nbytes()))
         return 'tensor'
+
+
+def _in_pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE
 
 
 def need_of(loaders: Iterable[DataLoader]) -> Need | None:
@@ -149,22 +159,37 @@ def judge(needs: Sequence[Need | None]) -> list[str]:
 
 
 def _sample_sizes(loader: DataLoader) -> list[int]:
-    """Return the bytes of a few samples, none where they cannot be loaded like that."""
-    with _random_state_kept():
-        try:
-            number = min(_SAMPLES, len(loader.dataset))
-            samples = (loader.dataset[index] for index in range(number))
-            return [shared_bytes(sample) for sample in samples if sample is not None]
-        except Exception:  # of anybody's data set: the run meets it again, and tells it then
-            return []
+    """Return the bytes of a few samples, none where they cannot be loaded like that.
 
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    A process of their own loads them. What a data set opens with its first sample and processes
+    must not share, a file of HDF5 or a connection for one, would be open in this process when it
+    forks its workers. Those that are not forked send their data sets: nothing is measured.
+    """
+    if (loader.multiprocessing_context or multiprocessing).get_start_method() != 'fork':
+        return []
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _measure(loader, writing)
+    os.close(writing)
     try:
-        yield
+        ready, _, _ = select.select([reading], [], [], loader.timeout or None)
+        return [int(size) for size in os.read(reading, 1024).split()] if ready else []
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _measure(loader: DataLoader, writing: int) -> NoReturn:
+    """Write the bytes of a few samples, and end this process whatever happens."""
+    try:
+        torch.set_num_threads(1)  # as in workers
+        if loader.worker_init_fn is not None:
+            loader.worker_init_fn(0)
+        dataset: Any = loader.dataset
+        samples = (dataset[index] for index in range(min(_SAMPLES, len(dataset))))
+        sizes = [shared_bytes(sample) for sample in samples if sample is not None]
+        os.write(writing, ' '.join(map(str, sizes)).encode())
+    finally:  # an error of anybody's data set: the run meets it again, and tells it then
+        os._exit(0)

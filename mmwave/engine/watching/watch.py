@@ -56,13 +56,20 @@ class Watch:
         self._main = threading.main_thread().ident
         self._pause = min(_LONGEST_PAUSE, seconds / _LOOKS)
         self._stop = threading.Event()
+        self._done = False
         self._thread = threading.Thread(target=self._run, name='mmwave-watch', daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread; it says goodbye to the others."""
+    def stop(self, *, done: bool) -> None:
+        """End the thread.
+
+        Args:
+            done: tell the others that this process needs no more watching. One that has failed
+                does not: whoever still waits for it, on a machine that does not notice, is to end.
+        """
+        self._done = done
         self._stop.set()
         self._thread.join(2 * self._pause)
 
@@ -106,7 +113,7 @@ class Watch:
             # All of the run may have been stopped, this process with it: nobody was late then.
             self.look(min(now - last, 2 * self._pause))
             last = now
-        if self.beats is not None:
+        if self.beats is not None and self._done:
             try:
                 self.beats.leave()
             except RuntimeError:  # the store is gone: so are those who would read it

@@ -5,16 +5,18 @@ With real processes: ``tests/faults/test_preemption.py``.
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from torch import nn
 
 from mmwave.apis import prepare_training, train
 from mmwave.checkpoint import read_checkpoint
 from mmwave.engine.exit_codes import PREEMPTED
-from mmwave.engine.hooks import PreemptionHook
+from mmwave.engine.hooks import PreemptionHook, preemption
 from mmwave.engine.signals import Notice, Preempted
 from mmwave.errors import UserError
 from tests.faults.tasks import write_task
@@ -202,6 +204,23 @@ def test_a_full_disk_does_not_keep_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, 'save_checkpoint', full)
     with pytest.raises(Preempted, match=r'an earlier checkpoint, since saving failed: .*No space'):
         run(config, work)
+
+
+def test_statistics_differ_from_the_first_epoch_on(monkeypatch):
+    """AgreementHook compares the processes before it, and refuses those that differ."""
+    monkeypatch.setattr(preemption, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(preemption, 'get_rank', lambda: 1)
+    norm = nn.BatchNorm1d(2)
+    runner = SimpleNamespace(model=norm, hooks=[], train_loop=None, val_loop=None, iter=3)
+    hook = PreemptionHook()
+    hook._buffers = [[{'running_mean': torch.full((2,), float(rank))}] for rank in range(2)]
+    hook.before_train(runner)
+    try:
+        assert norm.running_mean.tolist() == [0, 0]
+        hook.before_train_epoch(runner)
+        assert norm.running_mean.tolist() == [1, 1]
+    finally:
+        hook.after_train(runner)
 
 
 @pytest.mark.parametrize('settings', [dict(every=0), dict(grace='long')])

@@ -56,6 +56,30 @@ def test_a_sample_is_its_tensors_in_whole_pages():
     assert shared_bytes(sample) == 4 * PAGE
 
 
+def test_a_sample_of_a_data_set_in_one_tensor_is_its_own_part():
+    images = torch.zeros(100, PAGE, dtype=torch.uint8)
+    assert shared_bytes(dict(inputs=images[3])) == PAGE
+    assert shared_bytes(dict(inputs=images[:1].expand(9, PAGE))) == 9 * PAGE
+
+
+class Opened(Data):
+    """Samples of a file that each process must open for itself."""
+
+    file = None
+
+    def __getitem__(self, index):
+        self.file = self.file or os.getpid()
+        assert self.file == os.getpid()
+        return super().__getitem__(index)
+
+
+def test_nothing_is_opened_that_workers_would_share(space):
+    loader = DataLoader(Opened(1, 1), num_workers=1)
+    assert need_of([loader]) is not None
+    assert loader.dataset.file is None
+    assert len(list(loader)) == 2
+
+
 def test_what_loaders_take(space):
     loader = DataLoader(Data(2, 3, 9), batch_size=4, num_workers=2, prefetch_factor=3)
     need = need_of([loader, DataLoader(Data(5), batch_size=1)])

@@ -149,7 +149,8 @@ def test_of_processes_that_wait_for_each_other_the_late_one_is_named():
     assert lonely.missing() is None
 
 
-def test_the_thread_says_goodbye():
+@pytest.mark.parametrize('done', [True, False])
+def test_the_thread_says_goodbye_where_all_went_well(done):
     store = Store()
     watch, ended = make(seconds=1, beats=Beats(store, 0, 2))
     other = Beats(store, 1, 2)
@@ -158,7 +159,7 @@ def test_the_thread_says_goodbye():
         watch.progress('')
         other.send()
         time.sleep(0.05)
-    watch.stop()
+    watch.stop(done=done)
     assert not ended
-    assert b'"done": true' in store.values['mmwave/beats/0']
+    assert (b'"done": true' in store.values['mmwave/beats/0']) == done
     assert 'mmwave-watch' not in {thread.name for thread in threading.enumerate()}
