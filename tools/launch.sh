@@ -34,8 +34,6 @@ run_distributed() {
     fi
     # What torchrun would set itself, with a banner of four lines.
     [ "$gpus" = 1 ] || export OMP_NUM_THREADS="${OMP_NUM_THREADS-1}"
-    # SIGUSR1 too: a scheduler may send it to this process alone.
-    export TORCHELASTIC_SIGNALS_TO_HANDLE="${TORCHELASTIC_SIGNALS_TO_HANDLE-SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1}"
     # torchrun with a summary of our own, by its module name: it belongs to the same interpreter.
     exec "$PYTHON" -m mmwave.apis.launch --nnodes "${NNODES:-1}" --nproc-per-node "$gpus" \
         "${rendezvous[@]}" "$script" "$@" --launcher pytorch

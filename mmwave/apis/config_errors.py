@@ -31,7 +31,8 @@ def refused_setting(error: BaseException) -> str | None:
     if settings is None:
         return None
     kind = getattr(cls, '__name__', None) or settings.get('type')
-    shown = printable({name: value for name, value in settings.items() if name != 'type'})
+    # Parameters are given by the program, and are no setting.
+    shown = printable({k: v for k, v in settings.items() if k not in ('type', 'params')})
     where = f'in the settings of {printable(kind)}, {shown}'
     if isinstance(error, KeyError):
         found = _REGISTRY.search(text)

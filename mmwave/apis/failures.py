@@ -141,8 +141,8 @@ def end_by(error: Exception) -> int | None:
         return failure.code
     if failure.kind == 'other':
         return None
-    if failure.kind == 'memory' and not kept:
-        sys.stderr.write(details)
+    if not kept and not isinstance(error, UserError | OSError):
+        sys.stderr.write(details)  # it may be a mistake in a class of the user's own
     rank = '' if failure.kind == 'user' else _rank()
     tail = f'; traceback: {kept}' if kept and details else ''
     print(f'error: {rank}{failure.line}{tail}', file=sys.stderr, flush=True)

@@ -84,6 +84,7 @@ def launch(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix='mmwave_launch_', ignore_cleanup_errors=True) as folder:
         try:
             args = parse_args(['--log-dir', folder, *arguments])
+            _pass_on_signals(args)
             with missing_nodes_named(*_meeting(args)):
                 run(args)
         except ChildFailedError as error:
@@ -106,6 +107,14 @@ def launch(arguments: Sequence[str]) -> int:
             _say(f'port {port[1]} is in use on {socket.gethostname()}: set PORT= to a free one')
             return USER_ERROR
     return 0
+
+
+def _pass_on_signals(args: Any) -> None:
+    """Have torchrun pass on SIGUSR1 too, which a scheduler may send to this process alone."""
+    name = 'TORCHELASTIC_SIGNALS_TO_HANDLE'
+    signals = os.environ.setdefault(name, 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1')
+    if hasattr(args, 'signals_to_handle'):  # by which newer versions set the variable
+        args.signals_to_handle = signals
 
 
 def _meeting(args: Any) -> tuple[str, str, float]:

@@ -37,17 +37,21 @@ def from_first(find: Callable[[], _T]) -> _T:
     """Return what ``find`` returns in the first process, which alone calls it.
 
     Raises:
-        UserError: in every process, where the first one's ``find`` raises one.
+        UserError: in every process, where the first one's ``find`` raises; there it is its own.
     """
     if get_world_size() == 1:
         return find()
     found: list[Any] = [None, None]
+    own: Exception | None = None
     if get_rank() == 0:
         try:
             found[0] = find()
-        except UserError as error:
-            found[1] = str(error)
+        except Exception as error:  # whatever it is, the others must not wait for this process
+            own = error
+            found[1] = str(error) if isinstance(error, UserError) else f'{_who()}: {error!r}'
     broadcast_object_list(found)
+    if own is not None:
+        raise own
     if found[1] is not None:
         raise UserError(found[1])
     return found[0]

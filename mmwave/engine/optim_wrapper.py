@@ -109,8 +109,10 @@ class FiniteSteps:
 
     def step(self, **kwargs: Any) -> None:
         """Make the optimizer's step, or undo what the forward passes did to the buffers."""
-        if self._is_finite():
-            self._step(**kwargs)
+        finite = self._is_finite()
+        if finite or loss_scaler(self._wrapper) is not None:
+            self._step(**kwargs)  # a scaler leaves the step out by itself, and lowers its scale
+        if finite:
             _copy(self._buffers, self._kept)
         else:
             self.skipped += 1

@@ -85,15 +85,10 @@ def _batches(before: TrainedWith, now: TrainedWith, scales: bool) -> Iterator[st
     lengths = (before.epoch_length, now.epoch_length)
     by_epoch = now.max_epochs is not None
     if by_epoch and None not in lengths and lengths[0] != lengths[1] and not scales:
-        why = (
-            'accumulation'
-            if before.batch_size * before.world_size != (now.batch_size * now.world_size)
-            else 'data set'
-        )
-        raise UserError(
-            f'an epoch had {counted(lengths[0], "iteration")}, here are {lengths[1]}: the {why} is '
-            f'another; {ways}'
-        )
+        told = f'an epoch had {counted(lengths[0], "iteration")}, here are {lengths[1]}'
+        if before.batch_size * before.world_size != now.batch_size * now.world_size:
+            raise UserError(f'{told}: the accumulation is another; {ways}')
+        yield f'is of another data set: {told}'
     if before.batch == now.batch and before[:3] != now[:3]:
         yield f'was trained with a batch of {before.batch_text()}, here are {now.batch_text()}'
     if (before.max_epochs is None) != (now.max_epochs is None):

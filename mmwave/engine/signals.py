@@ -1,6 +1,7 @@
 """Signals that ask a training to leave: noted at once, acted upon where nothing is lost."""
 
 import atexit
+import multiprocessing
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ from mmwave.errors import UserError, printable
 
 from .exit_codes import PREEMPTED
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name))
 """Schedulers send SIGTERM at the end and SIGUSR1, where asked to, a while before it."""
 
 GRACE = 25.0
@@ -219,7 +220,10 @@ def _heed_parent_alone() -> None:
 
 
 def _end_with_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    # The parent process of one that a fork server made is not the one that it belongs to.
+    parent = multiprocessing.parent_process()
+    owner = os.getppid() if parent is None else parent.pid
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != owner:
         pass
     os._exit(0)
 
@@ -252,4 +256,5 @@ def _forget_in_child() -> None:
         notice.restore_in_child()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+if hasattr(os, 'register_at_fork'):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_in_child)

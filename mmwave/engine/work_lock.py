@@ -1,7 +1,6 @@
 """One training at a time in a work folder: two would overwrite each other's checkpoints."""
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -87,10 +86,12 @@ def check_unowned(work_dir: str) -> None:
 
 def _lock(descriptor: int, work_dir: str) -> None:
     try:
+        import fcntl  # not on Windows
+
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except (ImportError, OSError) as error:
         owner = _read(descriptor)
-        if error.errno in _BUSY:
+        if getattr(error, 'errno', None) in _BUSY:
             raise _in_use(work_dir, owner) from error
         _judge_by_text(work_dir, owner)
 

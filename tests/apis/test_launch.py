@@ -111,13 +111,14 @@ def test_processes_that_leave_one_after_another_when_they_are_asked_to(tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize('saves', [True, False])
-def test_a_signal_is_passed_on_and_the_exit_code_is_that_of_the_processes(tmp_path, saves):
+def test_a_signal_is_passed_on_and_the_exit_code_is_that_of_the_processes(tmp_path, saves, number):
     body = f"""
     def asked(*_):
         time.sleep(1)
         sys.exit({PREEMPTED} if {saves} else 1)
-    signal.signal(signal.SIGTERM, asked)
+    signal.signal({number:d}, asked)
     open(os.path.join({str(tmp_path)!r}, f'ready{{rank}}'), 'w')
     time.sleep(60)
     """
@@ -125,13 +126,13 @@ def test_a_signal_is_passed_on_and_the_exit_code_is_that_of_the_processes(tmp_pa
     end = time.monotonic() + 60
     while len(list(tmp_path.glob('ready*'))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, text = process.communicate(timeout=60)
     if saves:
         assert (process.returncode, text) == (PREEMPTED, '')
     else:
-        assert process.returncode == 128 + signal.SIGTERM
-        assert text == 'error: the run was stopped by SIGTERM\n'
+        assert process.returncode == 128 + number
+        assert text == f'error: the run was stopped by {number.name}\n'
 
 
 @pytest.mark.slow

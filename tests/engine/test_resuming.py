@@ -175,10 +175,11 @@ def test_scaling_by_the_same_batch_changes_nothing(config, first, tmp_path):
     assert '--auto-scale-lr leaves its learning rate alone' in log
 
 
-def test_another_data_set_is_refused_by_epoch(config, first, tmp_path):
+def test_a_data_set_that_has_grown_is_told_and_iterations_are_converted(config, first, tmp_path):
     path = changed(first, tmp_path / 'a.pth', lambda c: c['meta'][KEY].update(epoch_length=5))
-    with pytest.raises(UserError, match='had 5 iterations, here are 4: the data set is another'):
-        run(config, tmp_path / 'w', path)
+    runner, log = run(config, tmp_path / 'w', path)
+    assert 'is of another data set: an epoch had 5 iterations, here are 4' in log
+    assert runner.iter == runner.max_iters
 
 
 def test_a_checkpoint_without_numbers_is_not_refused(config, first, tmp_path):

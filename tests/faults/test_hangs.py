@@ -32,7 +32,7 @@ def after_fault(folder: Path, kind: str, *options: str) -> tuple[Outcome, float]
         env={'FAULT_LOG': str(log)},
     )
     end = time.monotonic() + 150
-    while not (log.exists() and '1 4\n' in log.read_text()):
+    while not (log.exists() and '\n1 4 ' in log.read_text()):
         assert time.monotonic() < end, run.text
         time.sleep(0.05)
     start = time.monotonic()

@@ -39,8 +39,8 @@ class EpochEndHook(Hook):
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         if by_epoch and _is_endless(getattr(loader, 'sampler', None)):
             raise UserError(
-                f'train_dataloader.sampler is a {type(loader.sampler).__name__}, over which an '
-                'epoch never ends: set train_dataloader.sampler.type=DefaultSampler, or count '
+                f'train_dataloader.sampler is of type {type(loader.sampler).__name__}, over which '
+                'an epoch never ends: set train_dataloader.sampler.type=DefaultSampler, or count '
                 'iterations (train_cfg.type=IterBasedTrainLoop with train_cfg.max_iters)'
             )
         batches = _batches(loader)

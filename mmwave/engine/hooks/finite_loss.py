@@ -15,6 +15,9 @@ from mmwave.engine.optim_wrapper import FiniteSteps, loss_scaler, wrappers_of
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
+MOST_OVERFLOWS = 20
+"""So many losses in a row may overflow in float16; mmengine's scaler halves its scale each time."""
+
 _NORM = 'train/grad_norm'
 _GRADIENTS = 'the gradients are not finite'
 _CURES = (
@@ -41,10 +44,10 @@ class FiniteLossHook(Hook):
     """Stop a training at a loss that is not finite, or leave out the steps that had one.
 
     Every term of the loss is looked at, and the norm of the gradients where they are clipped by it.
-    Gradients alone that overflow under a ``GradScaler`` are no fault: it lowers its scale. The
-    processes of a run end together: they ask each other every ``interval`` steps, before every
-    validation and before :class:`mmengine.hooks.CheckpointHook` saves. A process that runs alone
-    ends at once.
+    What overflows under a ``GradScaler`` is no fault, unless more than :data:`MOST_OVERFLOWS`
+    losses in a row do: it leaves the step out and lowers its scale. The processes of a run end
+    together: they ask each other every ``interval`` steps, before every validation and before
+    :class:`mmengine.hooks.CheckpointHook` saves. A process that runs alone ends at once.
 
     Args:
         interval: steps from one question to the others to the next.
@@ -73,6 +76,7 @@ class FiniteLossHook(Hook):
         self._guards: list[FiniteSteps] = []
         self._seen = 0  # steps left out that were named
         self._waits = False
+        self._overflows = 0  # losses in a row that were left to a GradScaler
 
     def before_train(self, runner: Runner) -> None:
         # mmengine's hook waits for the values of every step. Without it, they are left to come.
@@ -86,7 +90,7 @@ class FiniteLossHook(Hook):
     ) -> None:
         due = self._is_due(runner)
         if self._found is None and (self._waits or due):
-            self._found = _look(runner, data_batch, outputs)
+            self._found = self._unless_scaled(runner, _look(runner, data_batch, outputs))
         if self._guards:
             self._name_skipped(runner, data_batch)
         elif due:
@@ -97,6 +101,18 @@ class FiniteLossHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         self._stop(runner)
+
+    def _unless_scaled(self, runner: Runner, found: Found | None) -> Found | None:
+        """Return None for an overflow that a ``GradScaler`` answers by a smaller scale."""
+        if self._guards or found is None or not any(map(loss_scaler, wrappers_of(runner))):
+            self._overflows = 0
+            return found
+        self._overflows += 1
+        if self._overflows == 1:
+            runner.logger.warning(
+                f'{found.text}: left out by the loss scaler, which lowers its scale'
+            )
+        return found if self._overflows > MOST_OVERFLOWS else None
 
     def _is_due(self, runner: Runner) -> bool:
         saves = (

@@ -53,7 +53,7 @@ class Watch:
         self._stalled = 0.0
         self._told = False
         self._told_of: set[int] = set()
-        self._main = threading.main_thread().ident
+        self._main = threading.get_ident()  # a run need not be in the main thread
         self._pause = min(_LONGEST_PAUSE, seconds / _LOOKS)
         self._stop = threading.Event()
         self._done = False

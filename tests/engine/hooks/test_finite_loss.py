@@ -9,10 +9,12 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import CheckpointHook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmwave.engine.hooks import FiniteLossHook
+from mmwave.engine.hooks.finite_loss import MOST_OVERFLOWS
 from mmwave.errors import UserError
 
 STEPS = 6
@@ -185,3 +187,27 @@ def test_arguments_out_of_range(given):
     (name,) = given
     with pytest.raises(UserError, match=f'{name}={given[name]} must be at least'):
         FiniteLossHook(**given)
+
+
+def test_losses_that_overflow_are_left_to_a_scaler_for_a_while():
+    weight = torch.nn.Parameter(torch.ones(1))
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=0.1))
+    wrapper.loss_scaler = torch.amp.GradScaler('cpu')
+    said = []
+    runner = SimpleNamespace(
+        optim_wrapper=wrapper,
+        message_hub=SimpleNamespace(log_scalars={}),
+        logger=SimpleNamespace(warning=said.append),
+        hooks=[],
+        iter=0,
+    )
+    hook = FiniteLossHook()
+    overflow = {'loss': torch.tensor(math.inf)}
+    steps = (
+        [overflow] * MOST_OVERFLOWS + [{'loss': torch.tensor(1.0)}] + [overflow] * MOST_OVERFLOWS
+    )
+    for runner.iter, outputs in enumerate(steps):
+        hook.after_train_iter(runner, 0, None, outputs)
+    assert len(said) == 2  # one for each time that it began
+    with pytest.raises(UserError, match='loss is inf'):
+        hook.after_train_iter(runner, 0, None, overflow)
