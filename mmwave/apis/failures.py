@@ -141,8 +141,9 @@ def end_by(error: Exception) -> int | None:
         return failure.code
     if failure.kind == 'other':
         return None
-    if not kept and not isinstance(error, UserError | OSError):
-        sys.stderr.write(details)  # it may be a mistake in a class of the user's own
+    # What a class raises of its settings may be a mistake in the class, of the user's own too.
+    if not kept and (failure.kind == 'memory' or isinstance(error, ValueError | AssertionError)):
+        sys.stderr.write(details)
     rank = '' if failure.kind == 'user' else _rank()
     tail = f'; traceback: {kept}' if kept and details else ''
     print(f'error: {rank}{failure.line}{tail}', file=sys.stderr, flush=True)

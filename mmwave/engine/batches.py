@@ -1,5 +1,6 @@
 """What a batch of a training consists of."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,16 +29,14 @@ def describe_images(paths: Iterable[str]) -> str:
 
 
 def _paths(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        path = node.get('img_path')
-        if isinstance(path, str):
-            yield path
-        for value in node.values():
-            yield from _paths(value)
-    elif isinstance(node, list | tuple):
+    if isinstance(node, list | tuple):
         for value in node:
             yield from _paths(value)
-    else:
-        path = getattr(node, 'img_path', None)
-        if isinstance(path, str):
-            yield path
+        return
+    is_mapping = isinstance(node, Mapping)
+    path = node.get('img_path') if is_mapping else getattr(node, 'img_path', None)
+    # A sample of several views or inputs has as many.
+    paths = path if isinstance(path, list | tuple) else [path]
+    yield from (str(path) for path in paths if isinstance(path, str | os.PathLike))
+    for value in node.values() if is_mapping else ():
+        yield from _paths(value)

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mmwave.errors import printable_path
+from .batches import describe_images, image_paths
 
 _PHASES = {'train': 'training', 'val': 'validation', 'test': 'testing'}
 _NAMED = 5  # images, and shapes
@@ -41,11 +40,7 @@ class FailedStep(NamedTuple):
 
     def named_images(self) -> str:
         """Return the first five paths and the number of all, empty where there are none."""
-        if not self.images:
-            return ''
-        more = f' ({len(self.images)} images)' if len(self.images) > _NAMED else ''
-        names = ', '.join(printable_path(path) for path in self.images[:_NAMED])
-        return f'{"image" if len(self.images) == 1 else "images"} {names}{more}'
+        return describe_images(self.images)
 
     def batch(self) -> str:
         """Return number and shapes of the batch's inputs, empty where it was not loaded yet."""
@@ -73,7 +68,7 @@ def failed_step(error: BaseException) -> FailedStep:
     step = _frame_of_step(frames, loop)
     batch = step.f_locals['data_batch'] if step is not None else None
     where = _where(runner, split, step, loop)
-    images = tuple(dict.fromkeys(_image_paths(batch)))
+    images = tuple(image_paths(batch))
     return FailedStep(runner, split, where, images, tuple(_shapes(batch)))
 
 
@@ -114,20 +109,6 @@ def _where(runner: Runner, split: str | None, step: FrameType | None, loop: Base
     index = step.f_locals.get('idx') if step is not None else None
     number = f', batch {index + 1} of {len(loop.dataloader)}' if isinstance(index, int) else ''
     return f'{phase}{after}{number}'
-
-
-def _image_paths(node: Any) -> Iterator[str]:
-    """Yield the paths that samples name, those of several views or inputs too."""
-    if isinstance(node, BaseDataElement):
-        path = node.get('img_path')
-        paths = path if isinstance(path, list | tuple) else [path]
-        yield from (str(path) for path in paths if path is not None)
-    elif isinstance(node, Mapping):
-        for value in node.values():
-            yield from _image_paths(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _image_paths(value)
 
 
 def _shapes(node: Any) -> Iterator[tuple[int, ...]]:

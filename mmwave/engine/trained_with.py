@@ -99,6 +99,6 @@ def by_iteration(runner: Runner) -> bool:
 
 
 def counted(number: int, what: str) -> str:
-    """Return a number and the noun it counts, in the plural where it is one."""
+    """Return a number and the noun it counts, which is in the plural unless the number is 1."""
     plural = '' if number == 1 else 'es' if what.endswith('s') else 's'
     return f'{number:,} {what}{plural}'

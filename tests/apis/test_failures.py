@@ -170,9 +170,9 @@ class FailingHook(Hook):
 @pytest.mark.parametrize(
     ('at', 'phase'),
     [
-        ('before_train_iter', 'training, epoch 1 of 1, iteration 2 of 4; image '),
-        ('after_train_iter', 'training, epoch 1 of 1, iteration 2 of 4; image '),
-        ('after_val_iter', 'validation after iteration 4, batch 2 of 4; image '),
+        ('before_train_iter', 'training, epoch 1 of 1, iteration 2 of 4; 1 image: '),
+        ('after_train_iter', 'training, epoch 1 of 1, iteration 2 of 4; 1 image: '),
+        ('after_val_iter', 'validation after iteration 4, batch 2 of 4; 1 image: '),
     ],
 )
 def test_a_step_s_exception_names_iteration_and_images(tmp_path, monkeypatch, capsys, at, phase):

@@ -23,7 +23,7 @@ def test_an_exception_of_one_process(tmp_path):
     code, lines, summary = failed(tmp_path, 'raise')
     assert code == 1
     assert 'rank 1: exit code 1: RuntimeError: injected; training, epoch 1 of 3' in summary[0]
-    assert 'iteration 3 of 18; images ' in summary[0]
+    assert 'iteration 3 of 18; 2 images: ' in summary[0]
     assert summary[0].count('.png') == 2
     assert summary[1:] == ['  rank 0: stopped, or lost the others, after rank 1 failed']
     assert len([line for line in lines if 'Traceback' in line]) == 1

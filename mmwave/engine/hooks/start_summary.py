@@ -12,6 +12,7 @@ from mmwave.engine import console
 from mmwave.engine.data_checks.datasets import unwrap
 from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 from mmwave.engine.optim_wrapper import wrappers_of
+from mmwave.engine.trained_with import counted
 from mmwave.errors import printable_path
 
 _NAMED_CLASSES = 3
@@ -54,10 +55,10 @@ class StartSummaryHook(Hook):
             lines.append(('val data', _data(runner.val_dataloader)))
         by_iteration = isinstance(loop, IterBasedTrainLoop)
         length = (
-            _count(runner.max_iters, 'iteration')
+            counted(runner.max_iters, 'iteration')
             if by_iteration
-            else f'{_count(runner.max_epochs, "epoch")} of '
-            f'{_count(len(runner.train_dataloader), "iteration")}'
+            else f'{counted(runner.max_epochs, "epoch")} of '
+            f'{counted(len(runner.train_dataloader), "iteration")}'
         )
         if runner.iter:
             length += f', goes on after {runner.iter if by_iteration else runner.epoch}'
@@ -96,11 +97,6 @@ def _tell(runner: Runner, title: str, lines: Iterable[tuple[str, str]]) -> None:
     runner.logger.info(f'{title}\n{text}', extra=console.ON_SCREEN)
 
 
-def _count(number: int, what: str) -> str:
-    plural = '' if number == 1 else 'es' if what.endswith('s') else 's'
-    return f'{number:,} {what}{plural}'
-
-
 def _model(runner: Runner) -> str:
     model = unwrapped(runner.model)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
@@ -125,7 +121,7 @@ def _gpus() -> str:
 
 
 def _processes(runner: Runner, mode: str) -> str:
-    text = f'{get_world_size()}, of {_count(torch.get_num_threads(), "thread")}'
+    text = f'{get_world_size()}, of {counted(torch.get_num_threads(), "thread")}'
     wrapper = runner.cfg.get('optim_wrapper') or {}
     if mode != 'train':
         return text
@@ -159,7 +155,7 @@ def _data(loader: Any) -> str:
     """Describe the data sets of a loader: types, size, classes."""
     parts = [place.dataset for place in unwrap(loader.dataset)]
     kinds = ' + '.join(dict.fromkeys(type(part).__name__ for part in parts))
-    text = f'{kinds}, {_count(len(loader.dataset), "sample")}'
+    text = f'{kinds}, {counted(len(loader.dataset), "sample")}'
     metainfo = getattr(parts[0], 'metainfo', None)
     classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
     if not classes:
@@ -167,7 +163,7 @@ def _data(loader: Any) -> str:
     classes = list(classes)
     names = ', '.join(map(str, classes[:_NAMED_CLASSES]))
     rest = ', …' if len(classes) > _NAMED_CLASSES else ''
-    return f'{text}, {_count(len(classes), "class")} ({names}{rest})'
+    return f'{text}, {counted(len(classes), "class")} ({names}{rest})'
 
 
 def _weights(runner: Runner) -> Iterator[tuple[str, str]]:
@@ -195,7 +191,7 @@ def _batch(runner: Runner) -> str:
     processes = get_world_size()
     counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in wrappers_of(runner)}
     steps = max(counts)
-    text = f'{_count(size, "sample")} x {_count(processes, "process")}'
+    text = f'{counted(size, "sample")} x {counted(processes, "process")}'
     if steps > 1:
         text += f' x {steps} accumulated'
     return f'{text} = {size * processes * steps}'
