@@ -224,7 +224,9 @@ def test_a_setting_that_a_class_refuses_is_one_line(tmp_path, monkeypatch, capsy
     config = write_run(tmp_path)
 
     def main(args):
-        train(prepare_training(str(config), work_dir=str(tmp_path / 'work'), cfg_options=option))
+        # Loggers are kept by name, and names are by the second.
+        options = {**option, 'experiment_name': tmp_path.name}
+        train(prepare_training(str(config), work_dir=str(tmp_path / 'work'), cfg_options=options))
 
     assert run(main) == USER_ERROR
     text = capsys.readouterr().err
