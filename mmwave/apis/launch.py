@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmwave.engine.exit_codes import PREEMPTED, USER_ERROR
+from mmwave.engine.exit_codes import PREEMPTED, UNAVAILABLE, USER_ERROR
 from mmwave.errors import printable, printable_path
 
 _QUIET = re.compile(
@@ -138,7 +138,9 @@ def summarize(ended: Sequence[Ended], *, out_of_memory: bool | None = None) -> i
         return PREEMPTED
     causes = [one for one in ended if one.is_cause and one.code != PREEMPTED]
     first = causes[0] if causes else ended[0]
-    if causes and all(one.kind == 'user' for one in causes):
+    if first.code == UNAVAILABLE:  # torchrun kills a process that hangs, after the others have left
+        causes = [one for one in causes if one.code != -signal.SIGKILL]
+    if causes and all(one.kind == 'user' or one.code == UNAVAILABLE for one in causes):
         return first.exit_code  # the processes have said it, in one line
     reasons: dict[str, list[Ended]] = {}
     for one in causes or [one for one in ended if one.kind == 'peer'] or ended:

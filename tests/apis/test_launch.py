@@ -180,6 +180,12 @@ def test_the_cause_comes_first_and_gives_the_exit_code(capsys, processes, code, 
     assert lines[1].strip().startswith(first) if first else not lines
 
 
+def test_a_process_that_hung_is_killed_and_is_not_told_again(capsys):
+    said = ended(0, UNAVAILABLE, None, 'process 1 has given no sign of life', 1.0)
+    assert summarize([said, ended(1, -signal.SIGKILL, time=31.0)]) == UNAVAILABLE
+    assert capsys.readouterr().err == ''
+
+
 @pytest.mark.parametrize(
     ('counted', 'text'),
     [(True, 'the memory did not suffice'), (False, 'not by the kernel'), (None, 'most often')],
