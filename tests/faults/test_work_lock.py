@@ -52,7 +52,7 @@ def test_ranks_die_with_their_launcher(tmp_path):
     config = write_task(tmp_path, length=LONG, workers=2)
     run = Run(config, tmp_path / 'work', ranks=2)
     try:
-        run.wait_for('[1][ 6/ 6]')
+        run.wait_for('[1][6/6]')
         ranks = ranks_of(run.process.pid)
         workers = [worker for rank in ranks for worker in ranks_of(rank)]
         assert len(ranks) >= 2
