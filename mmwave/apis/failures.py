@@ -98,8 +98,7 @@ def failure_of(error: BaseException, step: 'FailedStep | None' = None) -> Failur
     if isinstance(error, UserError | OSError) and (text := _user_line(error)):
         return Failure('user', text, code=getattr(error, 'exit_code', USER_ERROR))
     text = str(error)
-    if port := _PORT_IN_USE.search(text):
-        what = f'port {port[1]} is in use on {socket.gethostname()}: set PORT= to a free one'
+    if what := port_in_use(text):
         return Failure('user', what, code=USER_ERROR)
     where = _place(step)
     if lost := _LOST_PEER.search(text):
@@ -112,6 +111,14 @@ def failure_of(error: BaseException, step: 'FailedStep | None' = None) -> Failur
         return Failure('user', line, code=USER_ERROR)
     what = _summary(error)
     return Failure('other', '; '.join([what, *_hints(error)]), where)
+
+
+def port_in_use(text: str) -> str | None:
+    """Return the line for torch's message on a port that another program has, None for others."""
+    port = _PORT_IN_USE.search(text)
+    if port is None:
+        return None
+    return f'port {port[1]} is in use on {socket.gethostname()}: set PORT= to a free one'
 
 
 def end_by(error: Exception) -> int | None:

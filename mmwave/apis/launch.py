@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 from mmwave.engine.exit_codes import PREEMPTED, UNAVAILABLE, USER_ERROR
 from mmwave.errors import printable, printable_path
 
+from .failures import port_in_use
+
 _QUIET = re.compile(
     r'failed \(exitcode: |Sending process \d+ closing signal|Received \d+ death signal'
 )
@@ -101,10 +103,10 @@ def launch(arguments: Sequence[str]) -> int:
             _say(f'the run was stopped by {signal.Signals(error.sigval).name}')
             return 128 + error.sigval
         except Exception as error:
-            port = re.search(r'port: (\d+).*EADDRINUSE', str(error), re.DOTALL)
-            if port is None:
+            line = port_in_use(str(error))
+            if line is None:
                 raise
-            _say(f'port {port[1]} is in use on {socket.gethostname()}: set PORT= to a free one')
+            _say(line)
             return USER_ERROR
     return 0
 

@@ -65,10 +65,10 @@ def agree_on_precision(runner: Runner) -> None:
         runner.logger.warning('a GPU of this run has no bfloat16: all compute in float16')
 
 
-def wrappers_of(runner: Runner) -> list[Any]:
-    """Return the wrappers of all optimizers of a runner that trains."""
+def optim_wrappers(runner: Runner) -> dict[str, Any]:
+    """Return a training's optimizer wrappers by name; one alone has the empty name."""
     wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
 
 
 def loss_scaler(wrapper: Any) -> Any:

@@ -15,12 +15,12 @@ from mmengine.runner import Runner
 
 from mmwave.checkpoint import brief
 from mmwave.engine import schedules
+from mmwave.engine.optim_wrapper import optim_wrappers
 from mmwave.engine.trained_with import (
     TrainedWith,
     by_iteration,
     counted,
     noted,
-    optim_wrappers,
     trained_with,
 )
 from mmwave.engine.training_state import is_number

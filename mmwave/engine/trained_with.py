@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mmengine.dist import get_world_size
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmwave.engine.optim_wrapper import optim_wrappers
 from mmwave.engine.training_state import is_count
 
 KEY = 'trained_with'
@@ -85,12 +85,6 @@ def noted(meta: Mapping[str, Any]) -> TrainedWith | None:
     if not all(is_count(n) and n > 0 for n in counts) or not isinstance(found.optimizers, str):
         return None
     return found if all(n is None or (is_count(n) and n > 0) for n in lengths) else None
-
-
-def optim_wrappers(runner: Runner) -> dict[str, OptimWrapper]:
-    """Return a run's optimizer wrappers by name; one alone has the empty name."""
-    wrapper = runner.optim_wrapper
-    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
 
 
 def by_iteration(runner: Runner) -> bool:

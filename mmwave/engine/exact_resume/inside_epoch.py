@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from mmwave.engine.optim_wrapper import optim_wrappers
 from mmwave.errors import UserError
 
 
@@ -14,8 +15,7 @@ def at_boundary(runner: Runner) -> bool:
     Gradients that are accumulated over several iterations are in no checkpoint. To be asked between
     two steps, as in ``after_train_iter`` or ``before_train_iter``.
     """
-    wrapper = runner.optim_wrapper
-    wrappers = getattr(wrapper, 'optim_wrappers', {'': wrapper}).values()
+    wrappers = optim_wrappers(runner).values()
     return all(w.should_update() for w in wrappers if hasattr(w, 'should_update'))
 
 

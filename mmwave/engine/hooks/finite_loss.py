@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmwave.engine.batches import describe_images, image_paths
 from mmwave.engine.model_wrapper import unwrapped
-from mmwave.engine.optim_wrapper import FiniteSteps, loss_scaler, wrappers_of
+from mmwave.engine.optim_wrapper import FiniteSteps, loss_scaler, optim_wrappers
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
@@ -83,7 +83,9 @@ class FiniteLossHook(Hook):
         self._waits = any(isinstance(hook, RuntimeInfoHook) for hook in runner.hooks)
         if self.max_skipped and not self._guards:
             model = unwrapped(runner.model)
-            self._guards = [FiniteSteps(wrapper, model) for wrapper in wrappers_of(runner)]
+            self._guards = [
+                FiniteSteps(wrapper, model) for wrapper in optim_wrappers(runner).values()
+            ]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -104,7 +106,11 @@ class FiniteLossHook(Hook):
 
     def _unless_scaled(self, runner: Runner, found: Found | None) -> Found | None:
         """Return None for an overflow that a ``GradScaler`` answers by a smaller scale."""
-        if self._guards or found is None or not any(map(loss_scaler, wrappers_of(runner))):
+        if (
+            self._guards
+            or found is None
+            or not any(map(loss_scaler, optim_wrappers(runner).values()))
+        ):
             self._overflows = 0
             return found
         self._overflows += 1
@@ -166,7 +172,11 @@ def _look(runner: Runner, batch: Any, outputs: Any) -> Found | None:
         bad = {name: value for name, value in values.items() if not math.isfinite(value)} or total
         return _found(runner, ', '.join(f'{n} is {_number(v)}' for n, v in bad.items()), batch)
     norm = _norm(runner)
-    if norm is None or math.isfinite(norm) or any(map(loss_scaler, wrappers_of(runner))):
+    if (
+        norm is None
+        or math.isfinite(norm)
+        or any(map(loss_scaler, optim_wrappers(runner).values()))
+    ):
         return None
     return _found(runner, _GRADIENTS, batch)
 
@@ -182,7 +192,9 @@ def _norm(runner: Runner) -> float | None:
 
 
 def _found(runner: Runner, what: str, batch: Any) -> Found:
-    rates = sorted({g['lr'] for w in wrappers_of(runner) for g in w.optimizer.param_groups})
+    rates = sorted(
+        {g['lr'] for w in optim_wrappers(runner).values() for g in w.optimizer.param_groups}
+    )
     parts = [f'learning rate {rates[-1]:.3g}']
     norm = _norm(runner)
     if norm is not None:

@@ -3,10 +3,9 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from mmwave.engine.optim_wrapper import loss_scaler
+from mmwave.engine.optim_wrapper import loss_scaler, optim_wrappers
 from mmwave.errors import UserError
 from mmwave.registry import HOOKS
 
@@ -65,8 +64,7 @@ class LossScaleHook(Hook):
         self._is_low: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        given = runner.optim_wrapper
-        wrappers = given.items() if isinstance(given, OptimWrapperDict) else [('', given)]
+        wrappers = optim_wrappers(runner).items()
         if not self._scaled:
             self._scaled = {n: _Scaled(w) for n, w in wrappers if loss_scaler(w) is not None}
 

@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner, find_latest_checkpoint
 from mmwave.engine import console
 from mmwave.engine.data_checks.datasets import unwrap
 from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
-from mmwave.engine.optim_wrapper import wrappers_of
+from mmwave.engine.optim_wrapper import optim_wrappers
 from mmwave.engine.trained_with import counted
 from mmwave.errors import printable_path
 
@@ -189,7 +189,9 @@ def _batch(runner: Runner) -> str:
     if size is None:
         return 'set by its batch sampler'
     processes = get_world_size()
-    counts = {getattr(wrapper, '_accumulative_counts', 1) for wrapper in wrappers_of(runner)}
+    counts = {
+        getattr(wrapper, '_accumulative_counts', 1) for wrapper in optim_wrappers(runner).values()
+    }
     steps = max(counts)
     text = f'{counted(size, "sample")} x {counted(processes, "process")}'
     if steps > 1:
@@ -199,7 +201,7 @@ def _batch(runner: Runner) -> str:
 
 def _optimizers(runner: Runner) -> Iterator[str]:
     scaling = runner.auto_scale_lr or {}
-    for wrapper in wrappers_of(runner):
+    for wrapper in optim_wrappers(runner).values():
         # Warm-up has changed 'lr' by now.
         rates = sorted({g.get('initial_lr', g['lr']) for g in wrapper.optimizer.param_groups})
         text = f'{type(wrapper.optimizer).__name__}, learning rate {rates[-1]:.4g}'

@@ -107,5 +107,7 @@ def test_a_stream_has_no_last_batch():
 
 
 def test_an_epoch_over_an_endless_sampler_never_ends():
-    with pytest.raises(UserError, match=r'is of type InfiniteSampler.*type=DefaultSampler, or count'):
+    with pytest.raises(
+        UserError, match=r'is of type InfiniteSampler.*type=DefaultSampler, or count'
+    ):
         EpochEndHook().before_train(runner_of(Pooled(), endless=True))
