@@ -51,7 +51,8 @@ def unknown_options(text):
     for tool, rest in COMMAND.findall(text.replace('\\\n', ' ')):
         python = re.sub(r'(?:dist_|slurm_)?(\w+)\.\w+', r'\1.py', tool)
         scripts = [path for path in (ROOT / python, ROOT / tool) if path.exists()]
-        known = ''.join(p.read_text() for p in (*scripts, ROOT / 'mmwave/apis/cli.py'))
+        scripts += (ROOT / 'mmwave/cli').rglob('*.py')
+        known = ''.join(path.read_text() for path in scripts)
         command = rest.partition('`')[0].partition(' #')[0]
         unknown += [
             f'{tool} {o}' for o in re.findall(r'\s(--[\w-]+)', command) if f"'{o}'" not in known

@@ -6,7 +6,7 @@ Once they are built, every process here uses them where it can.
 
 import argparse
 
-from mmwave.apis.cli import run_tool
+from mmwave.cli import run_tool
 from mmwave.errors import UserError
 
 

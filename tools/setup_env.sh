@@ -53,7 +53,7 @@ install() { "$uv" pip install --python .venv/bin/python --constraints constraint
 (while sleep 30 >/dev/null; do echo "   ... at it for ${SECONDS} s"; done) &
 heartbeat=$!
 trap 'kill $heartbeat 2>/dev/null' EXIT
-install --editable '.[all,dev,track,kernels,bench]'
+install --editable '.[all,dev,track,kernels,bench,export]'
 
 # Some of their sources hold escape sequences of which Python 3.12 and newer warn once, when it compiles them: now.
 .venv/bin/python -W ignore -c 'import compileall, sysconfig

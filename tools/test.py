@@ -1,51 +1,8 @@
 #!/usr/bin/env python
-"""Evaluate a classifier, detector or segmentor on its test data: the config states which."""
+"""``mmwave test``, where the package is not installed as a command."""
 
-import argparse
-
-from mmwave import apis
-from mmwave.apis.cli import add_run_options, run_tool
-
-
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights, written by train.py or convert_checkpoint.py')
-    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
-    parser.add_argument(
-        '--show-dir',
-        metavar='FOLDER',
-        help='draw the predictions into this folder',
-    )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='test-time augmentation: merge the predictions of several views of every image',
-    )
-    add_run_options(parser)
-    return parser
-
-
-def main(args: argparse.Namespace) -> None:
-    cfg = apis.prepare_testing(
-        args.config,
-        args.checkpoint,
-        work_dir=args.work_dir,
-        out=args.out,
-        show_dir=args.show_dir,
-        tta=args.tta,
-        cfg_options=args.cfg_options,
-        num_procs=args.check_only,
-        verbose=args.verbose,
-    )
-    if args.check_only is None:
-        apis.test(
-            cfg,
-            launcher=args.launcher,
-            trust_checkpoint=args.trust_checkpoint,
-            verbose=args.verbose,
-        )
-
+from mmwave.cli import parser_of, run_tool
+from mmwave.cli.commands import test
 
 if __name__ == '__main__':
-    run_tool(main, parser())
+    run_tool(test.main, parser_of(test))

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from mmwave.apis.cli import run_tool
+from mmwave.cli import run_tool
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from mmwave.engine.watching.hook import watched
 from mmwave.engine.work_lock import check_unowned, owned
 
 from .building import build_runner
+from .config_names import find_config
 from .consistency import switch_off_worker_options
 from .imports import missing_module
 from .libraries import check_libraries
@@ -27,7 +28,7 @@ from .options import merge, unused_settings
 from .outputs import check_output_file, check_output_folder
 from .preflight import preflight
 from .tta import check_tta, refuse_tta, use_tta
-from .usage import UsageError, check_config_path
+from .usage import UsageError
 from .weights import check_checkpoint, check_last_checkpoint, check_pretrained
 
 
@@ -37,7 +38,7 @@ def load_config(
     """Read a config and settle its work directory.
 
     Args:
-        path: the config file.
+        path: the config file, or the name of a shipped config.
         cfg_options: dotted keys and the values that replace the config's; see
             :func:`mmwave.apis.options.merge`.
         work_dir: where logs and checkpoints go; by default the config's ``work_dir``, else
@@ -47,7 +48,7 @@ def load_config(
         UsageError: where there is no such file, it is no config or imports what is not found, or an
             option does not fit it.
     """
-    check_config_path(path)
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path)
     except ImportError as error:
@@ -80,7 +81,7 @@ def prepare_training(
     """Read a config and options for training and check all that can be checked without building.
 
     Args:
-        config: the config file.
+        config: the config file, or the name of a shipped config.
         work_dir: where logs and checkpoints go; see :func:`load_config`.
         resume: ``'auto'`` goes on from the last checkpoint in the work directory and starts anew
             where there is none; a path goes on from that checkpoint, None starts anew.
@@ -134,7 +135,7 @@ def prepare_testing(
     """Read a config and options for testing and check all that can be checked without building.
 
     Args:
-        config: the config file.
+        config: the config file, or the name of a shipped config.
         checkpoint: the weights.
         work_dir: where logs go; see :func:`load_config`.
         out: ``.pkl`` file to write the predictions to.

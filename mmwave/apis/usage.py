@@ -1,16 +1,17 @@
 """What can be checked of a call before torch and mmengine are imported."""
 
-import os.path as osp
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from mmwave.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 INSTALL = {
-    **dict.fromkeys(('mmengine', 'numpy', 'safetensors', 'torch'), 'mmwave-suite'),
+    **dict.fromkeys(('mmengine', 'numpy', 'safetensors', 'shtab', 'torch'), 'mmwave-suite'),
     **dict.fromkeys(('cv2', 'mmcv', 'torchvision'), 'mmwave-suite[mmcv]'),
     **dict.fromkeys(('matplotlib', 'timm'), 'mmwave-suite[bench]'),
+    **dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript', 'openvino'), 'mmwave-suite[export]'),
     'mmdet': 'mmwave-suite[det]',
     'mmpretrain': 'mmwave-suite[cls]',
     'mmseg': 'mmwave-suite[seg]',
@@ -26,12 +27,10 @@ class PreflightError(UserError):
     """A config that cannot run here; the message is one line and says what to change."""
 
 
-def check_config_path(path: str) -> None:
-    """Raise :class:`UsageError` where there is no such file, or it is no config by its name."""
-    if not osp.isfile(path):
-        raise UsageError(f'no such config: {path}')
-    if not path.endswith(('.py', '.json', '.yaml', '.yml')):
-        raise UsageError(f'{path} is no config: expected a .py, .json or .yaml file')
+def close_names(word: str, names: Iterable[str]) -> str:
+    """Return ``did you mean …?`` with the names that are close to a word, '' where none is."""
+    close = difflib.get_close_matches(word, list(names), n=3)
+    return f'did you mean {" or ".join(close)}?' if close else ''
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmwave.apis.cli import add_settings, add_verbose
+from mmwave.cli import add_settings, add_verbose
 from mmwave.errors import UserError
 from speed.options import Parser, add_measuring, exit_status, size
 

@@ -13,8 +13,8 @@ from mmengine.registry import HOOKS
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from mmwave.apis import prepare_training, train
-from mmwave.apis.cli import run_tool
 from mmwave.apis.failures import ERROR_FILE, failure_of
+from mmwave.cli import run_tool
 from mmwave.engine.exit_codes import USER_ERROR
 from mmwave.engine.failed_step import failed_step
 from mmwave.errors import UserError

@@ -18,7 +18,7 @@ from mmwave.engine.exit_codes import PREEMPTED, UNAVAILABLE, USER_ERROR
 HOST = socket.gethostname()
 TOOL = """
 import argparse, os, signal, sys, time
-from mmwave.apis.cli import run_tool
+from mmwave.cli import run_tool
 from mmwave.errors import UserError
 rank = int(os.environ['RANK'])
 def main(args):

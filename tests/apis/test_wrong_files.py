@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner, load_checkpoint
 
 from mmwave.apis import deploy_checkpoint
-from mmwave.apis.cli import run_tool
+from mmwave.cli import run_tool
 from mmwave.convert import convert_file
 from mmwave.engine.hooks import LoadReportHook
 from mmwave.errors import UserError

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from mmwave.apis.cli import run_tool
+from mmwave.cli import run_tool
 from mmwave.errors import UserError
 from mmwave.zoo import Complexity, GridFacts, ImageCost, Zoo, stale_tables, update_readmes
 

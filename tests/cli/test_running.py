@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.config import DictAction
 
-from mmwave.apis.cli import add_settings, run_tool
 from mmwave.apis.values import Typed, read
+from mmwave.cli import add_settings, run_tool
 from mmwave.errors import UserError
 
 

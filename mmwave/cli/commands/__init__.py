@@ -1,0 +1,1 @@
+"""A module for each word of ``mmwave``; see :data:`mmwave.cli.program.COMMANDS`."""
