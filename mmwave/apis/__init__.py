@@ -11,10 +11,13 @@ from .preflight import PreflightError, preflight
 from .usage import UsageError
 
 if TYPE_CHECKING:
+    from .check import CheckReport, check
     from .deploy import DeployedFile, deploy_checkpoint
     from .run import load_config, prepare_testing, prepare_training, test, train
 
 _MODULES = {
+    'CheckReport': 'check',
+    'check': 'check',
     'DeployedFile': 'deploy',
     'deploy_checkpoint': 'deploy',
     'load_config': 'run',
@@ -25,9 +28,11 @@ _MODULES = {
 }
 
 __all__ = [
+    'CheckReport',
     'DeployedFile',
     'PreflightError',
     'UsageError',
+    'check',
     'deploy_checkpoint',
     'load_config',
     'preflight',

@@ -8,13 +8,15 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import convert, deploy, test, train
+from .commands import check, convert, deploy, info, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
 COMMANDS = {
+    'check': check,
     'train': train,
     'test': test,
+    'info': info,
     'deploy': deploy,
     'convert': convert,
 }

@@ -1,16 +1,19 @@
 """What a model of yours costs: parameters, multiply-accumulates, time and memory."""
 
 from .complexity import count_macs, count_params
+from .info import ModelInfo, info
 from .memory import held_bytes, peak_bytes, saved_bytes
 from .timing import Ratio, Timing, alternate, machine
 
 __all__ = [
+    'ModelInfo',
     'Ratio',
     'Timing',
     'alternate',
     'count_macs',
     'count_params',
     'held_bytes',
+    'info',
     'machine',
     'peak_bytes',
     'saved_bytes',

@@ -4,39 +4,25 @@ The backbone of a classifier's config is built on torch's meta device as detecto
 use it, with all of its stages as outputs, and counted on images of several sizes.
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any, get_args, get_type_hints
 
 import torch
-from mmengine.registry import MODELS
 
 from mmwave.apis import load_config
 from mmwave.inspect.complexity import count_macs
-from mmwave.models.backbones.base import MLPBackbone
-
-Size = tuple[int, int]
-"""Height and width in pixels of the image."""
+from mmwave.inspect.windows import (
+    GridFacts,
+    Size,
+    bare_settings,
+    build_on_meta,
+    facts_of,
+    grid_modes,
+)
 
 IMAGES: tuple[Size, ...] = ((512, 512), (512, 1024), (800, 1344))
 """Crops of ADE20K and Cityscapes, and the largest batch that COCO's images come in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridFacts:
-    """What ties a backbone to a size.
-
-    Attributes:
-        strides: of the map of every stage.
-        windows: what a window of every stage covers; empty where no weight is tied to a size.
-        modes: values of ``grid_mode``; empty where the backbone has no such argument.
-    """
-
-    strides: tuple[int, ...]
-    windows: tuple[Size, ...]
-    modes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +44,7 @@ def grid_facts(config: str | PathLike[str]) -> GridFacts:
     Raises:
         UserError: where ``config`` is no config.
     """
-    settings = _settings(config)
-    modes, backbone = _modes(settings), _build(settings)
-    strides = tuple(info.stride for info in backbone.stage_info)
-    return GridFacts(
-        strides=strides,
-        windows=_windows(backbone.arch, strides) if modes else (),
-        modes=modes,
-    )
+    return facts_of(load_config(fspath(config)).model.backbone)
 
 
 def image_costs(
@@ -78,10 +57,10 @@ def image_costs(
     Raises:
         UserError: where ``config`` is no config.
     """
-    settings = _settings(config)
+    settings = bare_settings(load_config(fspath(config)).model.backbone)
     costs = {}
-    for mode in [mode for mode in _modes(settings) if mode != 'strict'] or ['']:
-        backbone = _build({**settings, 'grid_mode': mode} if mode else settings)
+    for mode in [mode for mode in grid_modes(settings) if mode != 'strict'] or ['']:
+        backbone = build_on_meta({**settings, 'grid_mode': mode} if mode else settings)
         channels = settings.get('in_channels', 3)
         macs = {
             size: count_macs(backbone, torch.empty(1, channels, *size, device='meta'))
@@ -93,30 +72,3 @@ def image_costs(
             for size in images
         }
     return costs
-
-
-def _settings(config: str | PathLike[str]) -> dict[str, Any]:
-    """Return the backbone of a config without what only its classifier and its weights need."""
-    backbone = load_config(fspath(config)).model.backbone
-    return {k: v for k, v in backbone.items() if k not in ('out_indices', 'out_type', 'init_cfg')}
-
-
-def _build(settings: Mapping[str, Any]) -> MLPBackbone:
-    with torch.device('meta'):
-        return MODELS.build(dict(settings)).eval()
-
-
-def _modes(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the values of ``grid_mode`` that the signature of the backbone's class states."""
-    kind = MODELS.get(settings['type'])
-    if 'grid_mode' not in inspect.signature(kind).parameters:
-        return ()
-    return get_args(get_type_hints(kind.__init__)['grid_mode'])
-
-
-def _windows(arch: Any, strides: Sequence[int]) -> tuple[Size, ...]:
-    """Return the pixels of every stage's windows; an arch has one grid for all stages, or each."""
-    grids = getattr(arch, 'windows', None) or getattr(arch, 'grids', None)
-    sides = grids or (arch.grid,) * len(strides)
-    pairs = [(side, side) if isinstance(side, int) else side for side in sides]
-    return tuple((h * s, w * s) for (h, w), s in zip(pairs, strides, strict=True))

@@ -82,6 +82,7 @@ class DataCheckHook(Hook):
         max_broken_images: how many different images that cannot be read training may skip; 0 ends
             the run with the first.
         num_threads: files read at the same time.
+        decode_images: decode every image that is opened, which takes as long as an epoch's loading.
 
     Raises:
         UserError: where one of the numbers is less than 1, or ``max_broken_images`` than 0.
@@ -99,6 +100,7 @@ class DataCheckHook(Hook):
         max_headers: int | None = 5000,
         max_broken_images: int = 10,
         num_threads: int = 8,
+        decode_images: bool = False,
     ) -> None:
         most = {'max_files': max_files, 'max_images': max_images, 'max_headers': max_headers}
         for name, value in most.items():
@@ -111,6 +113,7 @@ class DataCheckHook(Hook):
         self.max_headers = max_headers
         self.max_broken_images = max_broken_images
         self.num_threads = num_threads
+        self.decode_images = decode_images
         self._broken: BrokenList | None = None
         self._checked: list[Any] = []
         self._with_fewer_folders: list[Any] = []
@@ -157,11 +160,11 @@ class DataCheckHook(Hook):
                 continue
             start = time.perf_counter()
             around = wrappers_of(dataloader.dataset, dataset)
-            found = self._gather(dataset, runner.model, around, metrics)
-            self._settle_images(mode, dataset, found)
+            found, shares = self.look_at(mode, dataset, runner.model, around, metrics)
             label = f'{mode} data, {describe(dataset)}'
-            shares = note_classes(found, dataset, runner.model, mode)
-            self._judge(mode, label, dataset, found)
+            problems = problems_of(mode, dataset, found)
+            if problems:
+                raise DataError(f'{label}: ' + '; '.join(problems))
             for line in found.warnings():
                 runner.logger.warning(f'{label}: {line}')
             if shares:
@@ -178,6 +181,30 @@ class DataCheckHook(Hook):
                 name_broken_image(dataset)
         for line in fill_in(metrics):
             runner.logger.warning(f'{mode} data: {line}')
+
+    def look_at(
+        self,
+        mode: str,
+        dataset: Any,
+        model: nn.Module,
+        wrappers: tuple[Any, ...] = (),
+        metrics: Sequence[Any] = (),
+    ) -> tuple[Findings, str]:
+        """Look at one built data set; all processes must call it together.
+
+        Args:
+            mode: ``'train'``, ``'val'`` or ``'test'``.
+            dataset: inside of all wrappers.
+            model: that is to be trained or evaluated on it.
+            wrappers: around the data set, the outermost first.
+            metrics: of the evaluation.
+
+        Returns:
+            What was found, the same in every process, and a line on the shares of the classes.
+        """
+        found = self._gather(dataset, model, wrappers, metrics)
+        self._settle_images(mode, dataset, found)
+        return found, note_classes(found, dataset, model, mode)
 
     def _gather(
         self, dataset: Any, model: nn.Module, wrappers: tuple[Any, ...], metrics: Sequence[Any]
@@ -231,7 +258,7 @@ class DataCheckHook(Hook):
                 _run(pool, found, images, image_fault, aside=True)
             if labels:
                 found.labels = count_labels(labels, number)
-            look_into(found, step, samples, pool.map)
+            look_into(found, step, samples, pool.map, whole=self.decode_images)
             if is_local(dataset):
                 self._inspect_label_maps(pool, found, dataset, model, share, wrappers)
         return found
@@ -265,15 +292,15 @@ class DataCheckHook(Hook):
             ignored=skips and step.ignore_empty,
         )
 
-    def _judge(self, mode: str, label: str, dataset: Any, found: Findings) -> None:
-        """Raise :class:`DataError` where a loop cannot run on what was found."""
-        problems = found.errors()
-        if found.samples == 0:
-            problems.append(_empty(dataset))
-        elif found.boxes == 0:
-            problems += _no_boxes(mode, dataset, found)
-        if problems:
-            raise DataError(f'{label}: ' + '; '.join(problems))
+
+def problems_of(mode: str, dataset: Any, found: Findings) -> list[str]:
+    """Return why a loop cannot run on what was found in a data set, a text each."""
+    problems = found.errors()
+    if found.samples == 0:
+        problems.append(_empty(dataset))
+    elif found.boxes == 0:
+        problems += _no_boxes(mode, dataset, found)
+    return problems
 
 
 def _check_number(name: str, value: Any, least: int, alternative: str = '') -> None:

@@ -52,6 +52,8 @@ def look_into(
     step: Any,
     samples: Sequence[tuple[int, Sample]],
     in_threads: Callable[..., Iterable[Any]],
+    *,
+    whole: bool = False,
 ) -> None:
     """Put aside what is wrong with images: :func:`settle` decides, when all processes are added.
 
@@ -60,15 +62,18 @@ def look_into(
         step: the ``LoadImageFromFile`` of the data set.
         samples: index in the data set and image; files that are missing or empty are passed over.
         in_threads: like ``map``.
+        whole: decode every image; else those alone whose first and last bytes leave a doubt.
     """
 
-    def look(item: tuple[int, Sample]) -> tuple[Ends, Size | None] | None:
+    def look(item: tuple[int, Sample]) -> tuple[Ends, Size | None, _Decoded | None] | None:
         path, stated, _ = item[1]
         try:
             ends = read_ends(path)
         except (OSError, ValueError):
             return None
-        return ends, None if stated is None else header_size(path, ends.kind, step)
+        if whole and ends.doubt != EMPTY:
+            return ends, None, _decode(path, step)
+        return ends, None if stated is None else header_size(path, ends.kind, step), None
 
     budget = _DECODED_BYTES
     known: set[str] = set()
@@ -76,26 +81,45 @@ def look_into(
         if seen is None or seen[0].doubt == EMPTY:
             continue
         found.opened += 1
-        ends, size = seen
+        ends, size, decoded = seen
         # The first of each format shows whether the step reads that format at all.
-        if ends.doubt or ends.kind not in known or (sample.stated and size is None):
+        doubtful = ends.doubt or ends.kind not in known or (sample.stated and size is None)
+        if decoded is None and doubtful:
             if ends.length > budget:
                 continue
             budget -= ends.length
             known.add(ends.kind)
-            try:
-                loaded = decode(sample.path, step)
-            except Exception as error:
-                if is_reading_error(error, sample.path):
-                    text = f'{printable_path(sample.path)} ({why(sample.path, error)})'
-                    found.put_aside(BROKEN, index, text)
+            decoded = _decode(sample.path, step)
+        if decoded is not None:
+            if decoded.broken:
+                found.put_aside(BROKEN, index, decoded.broken)
+            if decoded.size is None:
                 continue
-            if loaded is None:
-                continue
-            if size is None or size[:2] != loaded[:2]:  # else the header tells of turning as well
-                size = loaded
+            # Else the header tells of turning as well.
+            if size is None or size[:2] != decoded.size[:2]:
+                size = decoded.size
         if size is not None:
             _compare(found, index, sample, size)
+
+
+class _Decoded(NamedTuple):
+    """What a step makes of an image.
+
+    Attributes:
+        size: None where it cannot be read, or the step says nothing.
+        broken: path and reason where the file is broken, else empty.
+    """
+
+    size: Size | None
+    broken: str = ''
+
+
+def _decode(path: str, step: Any) -> _Decoded:
+    try:
+        return _Decoded(decode(path, step))
+    except Exception as error:  # of the decoders, one for each kind of damage
+        broken = is_reading_error(error, path)
+        return _Decoded(None, f'{printable_path(path)} ({why(path, error)})' if broken else '')
 
 
 def _compare(found: Findings, index: int, sample: Sample, size: Size) -> None:
