@@ -138,9 +138,13 @@ def test_it_takes_no_regular_checkpoint_s_place(tmp_path):
 
 def test_before_the_first_step_nothing_is_saved(tmp_path):
     SignalHook.point = ('start', 0)
-    with pytest.raises(Preempted, match='left at SIGTERM before the first step: there is nothing'):
+    expected = r'left at SIGTERM without saving \(before the first step\): --resume goes on from'
+    with pytest.raises(Preempted, match=expected):
         run(write(tmp_path), tmp_path / 'work')
     assert not list((tmp_path / 'work').glob('*.pth'))
+    # Several processes agree to leave ahead of their first step.
+    saved = PreemptionHook()._save(SimpleNamespace(iter=0), False)
+    assert saved == 'before the first step: there is nothing to save, start anew'
 
 
 def test_a_validation_that_was_left_is_done_again(tmp_path, by_epoch):
