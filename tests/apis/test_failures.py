@@ -125,9 +125,16 @@ def test_torchrun_s_summary_carries_the_error(as_ranks):
     summary = ChildFailedError('train.py', {1: lost}).format_msg()
     assert "KeyError: 'lost'" in summary
     assert 'rank 1 of 2 on ' in summary
+    assert 'Traceback (most' in lost.error_file_data['message']['extraInfo']['py_callstack']
     user = as_ranks(0, raising(UserError('no lr')))
     assert 'no lr' in ChildFailedError('train.py', {0: user}).format_msg()
     assert user.error_file_data['message']['mmwave']['kind'] == 'user'
+
+
+def test_what_torch_leaves_open_is_added_to_its_error():
+    with pytest.raises(RuntimeError) as caught:
+        run_tool(raising(RuntimeError('device-side assert triggered')), argparse.ArgumentParser())
+    assert 'CUDA_LAUNCH_BLOCKING=1' in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize('leave', [lambda args: 75, lambda args: exit(75)])

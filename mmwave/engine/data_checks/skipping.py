@@ -94,7 +94,8 @@ def describe_entry(entry: str) -> str:
 class PrepareData:
     """Stands in for ``prepare_data`` of one data set: None for a sample whose image is broken.
 
-    Only what mmcv's ``LoadImageFromFile`` raises on the sample's own image is caught.
+    Only what mmcv's ``LoadImageFromFile`` raises on the sample's own image is caught; other errors
+    get a note that names the image.
 
     Args:
         dataset: one of mmengine's kind.
@@ -112,7 +113,11 @@ class PrepareData:
             return prepare(self.dataset, index)
         except Exception as error:
             path = self.dataset.get_data_info(index).get('img_path')
-            if not isinstance(path, str) or not is_reading_error(error, path):
+            if not isinstance(path, str):
+                raise
+            if not is_reading_error(error, path):
+                # A worker's error reaches the training as text, which its notes are a part of.
+                error.add_note(f'at the image {printable_path(path)}')
                 raise
             reason = why(path, error)
             if self.broken is None:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmwave.apis.failures import failure_of
 from mmwave.engine.data_checks.findings import DataError
 from mmwave.engine.data_checks.hook import DataCheckHook
 from mmwave.engine.data_checks.skipping import (
@@ -140,6 +141,17 @@ def test_errors_of_the_user_s_steps_are_raised(tmp_path, step):
     with pytest.raises(kind):
         names_of(dataset)
     assert not (tmp_path / LIST_NAME).exists()
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_an_error_of_a_step_names_the_image(tmp_path, num_workers):
+    dataset = images(tmp_path, {})
+    dataset.pipeline = Compose([LoadImageFromFile(), Theirs(ZeroDivisionError('theirs'))])
+    guarded(dataset, tmp_path)
+    with pytest.raises(ZeroDivisionError) as caught:
+        names_of(dataset, num_workers=num_workers)
+    expected = f'ZeroDivisionError: theirs; at the image {tmp_path}/good1.jpg'
+    assert failure_of(caught.value).what == expected
 
 
 def test_a_pipeline_that_is_switched_during_training(tmp_path):

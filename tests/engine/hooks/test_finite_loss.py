@@ -7,13 +7,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, RuntimeInfoHook
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmwave.engine.hooks import FiniteLossHook
+from mmwave.engine.hooks import finite_loss as module
 from mmwave.engine.hooks.finite_loss import MOST_OVERFLOWS
 from mmwave.errors import UserError
 
@@ -98,15 +99,16 @@ def test_the_first_loss_that_is_not_finite_ends_the_run(tmp_path):
     assert not list(tmp_path.glob('*.pth'))
 
 
-def test_gradients_that_are_not_finite_end_it_where_they_are_clipped(tmp_path):
+@pytest.mark.parametrize(('value', 'norm'), [(0.0, 'nan'), (1.0, 'inf')])
+def test_gradients_that_are_not_finite_end_it_where_they_are_clipped(tmp_path, value, norm):
     class Steep(Toy):
         def forward(self, inputs, data_samples, mode='tensor'):
-            x = self.linear(torch.zeros(1, 3))  # the square root of 0 is steep
-            return dict(loss=(x - x).sqrt().sum())
+            x = self.linear(torch.full((1, 3), value))
+            return dict(loss=(x - x.detach()).sqrt().sum())  # the square root of 0 is steep
 
     wrapper = dict(optimizer=dict(type='SGD', lr=0.01), clip_grad=dict(max_norm=1.0))
     with pytest.raises(
-        UserError, match=r'iteration 1 the gradients are not finite .*gradients nan'
+        UserError, match=rf'iteration 1 the gradients are not finite .*gradients {norm}'
     ):
         runner_of(tmp_path, model=Steep(), wrapper=wrapper).train()
 
@@ -180,6 +182,34 @@ def test_by_iteration_nothing_is_saved_after_it(tmp_path):
     with pytest.raises(UserError, match='in iteration 3 loss_a is nan'):
         runner.train()
     assert {p.name for p in tmp_path.glob('*.pth')} == {'iter_1.pth', 'iter_2.pth'}
+
+
+@pytest.mark.parametrize(('saves_every', 'steps'), [(None, 10), (4, 4)])
+def test_several_processes_ask_each_other_now_and_then(monkeypatch, saves_every, steps):
+    """Every ten steps, before a checkpoint and before a validation."""
+    monkeypatch.setattr(module, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(module, '_first', lambda found: found)
+    hooks = [RuntimeInfoHook()]
+    if saves_every:
+        hooks.append(CheckpointHook(interval=saves_every, by_epoch=False))
+    runner = SimpleNamespace(
+        optim_wrapper=OptimWrapper(torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)),
+        message_hub=SimpleNamespace(log_scalars={}),
+        hooks=hooks,
+        iter=0,
+        max_iters=100,
+    )
+    hook = FiniteLossHook(interval=10)
+    hook.before_train(runner)
+    hook.before_val(runner)
+    bad = dict(loss=torch.tensor(math.nan))
+    for runner.iter in range(steps - 1):
+        hook.after_train_iter(runner, 0, None, bad)
+    with pytest.raises(UserError, match='in iteration 1 on rank 0 loss is nan'):
+        hook.before_val(runner)
+    runner.iter = steps - 1
+    with pytest.raises(UserError, match='in iteration 1 on rank 0 loss is nan'):
+        hook.after_train_iter(runner, 0, None, bad)
 
 
 @pytest.mark.parametrize('given', [dict(interval=0), dict(max_skipped=-1)])

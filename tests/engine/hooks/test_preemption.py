@@ -33,6 +33,9 @@ class SignalHook(Hook):
     point = ('', 0)
     calls: list = []
 
+    def before_train(self, runner):
+        self._at('start', runner.iter)
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self._at('train', runner.iter)
 
@@ -116,11 +119,32 @@ def test_a_second_one_takes_the_place_of_the_first(tmp_path):
 def test_a_regular_checkpoint_of_the_same_name_remains(tmp_path):
     config, work = write(tmp_path, by_epoch=False), tmp_path / 'work'
     SignalHook.point = ('train', EPOCH - 1)
+    options = {'train_cfg.val_begin': 100, 'default_hooks.checkpoint.max_keep_ckpts': 3}
     with pytest.raises(Preempted):
-        run(config, work, **{'train_cfg.val_begin': 100})
-    run(config, work, 'auto', **{'train_cfg.val_begin': 100})
-    # max_keep_ckpts=2, and the first of three was one of them.
-    assert sorted(p.name for p in work.glob('iter_*.pth')) == ['iter_12.pth', 'iter_8.pth']
+        run(config, work, **options)
+    run(config, work, 'auto', **options)
+    names = {f'iter_{count * EPOCH}.pth' for count in (1, 2, 3)}
+    assert {path.name for path in work.glob('iter_*.pth')} == names
+
+
+def test_it_takes_no_regular_checkpoint_s_place(tmp_path):
+    config, work = write(tmp_path, by_epoch=False), tmp_path / 'work'
+    SignalHook.point = ('train', EPOCH + 1)
+    with pytest.raises(Preempted):
+        run(config, work, **{'default_hooks.checkpoint.max_keep_ckpts': 1})
+    names = {f'iter_{EPOCH}.pth', f'iter_{EPOCH + 2}.pth'}
+    assert {path.name for path in work.glob('iter_*.pth')} == names
+
+
+def test_before_the_first_step_nothing_is_saved(tmp_path):
+    SignalHook.point = ('start', 0)
+    expected = r'left at SIGTERM without saving \(before the first step\): --resume goes on from'
+    with pytest.raises(Preempted, match=expected):
+        run(write(tmp_path), tmp_path / 'work')
+    assert not list((tmp_path / 'work').glob('*.pth'))
+    # Several processes agree to leave ahead of their first step.
+    saved = PreemptionHook()._save(SimpleNamespace(iter=0), False)
+    assert saved == 'before the first step: there is nothing to save, start anew'
 
 
 def test_a_validation_that_was_left_is_done_again(tmp_path, by_epoch):

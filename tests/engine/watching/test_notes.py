@@ -1,6 +1,7 @@
 """What workers say of themselves, to the process that waits for them."""
 
 import copy
+import multiprocessing
 import os
 import pickle
 import time
@@ -47,12 +48,12 @@ def test_taking_notes_twice_leaves_one_note():
 
 
 def test_workers_have_a_part_each_and_their_own_start():
-    started = []
+    started = multiprocessing.get_context('fork').Array('i', 2)
     loader = DataLoader(
         Data(),
         num_workers=2,
         batch_size=None,
-        worker_init_fn=lambda number: started.append(number),
+        worker_init_fn=lambda number: started.__setitem__(number, 1),
         multiprocessing_context='fork',
     )
     notes = take_notes(loader)
@@ -61,6 +62,7 @@ def test_workers_have_a_part_each_and_their_own_start():
     list(batches)
     main, *workers = notes.all()
     assert main.pid == 0
+    assert list(started) == [1, 1]
     assert {note.pid for note in workers} == pids
     assert [note.count for note in workers] == [3, 3]
     assert [note.image for note in workers] == ['/data/4.jpg', '/data/5.jpg']

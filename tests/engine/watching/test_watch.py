@@ -134,6 +134,29 @@ def test_a_silent_process_is_told_and_ends_the_run(said):
     assert len(said()) == 1
 
 
+def test_a_process_that_falls_silent_again_is_told_again(said):
+    store = Store()
+    watch, ended = make(beats=Beats(store, 0, 2))
+    other = Beats(store, 1, 2)
+    for _ in range(2):
+        other.send(doing='training step 5')
+        for _ in range(5):
+            watch.progress('')
+            watch.look(2)
+    assert len(said()) == 2
+    assert not ended
+
+
+def test_of_a_run_that_was_stopped_as_a_whole_nobody_was_late(monkeypatch):
+    watch, _ = make()
+    looks, times, answers = [], iter([0.0, 1.0, 1000.0]), iter([False, False, True])
+    monkeypatch.setattr(watch, 'look', looks.append)
+    monkeypatch.setattr(module, 'time', SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(watch, '_stop', SimpleNamespace(wait=lambda pause: next(answers)))
+    watch._run()
+    assert looks == [0.0, 1.0, 2 * watch._pause]
+
+
 def test_of_processes_that_wait_for_each_other_the_late_one_is_named():
     store = Store()
     watch, _ = make(seconds=5, beats=Beats(store, 0, 2))
