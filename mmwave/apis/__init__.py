@@ -12,11 +12,14 @@ from .usage import UsageError
 
 if TYPE_CHECKING:
     from .deploy import DeployedFile, deploy_checkpoint
+    from .own_data.config import InitReport, init_config
     from .run import load_config, prepare_testing, prepare_training, test, train
 
 _MODULES = {
     'DeployedFile': 'deploy',
+    'InitReport': 'own_data.config',
     'deploy_checkpoint': 'deploy',
+    'init_config': 'own_data.config',
     'load_config': 'run',
     'prepare_testing': 'run',
     'prepare_training': 'run',
@@ -26,9 +29,11 @@ _MODULES = {
 
 __all__ = [
     'DeployedFile',
+    'InitReport',
     'PreflightError',
     'UsageError',
     'deploy_checkpoint',
+    'init_config',
     'load_config',
     'preflight',
     'prepare_testing',

@@ -8,11 +8,12 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import convert, deploy, test, train
+from .commands import convert, deploy, init, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
 COMMANDS = {
+    'init': init,
     'train': train,
     'test': test,
     'deploy': deploy,
