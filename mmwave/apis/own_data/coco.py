@@ -15,7 +15,7 @@ from mmwave.engine.data_checks.class_names import differences, shifted
 from mmwave.engine.data_checks.coco_file import read_json
 from mmwave.engine.data_checks.coco_use import Use
 from mmwave.engine.data_checks.samples import image_fault
-from mmwave.errors import printable, printable_path
+from mmwave.errors import printable_path
 
 from .base import Base
 from .data import OwnData, Split
@@ -189,8 +189,3 @@ def coco_settings(split: Split, below: Any) -> dict[str, Any]:
         ann_file=below(split.settings['ann_file']),
         data_prefix=dict(img=below(split.settings['images'])),
     )
-
-
-def printable_names(names: Sequence[str]) -> list[str]:
-    """Return names of classes that are safe in a terminal."""
-    return [printable(name, 40) for name in names]

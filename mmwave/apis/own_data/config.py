@@ -167,7 +167,7 @@ def _text(
         [statement(*line) for line in _names(data, form)],
         [statement(*line) for line in _model(base, counts, start)],
         [statement(*line) for line in _data(base, data, form, training)],
-        [statement(*line) for line in _training(training, data)],
+        [statement(*line) for line in _training(training)],
     ]
     return '\n\n'.join('\n'.join(group) for group in groups if group) + '\n'
 
@@ -192,7 +192,7 @@ def _model(base: Any, counts: dict[str, Any], start: dict[str, Any]) -> list[tup
         lines.append(('data_preprocessor', dict(num_classes=Code('len(classes)'))))
     if 'load_from' in start:
         lines.append(
-            ('load_from', start['load_from'], 'the head has other classes: it is left out')
+            ('load_from', start['load_from'], 'What depends on the number of classes is left out.')
         )
     return lines
 
@@ -215,7 +215,7 @@ def _data(base: Any, data: OwnData, form: str, training: Any) -> list[tuple[Any,
     for name, split in (('train', data.train), ('val', data.val)):
         loader: dict[str, Any] = dict(batch_size=training.batch) if name == 'train' else {}
         if name == 'train' and _repeats(base.cfg):
-            # Three views of a third of the images are an epoch of the base.
+            # An epoch of the base is three views of a third of the images.
             loader['sampler'] = dict(type='DefaultSampler')
         loader['dataset'] = _dataset(base, form, split, name, short)
         lines.append((f'{name}_dataloader', loader))
@@ -279,10 +279,11 @@ def _evaluator(base: Any, form: str, data: OwnData, short: Callable[[str], str])
     return {} if kept == tuple(asked) else dict(topk=kept)
 
 
-def _training(training: Any, data: OwnData) -> list[tuple[Any, ...]]:
+def _training(training: Any) -> list[tuple[Any, ...]]:
     comments = {
-        'optim_wrapper': 'the linear rule: the rate of the base for its batch, times this batch',
-        'custom_hooks': f'averages weights over a part of these {training.total} steps',
+        'optim_wrapper': 'The rate of the base x batch here / batch there: the linear rule.',
+        'param_scheduler': f'The schedule of the base for {training.total} steps.',
+        'custom_hooks': f'The average of weights looks back over a part of {training.total} steps.',
     }
     return [(key, value, comments.get(key, '')) for key, value in training.settings.items()]
 

@@ -62,7 +62,7 @@ def _of_classes(data: OwnData) -> Iterator[str]:
         if 0 < count * _RARER < usual or (data.unit != 'pixels' and 0 < count < _FEW)
     ]
     if rare:
-        yield f'{len(rare)} classes are rare, and will hardly be learnt: {quoted(rare)}'
+        yield f'rare classes, which will hardly be learnt: {quoted(rare)}'
     if len(names) == 1 and data.unit != 'objects':
         yield f'one class alone ({names[0]!r}): there is nothing to tell it from'
     same = _same_files(data)

@@ -99,7 +99,7 @@ def _table(report: InitReport):  # type: ignore[no-untyped-def]
     for split in ('train', 'val'):
         table.add_column(f'{data.unit} {split}', justify='right')
         if data.train.in_images is not None:
-            table.add_column('in images', justify='right')
+            table.add_column(f'images {split}', justify='right')
     order = sorted(range(len(data.classes)), key=lambda label: -data.train.counts[label])
     if len(order) <= _MOST:
         shown: list[int | None] = list(range(len(order)))
