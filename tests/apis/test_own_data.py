@@ -18,6 +18,7 @@ from mmwave.apis.own_data.masks import meaning_of, pair
 from mmwave.apis.own_data.rates import plan
 from mmwave.apis.own_data.remarks import remarks, size_line
 from mmwave.apis.own_data.text import WIDTH, Code, colours, number, statement
+from mmwave.cli.program import COMMANDS, parser
 from tests.faults.tasks import NUM_IMAGES, SIDE, write_task
 from tests.own_data import CLASSES, draw, label_map, write_coco, write_folders, write_masks
 
@@ -222,6 +223,20 @@ def test_numbers_as_people_write_them(value, text):
     assert float(text) == value
 
 
+def test_what_the_command_prints(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = [f'--{name}={value}' for name, value in arguments(data, 'coco').items()]
+    args = parser().parse_args(['init', BOXES, *given, '--weights', 'none', '--batch', '1'])
+    COMMANDS['init'].main(args)
+    said = capsys.readouterr().out
+    rows = re.findall(r'^ +(\d) +(\w+) +(\d+) +(\d+) +(\d+) +(\d+) *$', said, re.MULTILINE)
+    assert rows == [(str(i), name, '3', '3', '2', '2') for i, name in enumerate(CLASSES)]
+    assert 'train 3, all 60 x 40; val 2, all 60 x 40' in said
+    assert '12 epochs of 3 steps with 1 image on one GPU; learning rate 6.25e-06 = 1e-4 x 1' in said
+    assert "warning: rare classes, which will hardly be learnt: 'bolt (3)'" in said
+    assert said.endswith('next\n  mmwave check my.py\n  mmwave train my.py\n')
+
+
 # What is refused
 
 
@@ -298,11 +313,11 @@ def test_images_that_are_not_there(tmp_path):
         ({}, None, 'give your data by one of --coco TRAIN.json,VAL.json, .*: none was given'),
         (dict(coco='train.json'), 'train,val', '--coco train.json: expected two paths .* missing'),
         (dict(coco='train.json,'), 'train,val', 'the second is missing'),
-        (dict(coco='train.json,gone.json'), 'train,val', 'gone.json: no such annotation file'),
-        (dict(coco='train.json,val'), 'train,val', 'is a folder, expected a annotation file'),
+        (dict(coco='train.json,gone.json'), 'train,val', 'gone.json: no such file'),
+        (dict(coco='train.json,val'), 'train,val', 'is a folder, expected a file'),
         (dict(coco='train.json,val.json'), None, '--coco needs --images TRAIN_DIR,VAL_DIR'),
         (dict(coco='train.json,val.json'), 'train', '--images train: expected two paths'),
-        (dict(masks='train,gone'), 'train,val', 'gone: no such folder of masks'),
+        (dict(masks='train,gone'), 'train,val', 'gone: no such folder'),
         (dict(folders='train,val'), 'train,val', '--images does not go with --folders'),
         (dict(folders='train,val', masks='a,b'), None, '--masks and --folders was given'),
     ],
@@ -400,6 +415,14 @@ def test_pairs_are_found_by_their_names(images, masks, suffixes, stems, tmp_path
     assert (found.img_suffix, found.seg_map_suffix) == suffixes
     assert found.stems == stems
     assert found.skipped == [n for n in images if not n.endswith(suffixes[0])]
+
+
+def test_label_maps_among_the_images(tmp_path):
+    for name in ('a.jpg', 'a.png', 'b.jpg', 'b.png'):
+        draw(tmp_path / name)
+    found = pair(str(tmp_path), str(tmp_path))
+    assert (found.img_suffix, found.seg_map_suffix) == ('.jpg', '.png')
+    assert (found.stems, found.skipped, found.alone) == (['a', 'b'], [], [])
 
 
 def test_what_has_no_partner_is_counted_and_named(tmp_path):

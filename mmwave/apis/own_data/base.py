@@ -146,10 +146,13 @@ def starting_weights(base: Base, given: str | None) -> tuple[dict[str, Any], lis
     backbone = base.cfg.model.get('backbone') or {}
     stated = backbone.get('init_cfg')
     if given == 'none':
-        return ({'backbone': dict(init_cfg=None)} if stated else {}), []
+        start: dict[str, Any] = {'backbone': dict(init_cfg=None)} if stated else {}
+        return start | ({'load_from': None} if base.cfg.get('load_from') else {}), []
     if given is not None:
         return _given_weights(base, given)
-    path = stated.get('checkpoint') if isinstance(stated, Mapping) else None
+    if stated and not isinstance(stated, Mapping):
+        return {}, []
+    path = (stated or {}).get('checkpoint')
     if path is None:
         folder = os.environ.get('MMWAVE_CHECKPOINTS', 'checkpoints')
         path = osp.join(folder, f'{base.name}.pth')

@@ -158,7 +158,7 @@ def _text(
     from .text import statement
 
     title = (
-        f'{base.title} for {len(data.classes)} classes: {data.train.images} images to train on, '
+        f'{base.title} for {data.named}: {data.train.images} images to train on, '
         f'{data.val.images} to validate.'
     )
     groups = [
@@ -191,9 +191,8 @@ def _model(base: Any, counts: dict[str, Any], start: dict[str, Any]) -> list[tup
     if 'num_classes' in (base.cfg.get('data_preprocessor') or {}):
         lines.append(('data_preprocessor', dict(num_classes=Code('len(classes)'))))
     if 'load_from' in start:
-        lines.append(
-            ('load_from', start['load_from'], 'What depends on the number of classes is left out.')
-        )
+        path = start['load_from']
+        lines.append(('load_from', path, path and 'Without what depends on the number of classes.'))
     return lines
 
 

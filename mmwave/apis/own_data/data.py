@@ -49,6 +49,11 @@ class OwnData:
     palette: tuple[Colour, ...] | None = None
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def named(self) -> str:
+        """The number of classes as a text."""
+        return f'{len(self.classes)} class{"" if len(self.classes) == 1 else "es"}'
+
 
 def common_root(paths: Sequence[str]) -> str:
     """Return the deepest folder that holds all of these absolute paths, with a slash at its end."""

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 from mmwave.apis.usage import UsageError
 from mmwave.engine.data_checks.class_folders import quoted
-from mmwave.errors import printable, printable_path
+from mmwave.errors import printable_path
 
 from .data import Colour
 
 FORMS = {'coco': 'TRAIN.json,VAL.json', 'masks': 'TRAIN_MASKS,VAL_MASKS', 'folders': 'TRAIN,VAL'}
 """Form of the data -> what is given for it."""
-_READS = {'coco': 'annotation file', 'masks': 'folder of masks', 'folders': 'folder'}
 
 
 class Inputs(NamedTuple):
@@ -56,7 +55,7 @@ def read_inputs(given: Mapping[str, str | None], images: str | None) -> Inputs:
     (form,) = forms
     pair = _pair(f'--{form}', given[form] or '', FORMS[form])
     for path in pair:
-        _check(f'--{form}', path, _READS[form], is_file=form == 'coco')
+        _check(f'--{form}', path, is_file=form == 'coco')
     if form == 'folders':
         if images is not None:
             raise UsageError('--images does not go with --folders, which hold the images')
@@ -65,7 +64,7 @@ def read_inputs(given: Mapping[str, str | None], images: str | None) -> Inputs:
         raise UsageError(f'--{form} needs --images TRAIN_DIR,VAL_DIR, the folders of the images')
     folders = _pair('--images', images, 'TRAIN_DIR,VAL_DIR')
     for path in folders:
-        _check('--images', path, 'folder', is_file=False)
+        _check('--images', path, is_file=False)
     return Inputs(form, pair, folders)
 
 
@@ -124,11 +123,10 @@ def _pair(option: str, text: str, expected: str) -> tuple[str, str]:
     return first, second
 
 
-def _check(option: str, path: str, kind: str, *, is_file: bool) -> None:
+def _check(option: str, path: str, *, is_file: bool) -> None:
     there = osp.isfile(path) if is_file else osp.isdir(path)
     if there:
         return
-    reason = 'no such ' + kind
-    if osp.exists(path):
-        reason = f'is {"a folder" if is_file else "a file"}, expected a {kind}'
-    raise UsageError(f'{option} {printable_path(path)}: {printable(reason)}')
+    expected, other = ('file', 'folder') if is_file else ('folder', 'file')
+    fault = f'is a {other}, expected a {expected}' if osp.exists(path) else f'no such {expected}'
+    raise UsageError(f'{option} {printable_path(path)}: {fault}')

@@ -130,7 +130,7 @@ def pair(images: str, masks: str) -> Pairs:
     for folder, names, kinds in ((images, pictures, _IMAGES), (masks, maps, _MASKS)):
         if not names:
             raise UsageError(f'{printable_path(folder)} has no files with {" ".join(kinds)}')
-    img_suffix, map_suffix = _suffixes(pictures, maps)
+    img_suffix, map_suffix = _suffixes(pictures, maps, same_folder=images == masks)
     stems = {name.removesuffix(img_suffix) for name in pictures if name.endswith(img_suffix)}
     held = {name.removesuffix(map_suffix) for name in maps if name.endswith(map_suffix)}
     skipped = [name for name in pictures if not name.endswith(img_suffix)]
@@ -166,12 +166,16 @@ def _files(root: str, suffixes: tuple[str, ...]) -> list[str]:
     return sorted(names)
 
 
-def _suffixes(pictures: Sequence[str], maps: Sequence[str]) -> tuple[str, str]:
+def _suffixes(
+    pictures: Sequence[str], maps: Sequence[str], *, same_folder: bool
+) -> tuple[str, str]:
     """Return the endings by which most names pair up, the shortest ones of equally many."""
     best: tuple[int, int, str, str] = (-1, 0, '', '')
     for img_suffix in _endings(pictures):
         stems = {n.removesuffix(img_suffix) for n in pictures if n.endswith(img_suffix)}
         for map_suffix in _endings(maps):
+            if same_folder and img_suffix == map_suffix:
+                continue
             held = {n.removesuffix(map_suffix) for n in maps if n.endswith(map_suffix)}
             key = (len(stems & held), -len(img_suffix + map_suffix), img_suffix, map_suffix)
             best = max(best, key)
@@ -233,8 +237,8 @@ def _coloured(paths: Sequence[str]) -> str:
     more = ', …' if len(values) > _SHOWN else ''
     return (
         f'{len(paths)} masks are pictures in colours, {printable_path(paths[0])} of {len(values)} '
-        f'(r g b: {shown}{more}): expected one channel with the number of the class; docs/own-masks'
-        '.md has a script that converts them'
+        f'(r g b: {shown}{more}): expected one channel with the number of the class; the page '
+        '"Your own masks" of the documentation has a script that converts them'
     )
 
 

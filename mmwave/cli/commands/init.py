@@ -14,6 +14,10 @@ from mmwave import apis
 from mmwave.errors import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
     from mmwave.apis.own_data.config import InitReport
 
 EXAMPLES = (
@@ -73,7 +77,7 @@ def show(report: InitReport) -> None:
         f'training  {_length(report)}; learning rate {plan.rate:.3g}'
         + (f' = {plan.rule}' if plan.rule else ''),
         *(f'warning: {line}' for line in report.warnings),
-        f'wrote {report.path}: {report.title} for {len(data.classes)} classes; next',
+        f'wrote {report.path}: {report.title} for {data.named}; next',
         *(f'  mmwave {word} {shlex.quote(report.path)}' for word in ('check', 'train')),
     ]
     for line in lines:
@@ -88,7 +92,7 @@ def _length(report: InitReport) -> str:
     return f'{plan.total} steps ({plan.epochs:.0f} epochs) with {images}'
 
 
-def _table(report: InitReport):  # type: ignore[no-untyped-def]
+def _table(report: InitReport) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -118,7 +122,7 @@ def _table(report: InitReport):  # type: ignore[no-untyped-def]
     return table
 
 
-def _count(counts, label: int, unit: str) -> str:  # type: ignore[no-untyped-def]
+def _count(counts: Sequence[int], label: int, unit: str) -> str:
     if unit != 'pixels':
         return str(counts[label])
     return f'{100 * counts[label] / max(sum(counts), 1):.2g} %'
