@@ -20,6 +20,7 @@ def write_coco(path, *, names=CLASSES, ids=None, images=3, masks=True, box=(5, 5
     """Write images and a COCO file with an object of each class in each image."""
     ids = ids or range(1, len(names) + 1)
     x, y, w, h = box
+    path.with_suffix('').mkdir(exist_ok=True)
     annotations = [
         dict(
             id=1 + len(names) * image + index,

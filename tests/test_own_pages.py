@@ -14,8 +14,9 @@ from mmwave.apis.config_names import config_files, find_config
 from mmwave.cli.program import COMMANDS, parser
 from tests.contracts import ROOT
 from tests.faults.tasks import write_task
-from tests.own_data import CLASSES, label_map, write_coco, write_folders, write_masks
+from tests.own_data import label_map, write_coco, write_folders, write_masks
 
+CLASSES = ('daisy', 'roses', 'tulips')  # as the page on folders calls them
 DATA = os.environ.get('MMWAVE_DATA')
 PAGES = ('own-boxes', 'own-masks', 'own-folders')
 TASKS = dict(zip(PAGES, ('detection', 'segmentation', 'classification'), strict=True))
@@ -71,7 +72,7 @@ def test_the_walk(page, tmp_path, monkeypatch):
     data = tmp_path / 'data'
     data.mkdir()
     for split in ('train', 'val'):
-        write_coco(data / f'{split}.json')
+        write_coco(data / f'{split}.json', names=CLASSES)
         write_masks(data, split, label_map(0, 1, 2), label_map(0, 1, 255))
         write_folders(data, split, dict.fromkeys(CLASSES, 2))
     (data / 'classes.txt').write_text('\n'.join(CLASSES))

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from typing import Any
 
+from mmwave.apis.places import default_of
 from mmwave.apis.usage import UsageError
 from mmwave.engine.data_checks.class_folders import (
     class_folders,
@@ -61,8 +62,7 @@ def _split(root: str, name: str, num_classes: int, warnings: list[str]) -> Split
     from mmpretrain.datasets import CustomDataset
 
     suffixes = _suffixes(root)
-    own = CustomDataset.__init__.__defaults__ or ()
-    read = next(value for value in own if isinstance(value, tuple) and '.jpg' in value)
+    read = default_of(CustomDataset, 'extensions')
     other = {suffix: n for suffix, n in suffixes.items() if suffix in _OTHER}
     settings: dict[str, Any] = dict(folder=root)
     if not any(suffixes[suffix] for suffix in read):

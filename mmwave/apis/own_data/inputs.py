@@ -51,7 +51,7 @@ def read_inputs(given: Mapping[str, str | None], images: str | None) -> Inputs:
     if len(forms) != 1:
         options = ', '.join(f'--{form} {value}' for form, value in FORMS.items())
         said = ' and '.join(f'--{form}' for form in forms) or 'none'
-        raise UsageError(f'give your data by one of {options}: {said} was given')
+        raise UsageError(f'give your data by one of {options}: got {said}')
     (form,) = forms
     pair = _pair(f'--{form}', given[form] or '', FORMS[form])
     for path in pair:
