@@ -250,6 +250,8 @@ def test_nothing_is_replaced_unless_asked(data, tmp_path):
     with pytest.raises(apis.UsageError, match='exists: --force replaces it'):
         init(FOLDERS, data, 'folders', path)
     assert path.read_text() == 'mine'
+    with pytest.raises(apis.UsageError, match='is the base itself'):
+        init(str(path), data, 'folders', path, force=True)
     init(FOLDERS, data, 'folders', path, force=True)
     assert path.read_text().startswith('"""Wave-MLP-T for 3 classes')
 
@@ -496,7 +498,7 @@ def test_the_schedule_ends_with_the_run():
     assert (short.steps, short.total) == (50, 300)
     warm, steps = short.settings['param_scheduler']
     assert warm['end'] == 30
-    assert (steps['end'], steps['milestones']) == (6, [4, 6])
+    assert (steps['end'], steps['milestones']) == (6, [4, 5])
     long = plan(base, 100000, batch=2, epochs=None)
     assert set(long.settings) == {'optim_wrapper', 'auto_scale_lr'}
 
@@ -517,6 +519,8 @@ def test_averages_over_a_part_of_the_training():
     base = Config.fromfile(config_files()[FOLDERS])
     short = plan(base, 400, batch=40, epochs=30)
     (hook,) = short.settings['custom_hooks']
+    cosine = short.settings['param_scheduler'][1]
+    assert cosine['eta_min'] == pytest.approx(base.param_scheduler[1].eta_min * 40 / 1024, rel=0.1)
     assert hook == {**base.custom_hooks[0], 'momentum': 0.03}
     assert 'custom_hooks' not in plan(base, 1281167, batch=128, epochs=None).settings
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmwave.apis.config_names import find_config
 from mmwave.apis.usage import PreflightError, UsageError
 from mmwave.errors import printable_path
 
@@ -74,7 +75,8 @@ def init_config(
         UsageError: where data, base and numbers do not fit each other, ``out`` exists, or a run
             with the config would be refused.
     """
-    target = _target(out, force=force)
+    base = find_config(base)
+    target = _target(out, base, force=force)
     inputs = read_inputs({'coco': coco, 'masks': masks, 'folders': folders}, images)
     given = read_class_names(classes) if classes is not None else None
     from mmwave.engine.console import console
@@ -118,13 +120,15 @@ def _init(
     )
 
 
-def _target(out: str, *, force: bool) -> Path:
+def _target(out: str, base: str, *, force: bool) -> Path:
     target = Path(out).expanduser()
     shown = printable_path(out)
     if target.suffix != '.py':
         raise UsageError(f'-o {shown}: a config is written to a .py file')
     if target.is_dir():
         raise UsageError(f'-o {shown} is a folder: name a file in it')
+    if osp.realpath(target) == osp.realpath(base):
+        raise UsageError(f'-o {shown} is the base itself: name another file')
     if target.exists() and not force:
         raise UsageError(f'-o {shown} exists: --force replaces it, or name another file')
     if not target.parent.is_dir():

@@ -72,14 +72,17 @@ def plan(cfg: Config, num_images: int, *, batch: int | None, epochs: int | None)
         settings |= _length(cfg, new, by_epoch=by_epoch)
     schedule = cfg.get('param_scheduler') or []
     schedule = [schedule] if isinstance(schedule, Mapping) else list(schedule)
-    scaled = [_scaled(s, old, new, total, by_epoch=by_epoch) for s in schedule]
+    rate, rule, own = _rate(cfg, batch)
+    scaled = [
+        _floored(_scaled(s, old, new, total, by_epoch=by_epoch), rate / _base_rate(cfg))
+        for s in schedule
+    ]
     if scaled != [dict(s) for s in schedule]:
         settings['param_scheduler'] = [s for s in scaled if not _is_point(s)]
     hooks = cfg.get('custom_hooks') or []
     averaged = [_averaged(dict(hook), total) for hook in hooks]
     if averaged != [dict(hook) for hook in hooks]:
         settings['custom_hooks'] = averaged
-    rate, rule, own = _rate(cfg, batch)
     return Plan(
         batch=batch,
         steps=steps,
@@ -92,11 +95,16 @@ def plan(cfg: Config, num_images: int, *, batch: int | None, epochs: int | None)
     )
 
 
-def _rate(cfg: Config, batch: int) -> tuple[float, str, dict[str, Any]]:
+def _base_rate(cfg: Config) -> float:
     wrapper = cfg.get('optim_wrapper') or {}
     rate = (wrapper.get('optimizer') or {}).get('lr')
-    if not isinstance(rate, int | float):
+    if not isinstance(rate, int | float) or rate <= 0:
         raise UsageError('the base states no optim_wrapper.optimizer.lr')
+    return rate
+
+
+def _rate(cfg: Config, batch: int) -> tuple[float, str, dict[str, Any]]:
+    rate = _base_rate(cfg)
     base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
     if base is None:
         return rate, '', {}
@@ -134,7 +142,8 @@ def _scaled(
         if isinstance(own.get(name), int):
             own[name] = _point(own[name], old, new)
     if 'milestones' in own:
-        own['milestones'] = sorted({_point(p, old, new) for p in own['milestones']} - {new})
+        points = {min(new - 1, _point(point, old, new)) for point in own['milestones']}
+        own['milestones'] = sorted(points - {0})
     return own
 
 
@@ -146,6 +155,13 @@ def _point(value: int, old: int, new: int) -> int:
         return new + value - old
     # A warm-up of one step would divide by its length less one.
     return min(new, max(2, round(value * new / old)))
+
+
+def _floored(scheduler: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Return a scheduler whose lowest rate is scaled as the rate is: it must not lie above it."""
+    if not scheduler.get('eta_min') or factor == 1:
+        return scheduler
+    return {**scheduler, 'eta_min': float(f'{scheduler["eta_min"] * factor:.2g}')}
 
 
 def _is_point(scheduler: Mapping[str, Any]) -> bool:
