@@ -11,15 +11,18 @@ from .preflight import PreflightError, preflight
 from .usage import UsageError
 
 if TYPE_CHECKING:
-    from .check import CheckReport, check
+    from .checking import CheckReport, check
     from .deploy import DeployedFile, deploy_checkpoint
+    from .own_data.config import InitReport, init_config
     from .run import load_config, prepare_testing, prepare_training, test, train
 
 _MODULES = {
-    'CheckReport': 'check',
-    'check': 'check',
+    'CheckReport': 'checking',
+    'check': 'checking',
     'DeployedFile': 'deploy',
+    'InitReport': 'own_data.config',
     'deploy_checkpoint': 'deploy',
+    'init_config': 'own_data.config',
     'load_config': 'run',
     'prepare_testing': 'run',
     'prepare_training': 'run',
@@ -30,10 +33,12 @@ _MODULES = {
 __all__ = [
     'CheckReport',
     'DeployedFile',
+    'InitReport',
     'PreflightError',
     'UsageError',
     'check',
     'deploy_checkpoint',
+    'init_config',
     'load_config',
     'preflight',
     'prepare_testing',

@@ -8,11 +8,12 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import check, convert, deploy, info, test, train
+from .commands import check, convert, deploy, info, init, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
 COMMANDS = {
+    'init': init,
     'check': check,
     'train': train,
     'test': test,

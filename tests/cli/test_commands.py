@@ -82,6 +82,14 @@ def test_an_unknown_option_is_one_line_that_names_its_neighbour(word):
             'error: no such config: wavemlp-t_mask_rcnn_1x_coco; '
             'did you mean wavemlp-t_mask-rcnn_1x_coco',
         ),
+        (
+            ['init', 'wavemlp-t_mask_rcnn_1x_coco', '--folders', 'a,b'],
+            'error: no such config: wavemlp-t_mask_rcnn_1x_coco; did you mean',
+        ),
+        (
+            ['init', 'wavemlp-t_in1k', '--folders', 'gone,there'],
+            'error: --folders .*gone: no such folder',
+        ),
     ],
 )
 def test_wrong_words_are_one_line(arguments, line):

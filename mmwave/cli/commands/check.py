@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mmwave.cli.options import add_config, add_settings, add_verbose
 
 if TYPE_CHECKING:
-    from mmwave.apis.check import CheckReport
+    from mmwave.apis.checking import CheckReport
 
 EXAMPLES = (
     'my.py',
