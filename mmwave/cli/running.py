@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from mmwave.apis.config_names import find_config
 from mmwave.apis.failures import end_by, note_exit
@@ -43,14 +44,13 @@ def run_tool(
             print(error.text, file=sys.stderr)
         leave()
     except KeyboardInterrupt:
-        note_exit(INTERRUPTED)
-        if os.environ.get('RANK', '0') == '0':
-            print('interrupted', file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _end_interrupted()
     except SystemExit as end:
         note_exit(end.code)
         raise
     except Exception as error:
+        if _is_interrupt(error):
+            _end_interrupted()
         # torch's handler raises an error for a data loader's worker that ends meanwhile.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         code = end_by(error)
@@ -64,6 +64,27 @@ def run_tool(
     if status:
         note_exit(status)
         sys.exit(status)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether an error took the place of a Ctrl-C.
+
+    mmengine formats the config of every checkpoint and takes whatever is raised in that second for
+    a mistake in it.
+    """
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, KeyboardInterrupt):
+            return True
+        below = below.__cause__ or below.__context__
+    return False
+
+
+def _end_interrupted() -> NoReturn:
+    note_exit(INTERRUPTED)
+    if os.environ.get('RANK', '0') == '0':
+        print('interrupted', file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def _set_local_rank(args: argparse.Namespace) -> None:

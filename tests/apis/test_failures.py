@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from mmwave.apis import prepare_training, train
-from mmwave.apis.failures import ERROR_FILE, failure_of
+from mmwave.apis.failures import ERROR_FILE, end_by, failure_of
 from mmwave.cli import run_tool
 from mmwave.engine.exit_codes import USER_ERROR
 from mmwave.engine.failed_step import failed_step
@@ -118,6 +118,23 @@ def test_processes_that_fail_alike_say_it_once(as_ranks, capsys):
     assert capsys.readouterr().err == 'error: no lr\n'
     as_ranks(2, raising(UserError('no steps')))
     assert capsys.readouterr().err == 'error: no steps\n'
+
+
+def test_errors_of_two_places_are_not_alike(tmp_path, monkeypatch):
+    def ended(rank, main):
+        folder = tmp_path / 'attempt_0' / str(rank)
+        folder.mkdir(parents=True)
+        monkeypatch.setenv(ERROR_FILE, str(folder / 'error.json'))
+        with pytest.raises(KeyError) as caught:
+            main(None)
+        return end_by(caught.value)
+
+    def elsewhere(args):
+        raise KeyError('a')
+
+    mains = (raising(KeyError('a')), raising(KeyError('a')), elsewhere)
+    # None where the traceback is to be shown.
+    assert [ended(rank, main) for rank, main in enumerate(mains)] == [None, 1, None]
 
 
 def test_torchrun_s_summary_carries_the_error(as_ranks):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mmwave.apis.failures import Failure
-from mmwave.apis.launch import Ended, launch, oom_kills, summarize
+from mmwave.apis.launch import Ended, _more, launch, oom_kills, summarize
 from mmwave.engine.exit_codes import PREEMPTED, UNAVAILABLE, USER_ERROR
 
 HOST = socket.gethostname()
@@ -193,6 +193,25 @@ def test_a_process_that_hung_is_killed_and_is_not_told_again(capsys):
 def test_what_a_kill_says_of_memory(capsys, counted, text):
     summarize([ended(0, -9)], out_of_memory=counted)
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'grown'),
+    [
+        ({}, {}, None),
+        ({'group': 1, 'machine': 5}, {'group': 1, 'machine': 6}, False),  # of another group
+        ({'group': 1}, {'group': 2}, True),
+        ({'machine': 5}, {'machine': 6}, True),
+        ({'group': 1}, {'machine': 6}, None),
+    ],
+)
+def test_the_counter_of_the_own_group_is_believed(before, after, grown):
+    assert _more(before, after) is grown
+
+
+def test_the_first_to_fail_gives_the_exit_code():
+    late, early = ended(0, 1, time=31.0), ended(1, USER_ERROR, time=30.0)
+    assert summarize([late, early]) == USER_ERROR
 
 
 def test_counters_of_the_kernel_are_numbers():

@@ -12,6 +12,7 @@ from mmengine.config import DictAction
 
 from mmwave.apis.values import Typed, read
 from mmwave.cli import add_settings, run_tool
+from mmwave.engine.exit_codes import INTERRUPTED
 from mmwave.errors import UserError
 
 
@@ -179,3 +180,21 @@ def test_the_process_group_is_taken_down_with_its_threads(monkeypatch, tmp_path)
         gc.enable()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('swallowed', [False, True])
+def test_ctrl_c_ends_in_one_word(capsys, swallowed):
+    """Also where a library takes it for an error of its own."""
+
+    def main(args):
+        try:
+            raise KeyboardInterrupt
+        except BaseException:
+            if not swallowed:
+                raise
+            raise SyntaxError('Failed to format the config file') from None
+
+    with pytest.raises(SystemExit) as ended:
+        run_tool(main, argparse.ArgumentParser())
+    assert ended.value.code == INTERRUPTED
+    assert capsys.readouterr().err == 'interrupted\n'
