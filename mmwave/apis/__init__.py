@@ -12,14 +12,17 @@ from .usage import UsageError
 
 if TYPE_CHECKING:
     from .deploy import DeployedFile, deploy_checkpoint
+    from .publishing import PublishedFile, publish
     from .run import load_config, prepare_testing, prepare_training, test, train
 
 _MODULES = {
     'DeployedFile': 'deploy',
+    'PublishedFile': 'publishing',
     'deploy_checkpoint': 'deploy',
     'load_config': 'run',
     'prepare_testing': 'run',
     'prepare_training': 'run',
+    'publish': 'publishing',
     'test': 'run',
     'train': 'run',
 }
@@ -27,12 +30,14 @@ _MODULES = {
 __all__ = [
     'DeployedFile',
     'PreflightError',
+    'PublishedFile',
     'UsageError',
     'deploy_checkpoint',
     'load_config',
     'preflight',
     'prepare_testing',
     'prepare_training',
+    'publish',
     'test',
     'train',
 ]
