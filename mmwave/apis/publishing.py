@@ -41,6 +41,7 @@ from .outputs import check_output_folder
 from .run import load_config
 from .usage import UsageError
 
+_MAX_LINE = 500  # characters of a message of several lines
 _DIGITS = 8  # of the SHA-256 in a name, as torch.hub has it
 # No dot: torch.hub takes the digits between the first dash and dot for the hash.
 _NAME = re.compile(r'[A-Za-z0-9][\w-]{0,99}', re.ASCII)
@@ -325,4 +326,5 @@ def _of(entries: Any, key: str) -> Mapping[str, Any]:
 
 
 def _one_line(text: object) -> str:
-    return '; '.join(line.strip() for line in str(text).splitlines())
+    line = '; '.join(part.strip() for part in str(text).splitlines())
+    return printable(line, _MAX_LINE)

@@ -62,7 +62,7 @@ def with_histories(hub: Any) -> Any:
     if not isinstance(hub[HISTORIES], dict):
         raise UserError(f'its message_hub.{HISTORIES} is {brief(hub[HISTORIES])}, expected a dict')
     found = {name: _history(name, held) for name, held in hub[HISTORIES].items()}
-    kept['log_scalars'] = {**scalars, **found}
+    kept['log_scalars'] = {**found, **scalars}
     kept['resumed_keys'] = {**dict.fromkeys(found, True), **keys}
     return kept
 
