@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .checking import CheckReport, check
     from .deploy import DeployedFile, deploy_checkpoint
     from .own_data.config import InitReport, init_config
+    from .publishing import PublishedFile, publish
     from .run import load_config, prepare_testing, prepare_training, test, train
 
 _MODULES = {
@@ -21,11 +22,13 @@ _MODULES = {
     'check': 'checking',
     'DeployedFile': 'deploy',
     'InitReport': 'own_data.config',
+    'PublishedFile': 'publishing',
     'deploy_checkpoint': 'deploy',
     'init_config': 'own_data.config',
     'load_config': 'run',
     'prepare_testing': 'run',
     'prepare_training': 'run',
+    'publish': 'publishing',
     'test': 'run',
     'train': 'run',
 }
@@ -35,6 +38,7 @@ __all__ = [
     'DeployedFile',
     'InitReport',
     'PreflightError',
+    'PublishedFile',
     'UsageError',
     'check',
     'deploy_checkpoint',
@@ -43,6 +47,7 @@ __all__ = [
     'preflight',
     'prepare_testing',
     'prepare_training',
+    'publish',
     'test',
     'train',
 ]

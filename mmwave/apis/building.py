@@ -31,7 +31,7 @@ _MIN_FRACTION = {'train': 0.5, 'test': 1.0}  # of a model's tensors that a check
 _ALWAYS = ('AgreementHook', 'FiniteWeightsHook', 'PictureNamesHook', 'SmallImagesHook', 'WatchHook')
 _IN_TRAINING = (
     *('EpochEndHook', 'ExactResumeHook', 'FiniteLossHook', 'IgnoredLabelsHook', 'LossScaleHook'),
-    'PreemptionHook',
+    *('PlainCheckpointHook', 'PreemptionHook', 'ProvenanceHook'),
 )
 
 

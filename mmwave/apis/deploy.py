@@ -102,7 +102,7 @@ def _deploy(
     check_libraries(cfg)
     content = read_checkpoint(source, trust=trust)
     state = state_dict_of(content)
-    model = _build(cfg)
+    model = build_model(cfg)
     modules = model.named_modules()
     built = [name for name, part in modules if isinstance(part, Deployable) and part.deploy]
     if built:
@@ -132,7 +132,7 @@ def _deploy(
         )
     stored = _difference(model, new.to(precision), report)
     parts = _switch(cfg, report)
-    _check_against(new, _build(cfg))
+    _check_against(new, build_model(cfg))
     published = new.get_submodule(next(iter(report.fused))).published
     settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
     write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
@@ -141,7 +141,8 @@ def _deploy(
     return DeployedFile(report, exact, stored, options, damage)
 
 
-def _build(cfg: Config) -> nn.Module:
+def build_model(cfg: Config) -> nn.Module:
+    """Return a config's model, without weights of a checkpoint."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
         return unwrapped(MODELS.build(cfg.model))
 

@@ -27,6 +27,7 @@ from .whole import Progress, damage_of, progress_of
 from .writing import (
     SUFFIXES,
     check_target,
+    checkpoint_bytes,
     remove_leftovers,
     source_and_target,
     whole_file,
@@ -44,6 +45,7 @@ __all__ = [
     'check_settings',
     'check_target',
     'check_weights',
+    'checkpoint_bytes',
     'container_of',
     'damage_of',
     'damaged',

@@ -1,6 +1,7 @@
 """Files that appear under their names when they are complete, weight files among them."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from .missing import MissingFileError
 
 SUFFIXES = ('.pth', '.safetensors')
 
+_LENGTH = 8  # bytes of a safetensors header's length
 _TOKEN_DIGITS = 16
 _LONGEST_NAME = 200  # bytes; names may have 255, and a part file's is longer than its target's
 
@@ -83,12 +85,44 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
     # Cloned, or torch would save all of a storage that a tensor is only a part of.
     state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     if path.suffix == '.safetensors':
-        texts = {k: _text(path, k, v) for k, v in meta.items()}
+        content = _safetensors(path, state, meta)
     with whole_file(path) as file:
         if path.suffix == '.safetensors':
-            file.write(save(state, metadata=texts))
+            file.write(content)
         else:
             torch.save({'meta': dict(meta), 'state_dict': state}, file)
+
+
+def checkpoint_bytes(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
+    """Return what :func:`write_checkpoint` would write: the same bytes for the same content.
+
+    Args:
+        path: its suffix decides on the format; nothing is written.
+        tensors: name -> tensor.
+        meta: what is known of them.
+
+    Raises:
+        UserError: for another suffix, or a ``meta`` that JSON has no form for.
+    """
+    check_target(path)
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    if path.suffix == '.safetensors':
+        return _safetensors(path, state, meta)
+    buffer = io.BytesIO()
+    torch.save({'meta': dict(meta), 'state_dict': state}, buffer)
+    return buffer.getvalue()
+
+
+def _safetensors(path: Path, state: dict[str, Tensor], meta: Mapping[str, Any]) -> bytes:
+    content = save(state, metadata={k: _text(path, k, v) for k, v in meta.items()})
+    # The library writes metadata in an order of chance.
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], 'little')
+    header = json.loads(content[_LENGTH:end])
+    if '__metadata__' in header:
+        header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+    text += b' ' * (-len(text) % _LENGTH)  # tensors begin at a multiple of it
+    return b''.join([len(text).to_bytes(_LENGTH, 'little'), text, memoryview(content)[end:]])
 
 
 @contextmanager

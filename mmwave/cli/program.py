@@ -8,7 +8,7 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import check, convert, deploy, info, init, test, train
+from .commands import check, convert, deploy, info, init, publish, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
@@ -18,6 +18,7 @@ COMMANDS = {
     'train': train,
     'test': test,
     'info': info,
+    'publish': publish,
     'deploy': deploy,
     'convert': convert,
 }

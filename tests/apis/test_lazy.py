@@ -10,7 +10,7 @@ from mmwave import apis
 SCRIPT = """
 import sys
 from mmwave import apis
-from mmwave.apis import cli
+from mmwave import cli
 assert not {'numpy', 'torch', 'mmengine', 'mmcv'} & set(sys.modules)
 assert set(apis.__all__) <= set(dir(apis))
 from mmwave.apis import preflight, train

@@ -20,6 +20,7 @@ from mmengine.runner import IterBasedTrainLoop
 
 from mmwave.apis import UsageError, prepare_training, train
 from mmwave.checkpoint import read_checkpoint
+from mmwave.engine.checkpoints.plain import HISTORIES
 from mmwave.engine.hooks import LoadReportHook, ResumeCheckHook
 from mmwave.engine.training_state import check_optimizer, check_schedulers
 from mmwave.errors import UserError
@@ -473,6 +474,11 @@ DAMAGES = {
     ),
     'scalar-name': (put(*SCALARS, 5, 1.0), r'its message_hub\.log_scalars has the name 5'),
     'scalar-forged': (put(*SCALARS, 'a\nb', 1.0), r"has the name 'a\\nb'"),
+    'histories-list': (put('message_hub', HISTORIES, []), r'histories is \[\], expected a dict'),
+    'history-short': (
+        put('message_hub', HISTORIES, 'train/loss', 'counts', torch.ones(1)),
+        "holds 4 values and 1 counts as 'train/loss'",
+    ),
     'score-text': (put(*INFO, 'best_score', 'high'), r"best_score is 'high', expected a number"),
     'score-nan': (put(*INFO, 'best_score', float('nan')), 'best_score is nan, expected a number'),
     'optimizer-list': (put('optimizer', []), 'its optimizer state is of type list'),

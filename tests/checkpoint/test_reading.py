@@ -1,6 +1,7 @@
 """Every format is read, detected from its content, and damage is named."""
 
 import argparse
+import json
 import zipfile
 from pathlib import Path
 
@@ -64,6 +65,18 @@ def test_reads_safetensors_with_its_metadata(tmp_path):
     got = read_checkpoint(path)
     assert torch.equal(got['state_dict']['a'], torch.ones(2))
     assert got['meta'] == {'arch': 't', 'backbone': {'depths': [1]}}
+
+
+def test_as_many_notes_are_decoded_as_are_safe_to_hold(tmp_path):
+    path = tmp_path / 'weights'
+    classes = json.dumps({'classes': [f'n{i:08}' for i in range(21_841)]})  # ImageNet-21k
+    notes = {'dataset_meta': classes, 'small': '{"a": 1}', 'large': '{"a": "' + 'x' * (1 << 20)}
+    notes['large'] += '"}'
+    save_file({'a': torch.ones(2)}, path, metadata=notes)
+    meta = read_checkpoint(path)['meta']
+    assert meta['small'] == {'a': 1}
+    assert meta['dataset_meta'] == json.loads(classes)
+    assert meta['large'] == notes['large']
 
 
 def test_tensors_come_to_the_host(tmp_path):

@@ -19,6 +19,7 @@ import torch
 from mmwave.checkpoint import (
     MissingFileError,
     check_target,
+    checkpoint_bytes,
     read_checkpoint,
     whole_file,
     write_checkpoint,
@@ -432,3 +433,25 @@ def test_notes_that_utf_8_has_no_form_for_are_named(tmp_path, meta):
         write_checkpoint(tmp_path / 'a.safetensors', {'a': torch.ones(1)}, meta)
     assert str(told.value).isprintable()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_the_same_content_is_the_same_bytes(tmp_path, suffix):
+    """Names by the hash of a file rely on it; safetensors' own order is one of chance."""
+    tensors = {'b': torch.arange(3.0), 'a': torch.ones(2, dtype=torch.float64)}
+    meta = {name: name for name in 'zyxwvutsrqponm'} | {'é': 'ü'}
+    path = tmp_path / f'a{suffix}'
+    found = {checkpoint_bytes(path, tensors, meta) for _ in range(5)}
+    assert len(found) == 1
+    assert not path.exists()
+    write_checkpoint(path, tensors, meta)
+    assert {path.read_bytes()} == found
+    read = read_checkpoint(path)
+    torch.testing.assert_close(read['state_dict'], tensors, rtol=0, atol=0)
+    assert read['meta'] == meta
+
+
+def test_a_safetensors_file_without_notes(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    write_checkpoint(path, {'a': torch.ones(3)}, {})
+    assert torch.equal(read_checkpoint(path)['state_dict']['a'], torch.ones(3))

@@ -15,7 +15,9 @@ from .ignored_labels import IgnoredLabelsHook
 from .load_report import LoadReportHook
 from .loss_scale import LossScaleHook
 from .picture_names import PictureNamesHook
+from .plain_checkpoint import PlainCheckpointHook
 from .preemption import PreemptionHook
+from .provenance import ProvenanceHook
 from .resume_check import ResumeCheckHook
 from .small_images import SmallImagesHook
 from .sync_buffers import SyncBuffersHook
@@ -35,7 +37,9 @@ __all__ = [
     'LossScaleHook',
     'NotFiniteError',
     'PictureNamesHook',
+    'PlainCheckpointHook',
     'PreemptionHook',
+    'ProvenanceHook',
     'ResumeCheckHook',
     'SmallImagesHook',
     'SyncBuffersHook',

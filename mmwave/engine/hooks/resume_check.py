@@ -10,6 +10,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmwave.checkpoint import brief
 from mmwave.engine.checkpoints import output_folder
+from mmwave.engine.checkpoints.plain import same_metainfo, with_histories
 from mmwave.engine.resuming import settle
 from mmwave.engine.trained_with import KEY, trained_with
 from mmwave.engine.training_state import (
@@ -75,6 +76,7 @@ class ResumeCheckHook(Hook):
         source = printable_path(path) if path else f'the last checkpoint in {runner.work_dir}'
         _refuse_mere_weights(checkpoint, source)
         try:
+            checkpoint['message_hub'] = with_histories(checkpoint.get('message_hub'))
             _check(runner, checkpoint)
             left_out = _left_out(runner, checkpoint)
             settled = settle(runner, checkpoint, from_config=self.settings == 'config')
@@ -82,6 +84,9 @@ class ResumeCheckHook(Hook):
             raise UserError(f'{source} cannot be resumed from: {error}') from error
         for line in (*left_out, *settled):
             runner.logger.warning(f'{source} {line}')
+        own = getattr(runner.train_dataloader.dataset, 'metainfo', None)
+        if same_metainfo(checkpoint['meta'].get('dataset_meta'), own):
+            checkpoint['meta']['dataset_meta'] = own  # mmengine compares the bytes of a pickle
         hub = checkpoint['message_hub']
         checkpoint['message_hub'], dropped = _own_files_only(hub, runner)
         if dropped:
