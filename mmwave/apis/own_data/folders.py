@@ -9,7 +9,6 @@ from mmwave.apis.usage import UsageError
 from mmwave.engine.data_checks.class_folders import (
     class_folders,
     folders_fault,
-    quoted,
     stray_note,
     strays,
 )
@@ -42,6 +41,9 @@ def read_folders(inputs: Inputs, given: ClassNames | None) -> OwnData:
             raise UsageError(f'in {printable_path(root)}: {stray_note(found)}')
         if not found:
             raise UsageError(f'{printable_path(root)} has no folders, expected one for each class')
+        if 'train' in found and {'val', 'test'} & set(found):
+            inner = f'{printable_path(root)}/train'
+            raise UsageError(f'the folders of {printable_path(root)} are no classes: give {inner}')
     if folders != others:
         raise UsageError(
             f'{printable_path(train)} and {printable_path(val)} have other folders, which are the '
@@ -77,13 +79,10 @@ def _split(root: str, name: str, num_classes: int, warnings: list[str]) -> Split
     extensions = settings.get('extensions', read)
     dataset = CustomDataset(data_root=root, extensions=extensions)
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    empty = [info['img_path'] for info in infos if os.path.getsize(info['img_path']) == 0]
-    if empty:
-        raise UsageError(f'{len(empty)} images are empty files: {quoted(empty)}')
     return Split(
         images=len(infos),
         counts=count_labels([info['gt_label'] for info in infos], num_classes).tolist(),
-        sizes=sizes_of([info['img_path'] for info in infos]),
+        sizes=sizes_of([info['img_path'] for info in infos], name, warnings),
         settings=settings,
     )
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from mmwave.apis.usage import UsageError
-from mmwave.errors import printable, printable_path
+from mmwave.engine.data_checks.class_folders import quoted
 
 MOST = 2000
 
@@ -18,21 +18,33 @@ def spread(items: Sequence[str], most: int = MOST) -> list[str]:
     return [items[index * len(items) // most] for index in range(most)]
 
 
-def sizes_of(paths: Sequence[str]) -> list[tuple[int, int]]:
+def sizes_of(paths: Sequence[str], split: str, warnings: list[str]) -> list[tuple[int, int]]:
     """Return width and height in pixels of these images, or of a sample of many.
 
+    Args:
+        paths: of the images.
+        split: ``'train'`` or ``'val'``, for warnings.
+        warnings: a line is added where some cannot be read, which a training may skip.
+
     Raises:
-        UsageError: where one cannot be read.
+        UsageError: where none can be read.
     """
+    chosen = spread(paths)
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(_size, spread(paths)))
+        found = list(pool.map(_size, chosen))
+    sizes = [size for size in found if size is not None]
+    broken = [path for path, size in zip(chosen, found, strict=True) if size is None]
+    if not sizes:
+        raise UsageError(f'no image can be read: {quoted(broken)}')
+    if broken:
+        warnings.append(f'{split}: images that cannot be read: {quoted(broken)}')
+    return sizes
 
 
-def _size(path: str) -> tuple[int, int]:
+def _size(path: str) -> tuple[int, int] | None:
+    """Return the size by the file's header, None where it has none that can be read."""
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UsageError(
-            f'image {printable_path(path)} cannot be read: {printable(error)}'
-        ) from error
+    except (OSError, Image.DecompressionBombError):  # Pillow's for a file of no known format too
+        return None

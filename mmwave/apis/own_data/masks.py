@@ -91,14 +91,16 @@ def read_masks(inputs: Inputs, given: ClassNames | None) -> OwnData:
         pixels, read = _count(images, masks, pairs)
         if read < len(pairs.stems):
             warnings.append(f'{name}: {read} of {len(pairs.stems)} masks were read')
-        found.append((images, masks, pairs, pixels))
+        found.append((name, images, masks, pairs, pixels))
     meaning = meaning_of(*(pixels for *_, pixels in found), given=given, where=inputs.annotations)
     shift = int(meaning.reduce_zero_label)
     train, val = (
         Split(
             images=len(pairs.stems),
             counts=pixels[shift : shift + meaning.num_classes].tolist(),
-            sizes=sizes_of([osp.join(images, stem + pairs.img_suffix) for stem in pairs.stems]),
+            sizes=sizes_of(
+                [osp.join(images, stem + pairs.img_suffix) for stem in pairs.stems], name, warnings
+            ),
             settings=dict(
                 images=images,
                 masks=masks,
@@ -107,7 +109,7 @@ def read_masks(inputs: Inputs, given: ClassNames | None) -> OwnData:
                 reduce_zero_label=meaning.reduce_zero_label,
             ),
         )
-        for images, masks, pairs, pixels in found
+        for name, images, masks, pairs, pixels in found
     )
     names = meaning.named or tuple(f'class_{index}' for index in range(meaning.num_classes))
     palette = given.palette if given is not None else None
