@@ -25,6 +25,7 @@ DOORS = {
     'errors': set(),
     'structures': set(),
     'registry': set(),
+    'model_names': {'apis'},
     'checkpoint': {'errors'},
     'deploy': {'errors'},
     'convert': {'errors', 'checkpoint', 'deploy', 'models'},

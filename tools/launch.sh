@@ -2,10 +2,15 @@
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# The interpreter: $PYTHON, else that of the active environment, else the one `make env` built.
+# The interpreter: $PYTHON, else that of the active environment, else the one `make env` built, or
+# where this is a part of an installed package, the one that it was installed for.
+case $tools in
+    */lib/python*/*-packages/mmwave/.mim/tools) own=${tools%/lib/python*}/bin/python ;;
+    *) own=$tools/../.venv/bin/python ;;
+esac
 if [ -z "${PYTHON:-}" ]; then
-    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$tools/../.venv/bin/python" ]; then
-        PYTHON=$tools/../.venv/bin/python
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$own" ]; then
+        PYTHON=$own
     else
         PYTHON=python
     fi
