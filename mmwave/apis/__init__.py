@@ -12,12 +12,18 @@ from .usage import UsageError
 
 if TYPE_CHECKING:
     from .deploy import DeployedFile, deploy_checkpoint
+    from .predicting.model import Model, load
+    from .predicting.run import Predictions, predict
     from .run import load_config, prepare_testing, prepare_training, test, train
 
 _MODULES = {
     'DeployedFile': 'deploy',
+    'Model': 'predicting.model',
+    'Predictions': 'predicting.run',
     'deploy_checkpoint': 'deploy',
+    'load': 'predicting.model',
     'load_config': 'run',
+    'predict': 'predicting.run',
     'prepare_testing': 'run',
     'prepare_training': 'run',
     'test': 'run',
@@ -26,10 +32,14 @@ _MODULES = {
 
 __all__ = [
     'DeployedFile',
+    'Model',
+    'Predictions',
     'PreflightError',
     'UsageError',
     'deploy_checkpoint',
+    'load',
     'load_config',
+    'predict',
     'preflight',
     'prepare_testing',
     'prepare_training',

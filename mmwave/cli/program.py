@@ -8,13 +8,14 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import convert, deploy, test, train
+from .commands import convert, deploy, predict, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
 COMMANDS = {
     'train': train,
     'test': test,
+    'predict': predict,
     'deploy': deploy,
     'convert': convert,
 }
