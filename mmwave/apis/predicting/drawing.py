@@ -1,5 +1,6 @@
 """Predictions drawn into pictures: boxes, masks, colours of classes, labels."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,8 +111,11 @@ def _boxes(classes: Sequence[str], palette: Palette, threshold: float) -> Draw:
         chosen = above(sample, threshold)
         if not len(chosen.pred_instances):
             return image
-        # What it is given as a threshold it leaves out itself.
-        visualizer.add_datasample('picture', rgb, chosen, draw_gt=False, pred_score_thr=-1.0)
+        with warnings.catch_warnings():
+            # Said of every box that reaches the picture's edge.
+            warnings.filterwarnings('ignore', r'Warning: The \w+ is out of bounds, the drawn ')
+            # What it is given as a threshold it leaves out itself.
+            visualizer.add_datasample('picture', rgb, chosen, draw_gt=False, pred_score_thr=-1.0)
         return visualizer.get_image()[..., ::-1]
 
     return draw

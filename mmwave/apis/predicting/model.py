@@ -1,8 +1,9 @@
 """Classifiers, detectors and segmentors loaded for predicting."""
 
+import functools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -67,6 +68,7 @@ class Model:
         if amp:
             bfloat16 = device.type != 'cuda' or has_bfloat16()
             self._dtype = torch.bfloat16 if bfloat16 else torch.float16
+            _return_float32(unwrapped(module))
         with self.scope():
             self.read = Reader(_pipeline(cfg))
 
@@ -262,6 +264,27 @@ def _with_weights(
     if report.not_finite:
         notes.append(f'{printable_path(source)}: {not_finite_line(dict(report.not_finite))}')
     return module, notes
+
+
+def _return_float32(module: nn.Module) -> None:
+    """Have heads return float32 whatever they compute in: boxes in bfloat16 are pixels off."""
+    for name, part in module.named_modules():
+        names = [piece for piece in name.split('.') if not piece.isdigit()]
+        if names and names[-1].endswith('head'):
+            part.forward = _returning_float32(part.forward)
+
+
+def _returning_float32(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def cast(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.float() if value.is_floating_point() else value
+        return type(value)(map(cast, value)) if type(value) in (list, tuple) else value
+
+    @functools.wraps(forward)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return cast(forward(*args, **kwargs))
+
+    return wrapped
 
 
 def _deployed(module: nn.Module) -> nn.Module:

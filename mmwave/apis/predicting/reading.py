@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from mmwave.apis.usage import UsageError
 from mmwave.engine.data_checks.datasets import bare_type
-from mmwave.engine.data_checks.image_files import is_reading_error, read_ends, why
+from mmwave.engine.data_checks.image_files import is_reading_error, why
 from mmwave.errors import UserError, printable, printable_path
 
 Picture = str | os.PathLike[str] | np.ndarray | Image.Image
@@ -138,9 +138,6 @@ def without_labels(pipeline: Any) -> list[Any]:
 
 def surprises(path: str) -> Iterator[str]:
     """Yield what of a picture's file gets lost when it is read, by its header as a rule."""
-    ends = read_ends(path)
-    if ends.doubt is not None and ends.kind not in ('', 'TIFF'):
-        yield 'the file is cut: what is missing of the picture is grey or black'
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of large images
@@ -151,7 +148,10 @@ def surprises(path: str) -> Iterator[str]:
 
 
 def _lost(image: Image.Image) -> Iterator[str]:
-    if image.mode.startswith(('I', 'F')) or any('16' in str(tile[3]) for tile in image.tile):
+    # The form of the file's numbers: 'RGB;16B'. 'BGR;16' are 5, 6 and 5 bits.
+    forms = [tile[3] if isinstance(tile[3], str) else (tile[3] or [''])[0] for tile in image.tile]
+    deep = any(str(form).endswith((';16B', ';16L', ';16N')) for form in forms)
+    if deep or image.mode.startswith(('I', 'F')):
         yield 'more than 8 bits a channel are reduced to 8'
     if image.mode == 'CMYK':
         yield 'CMYK colours are converted without their colour profile'

@@ -87,28 +87,17 @@ def predict(
 ) -> Predictions:
     """Predict pictures and videos; draw what is found, and write it as data.
 
-    Into the folder of results go ``pictures`` and ``videos`` with what was predicted drawn in, of a
-    segmentor ``labels`` (PNGs whose values are class indices), and one data file: of a detector
-    ``predictions.jsonl``, or COCO's ``predictions.json`` and ``images.json``; of a segmentor
-    ``predictions.jsonl``; of a classifier ``predictions.csv`` with the best five classes.
-
     Args:
         config: the config file, or the name of a shipped config.
         checkpoint: its weights, a local file.
         inputs: files, folders, patterns, lists of paths; see :func:`.inputs.find_inputs`.
-        out: folder of results, made where it is missing.
+        out: folder of results, made where it is missing; docs/predict.md lists what goes into it.
         json: ``'lines'``, or of a detector ``'coco'``.
         thr: least score, 0 to 1, of objects that are drawn and counted. Data files have all that
             the model returns.
-        tta: predict several views of every picture and merge the results.
-        deploy: replace what has a deploy form by it, in memory.
-        amp: compute in bfloat16 by autocast, on GPUs without it in float16.
+        tta, deploy, amp, device, cfg_options, trust_checkpoint, verbose: see :func:`.model.load`.
         batch: pictures that are computed at once.
-        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; None: a GPU where there is one.
-        cfg_options: dotted keys and the values that replace the config's.
         overwrite: replace results of an earlier call.
-        trust_checkpoint: read a checkpoint that runs code when it is read.
-        verbose: show what the libraries print.
         on_progress: called with the numbers of pictures and frames done and expected.
         on_warning: called with a line, else it is logged.
 

@@ -11,10 +11,15 @@ from mmengine.registry import MODELS, DefaultScope
 from tests.contracts import randomise_norms
 from tests.faults.tasks import write_task
 
-# Every object that the model proposes counts: untrained ones score next to nothing.
+# Every object that the model proposes counts, whatever untrained ones score.
+_SMALL = {'test_dataloader.dataset.pipeline.1.scale': (96, 96)}
 OPTIONS = {
-    'detection': {'model.test_cfg.score_thr': 0.0, 'model.test_cfg.max_per_img': 20},
-    'instances': {'model.test_cfg.rcnn.score_thr': 0.0, 'model.test_cfg.rcnn.max_per_img': 10},
+    'detection': {'model.test_cfg.score_thr': 0.0, 'model.test_cfg.max_per_img': 10, **_SMALL},
+    'instances': {
+        'model.test_cfg.rcnn.score_thr': 0.0,
+        'model.test_cfg.rcnn.max_per_img': 5,
+        **_SMALL,
+    },
 }
 
 

@@ -1,5 +1,7 @@
 """What is drawn of predictions, and what is left as it was."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,15 @@ def test_objects_from_the_threshold_on(dtype):
     assert not changed[75:105, 75:145].any()
     blue, green, red = drawn[40, 10].astype(int)
     assert blue > red == green  # the first class's colour
+
+
+def test_a_box_at_the_edge_is_no_warning():
+    sample = detections(0.9)
+    sample.pred_instances.bboxes = torch.tensor([[0.0, 0, 160, 120]])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        drawn = drawer('detection', CLASSES, PALETTE, 0.5)(GREY, sample, False)
+    assert (drawn != GREY).any()
 
 
 def test_masks_are_drawn():

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
@@ -48,7 +49,8 @@ def test_the_settings_of_the_loading_step_hold_for_arrays(tmp_path, settings):
     read = reader(dict(type='LoadImageFromFile', **settings), PLAIN[1])
     wanted, found = read(saved(tmp_path / 'a.png')), read(NOISE[..., ::-1].copy())
     assert inputs(found).dtype == inputs(wanted).dtype
-    assert np.array_equal(inputs(found), inputs(wanted))
+    # A PNG's decoder rounds greys its own way.
+    assert np.abs(inputs(found).astype(int) - inputs(wanted)).max() <= ('color_type' in settings)
     assert found.image.shape == (40, 56, 3)
     assert found.image.dtype == np.uint8
 
@@ -111,6 +113,7 @@ def test_a_step_that_writes_into_its_picture_changes_no_array():
         ('still.gif', 'P', {}, None),
         ('moving.gif', 'P', dict(save_all=True, append_images=[Image.new('P', (56, 40))]), 'first'),
         ('a.tif', 'RGB', {}, None),
+        ('deep.tif', 'I;16', {}, 'more than 8 bits'),
         ('a.bmp', 'RGB', {}, None),
     ],
 )
@@ -126,6 +129,14 @@ def test_kinds_of_files(tmp_path, name, mode, settings, said):
     lines = list(surprises(str(path)))
     assert bool(lines) == (said is not None)
     assert said is None or said in lines[0]
+
+
+def test_more_than_8_bits_in_colour(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), NOISE.astype(np.uint16) * 257)
+    assert list(surprises(str(tmp_path / 'a.png'))) == [
+        'more than 8 bits a channel are reduced to 8'
+    ]
+    assert np.array_equal(reader()(tmp_path / 'a.png').image, NOISE)
 
 
 def test_what_transparency_hides_is_said(tmp_path):
@@ -164,11 +175,14 @@ def test_broken_files(tmp_path, content, reason):
     assert error.value.reason == reason
 
 
-def test_a_file_that_is_cut_is_read_and_said(tmp_path):
-    whole = Path(saved(tmp_path / 'a.jpg')).read_bytes()
-    (tmp_path / 'cut.jpg').write_bytes(whole[: len(whole) * 2 // 3])
-    assert reader()(tmp_path / 'cut.jpg').image.shape == NOISE.shape
-    assert 'the file is cut' in next(surprises(str(tmp_path / 'cut.jpg')))
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'webp', 'bmp'])
+def test_a_file_that_is_cut(tmp_path, kind):
+    whole = Path(saved(tmp_path / f'a.{kind}')).read_bytes()
+    path = tmp_path / f'cut.{kind}'
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(UnreadableError, match='without its end'):
+        reader()(path)
+    assert not list(surprises(str(path)))
 
 
 def test_a_step_that_cannot_prepare_a_picture(tmp_path):

@@ -80,7 +80,6 @@ def test_nothing_read_is_one_line_and_exit_code_1(call, capsys):
     [
         (['--batch', '0'], 'error: --batch 0: at least 1 picture is needed'),
         (['--thr', '2'], 'error: --thr 2.0: expected a score from 0 to 1'),
-        (['https://host/a.png'], 'error: https://host/a.png is an address: fetch it, and name the'),
     ],
 )
 def test_wrong_calls_end_before_the_work(call, capsys, arguments, line):
