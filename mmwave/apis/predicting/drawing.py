@@ -14,6 +14,7 @@ Draw = Callable[[np.ndarray, Any, bool], np.ndarray]
 
 _OPACITY = 0.55
 _LINE, _MARGIN, _GAP = 22, 6, 14  # of a legend, in pixels
+_MOST_INSIDE = 12  # classes of a legend inside of a picture
 _MOST_SHARE = 3  # a legend inside of a picture is at most one part of so many of its height
 
 
@@ -53,7 +54,8 @@ def overlay(
         labels: class indices (H, W); what is no index of a class is left as it is.
         classes: names by index.
         palette: colours by index.
-        inside: draw the legend into the picture, not below it; where there is no room, none.
+        inside: draw the legend into the picture, not below it, with as many of the classes as there
+            is room for.
     """
     known = (labels >= 0) & (labels < len(classes))
     table = np.array(palette, dtype=np.float32).reshape(-1, 3)[:, ::-1]  # BGR
@@ -65,13 +67,17 @@ def overlay(
     seen = [int(index) for index in np.argsort(-counts, kind='stable') if counts[index]]
     if not seen:
         return drawn
-    legend = _legend([(classes[i], palette[i]) for i in seen], drawn.shape[1])
+    entries = [(classes[i], palette[i]) for i in seen]
     if not inside:
+        legend = _legend(entries, drawn.shape[1])
         width = max(drawn.shape[1], legend.shape[1])
         return np.vstack([_widened(drawn, width), _widened(legend, width)])
-    height, width = legend.shape[:2]
-    if height * _MOST_SHARE <= drawn.shape[0] and width <= drawn.shape[1]:
-        drawn[:height, :width] = legend
+    for number in range(min(len(entries), _MOST_INSIDE), 0, -1):
+        legend = _legend(entries[:number], drawn.shape[1])
+        height, width = legend.shape[:2]
+        if height * _MOST_SHARE <= drawn.shape[0] and width <= drawn.shape[1]:
+            drawn[:height, :width] = legend
+            break
     return drawn
 
 

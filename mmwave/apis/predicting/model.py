@@ -41,6 +41,10 @@ from .call import TASKS
 from .classes import classes_and_palette
 from .reading import Picture, Reader, Reading
 
+_RESULTS = dict(
+    classification='pred_score', detection='pred_instances', segmentation='pred_sem_seg'
+)
+
 
 class Model:
     """A model with its weights and its test pipeline; :func:`load` makes it.
@@ -118,6 +122,11 @@ class Model:
             with self._computing():
                 done = self.module.test_step(data)
             for index, sample in zip(indices, done, strict=True):
+                if _RESULTS[self.task] not in sample:
+                    raise UserError(
+                        f'{type(unwrapped(self.module)).__name__} predicts no '
+                        f'{_RESULTS[self.task]}, as models of {self.task} do'
+                    )
                 results[index] = sample
         return results
 

@@ -57,12 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def progress() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
     """Yield what shows the numbers of pictures done and expected, and what shows a warning."""
     if not sys.stderr.isatty():
-        shown = time.monotonic()
+        shown = float('inf')  # until the first picture
 
         def line(done: int, total: int) -> None:
             nonlocal shown
-            if time.monotonic() - shown > _SECONDS:
-                shown = time.monotonic()
+            now = time.monotonic()
+            if not done:
+                shown = now
+            elif now - shown >= _SECONDS:
+                shown = now
                 print(f'{done} of {total}', file=sys.stderr, flush=True)
 
         yield line, lambda text: print(f'warning: {text}', file=sys.stderr, flush=True)

@@ -64,6 +64,15 @@ def test_a_frame_keeps_its_size():
     assert (small == small[0, 0]).all()  # no room for a legend
 
 
+def test_a_frame_s_legend_has_the_largest_classes_that_there_is_room_for():
+    labels = np.arange(120)[:, None].repeat(160, 1) // 4
+    labels[60:] = 7
+    names, palette = [f'class {i}' for i in range(30)], [(0, i * 8, 255) for i in range(30)]
+    drawn = overlay(GREY, labels, names, palette, inside=True)
+    assert (drawn[:40] == palette[7][::-1]).all(-1).sum() > 100
+    assert not (drawn == palette[14][::-1]).all(-1).any()
+
+
 def test_a_segmentor_s_labels():
     sample = SegDataSample(pred_sem_seg=PixelData(data=torch.ones(1, 120, 160).long()))
     drawn = drawer('segmentation', CLASSES, PALETTE, 0.3)(GREY, sample, True)

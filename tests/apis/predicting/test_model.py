@@ -279,6 +279,19 @@ def test_masks_are_not_merged(tiny):
         loaded(tiny('instances'), tta=True)
 
 
+def test_a_model_of_another_kind_of_results(task, monkeypatch):
+    """Panoptic maps, depth or features, for example."""
+    model = loaded(task)
+    step = model.module.test_step
+
+    def empty(data):
+        return [type(sample)() for sample in step(data)]
+
+    monkeypatch.setattr(model.module, 'test_step', empty)
+    with pytest.raises(UserError, match=rf'predicts no pred_\w+, as models of {model.task} do'):
+        model(task.pictures[:1])
+
+
 def test_what_is_no_picture(tiny, tmp_path):
     model = loaded(tiny('classification'))
     (tmp_path / 'a.png').write_bytes(b'')
