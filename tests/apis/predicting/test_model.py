@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmpretrain.structures import DataSample
 from PIL import Image
 
 import mmwave
@@ -96,6 +97,16 @@ def test_merged_views_are_those_of_a_test(tiny, name):
     found = loaded(task, tta=True)(pictures, batch=2)
     assert all(same(f, wanted[path]) for f, path in zip(found, pictures, strict=True))
     assert not same(loaded(task)(pictures[:1])[0], wanted[pictures[0]])
+
+
+def test_a_merged_label_is_that_of_the_merged_scores(tiny):
+    model = loaded(tiny('classification'), tta=True)
+    views = [
+        DataSample().set_pred_score(torch.tensor(scores)).set_pred_label(label)
+        for scores, label in (([0.6, 0.4], 0), ([0.1, 0.9], 1))
+    ]
+    (merged,) = model.module.merge_preds([views])
+    assert merged.pred_label.tolist() == [1]
 
 
 def test_what_a_model_says_of_itself(task):

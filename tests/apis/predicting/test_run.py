@@ -148,7 +148,9 @@ def test_coco_results_have_all_objects_and_the_threshold_counts_and_draws(
 def test_what_gets_lost_is_said_once(tiny, inputs, tmp_path, screen):
     for index in range(7):
         Image.new('RGBA', (40, 40), (1, 2, 3, 4)).save(inputs / f'x/clear{index}.png')
-    screen.call(tiny('classification'), [inputs / 'x', inputs / 'y/tiny.png'], tmp_path / 'out')
+    given = [inputs / 'x', inputs / 'y/tiny.png']
+    done = screen.call(tiny('classification'), given, tmp_path / 'out', batch=4)
+    assert done.pictures == len(list((tmp_path / 'out/pictures').iterdir())) == 9
     (clear,) = [line for line in screen.lines if 'transparency' in line]
     assert 'clear0.png' in clear
     assert clear.endswith('and 2 more')
