@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .checking import CheckReport, check
     from .deploy import DeployedFile, deploy_checkpoint
     from .own_data.config import InitReport, init_config
+    from .predicting.model import Model, load
+    from .predicting.run import Predictions, predict
     from .publishing import PublishedFile, publish
     from .run import load_config, prepare_testing, prepare_training, test, train
 
@@ -25,7 +27,11 @@ _MODULES = {
     'PublishedFile': 'publishing',
     'deploy_checkpoint': 'deploy',
     'init_config': 'own_data.config',
+    'Model': 'predicting.model',
+    'Predictions': 'predicting.run',
+    'load': 'predicting.model',
     'load_config': 'run',
+    'predict': 'predicting.run',
     'prepare_testing': 'run',
     'prepare_training': 'run',
     'publish': 'publishing',
@@ -37,13 +43,17 @@ __all__ = [
     'CheckReport',
     'DeployedFile',
     'InitReport',
+    'Model',
+    'Predictions',
     'PreflightError',
     'PublishedFile',
     'UsageError',
     'check',
     'deploy_checkpoint',
     'init_config',
+    'load',
     'load_config',
+    'predict',
     'preflight',
     'prepare_testing',
     'prepare_training',

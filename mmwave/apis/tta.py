@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
+from torch import nn
 
 from mmwave.engine.data_checks.datasets import Place, bare_type, unwrap
 from mmwave.engine.hooks import FirstViewHook
@@ -109,26 +110,32 @@ def refuse_tta(cfg: Config) -> None:
 
 
 def settle_views(runner: Runner) -> None:
-    """Let hooks of a run see one view of an image, and labels follow from merged scores.
-
-    mmpretrain merges the scores alone: the label stays that of the first view.
-    """
+    """Let hooks of a run see one view of an image, and labels follow from merged scores."""
     model = unwrapped(runner.model, from_tta=False)
-    if not isinstance(model, BaseTTAModel):
-        return
-    # By hand: the configs that runs leave in their work directories are run again.
-    runner.register_hook(FirstViewHook())
+    if isinstance(model, BaseTTAModel):
+        # By hand: the configs that runs leave in their work directories are run again.
+        runner.register_hook(FirstViewHook())
+        label_merged_scores(model)
+
+
+def label_merged_scores(model: nn.Module) -> None:
+    """Let labels follow from merged scores: mmpretrain leaves that of the first view.
+
+    Args:
+        model: changed in place where it is mmpretrain's that merges views.
+    """
     # A head for several labels an image chooses them by its own rule.
-    if type(model).__name__ == 'AverageClsScoreTTA' and not hasattr(model.module.head, 'thr'):
-        merge = model.merge_preds
+    if type(model).__name__ != 'AverageClsScoreTTA' or hasattr(model.module.head, 'thr'):
+        return
+    merge = model.merge_preds
 
-        def merge_and_label(views: Any) -> Any:
-            merged = merge(views)
-            for sample in merged:
-                sample.set_pred_label(sample.pred_score.argmax(dim=0, keepdim=True))
-            return merged
+    def merge_and_label(views: Any) -> Any:
+        merged = merge(views)
+        for sample in merged:
+            sample.set_pred_label(sample.pred_score.argmax(dim=0, keepdim=True))
+        return merged
 
-        model.merge_preds = merge_and_label
+    model.merge_preds = merge_and_label
 
 
 def _is_tta(model: Any) -> bool:

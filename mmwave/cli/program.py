@@ -8,7 +8,7 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import check, convert, deploy, info, init, publish, test, train
+from .commands import check, convert, deploy, info, init, predict, publish, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
@@ -17,6 +17,7 @@ COMMANDS = {
     'check': check,
     'train': train,
     'test': test,
+    'predict': predict,
     'info': info,
     'publish': publish,
     'deploy': deploy,

@@ -48,8 +48,7 @@ class SmallImagesHook(Hook):
     def _begin(self, model: nn.Module) -> None:
         self._stop()
         self._padded = set()
-        for preprocessor, least in _preprocessors(model):
-            self._handles.append(preprocessor.register_forward_hook(self._padding(least)))
+        self._handles = pad_small_images(model, self._padded)
 
     def _stop(self) -> None:
         for handle in self._handles:
@@ -68,24 +67,41 @@ class SmallImagesHook(Hook):
                 f'{", ".join(printable(name) for name in names[:_NAMED])}{more}'
             )
 
-    def _padding(self, least: int) -> Any:
-        def pad(preprocessor: nn.Module, inputs: Any, output: Any) -> Any:
-            images = output.get('inputs') if isinstance(output, dict) else None
-            if not isinstance(images, Tensor) or images.dim() != 4:
-                return None
-            height, width = images.shape[-2:]
-            bottom, right = max(least - height, 0), max(least - width, 0)
-            if not bottom and not right:
-                return None
-            value = getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0))
-            samples = output.get('data_samples') or []
-            for sample in samples:
-                _note(sample, bottom, right, (height + bottom, width + right))
-            self._padded.update(_name(sample) for sample in samples)
-            padded = functional.pad(images, (0, right, 0, bottom), value=float(value))
-            return {**output, 'inputs': padded}
 
-        return pad
+def pad_small_images(model: nn.Module, padded: set[str]) -> list[RemovableHandle]:
+    """Have a model's data preprocessors pad images below the backbone's least size.
+
+    Args:
+        model: of the kind that :class:`SmallImagesHook` acts on; another one is left alone.
+        padded: receives the names of the images that were padded.
+
+    Returns:
+        What ends the padding when it is removed.
+    """
+    return [
+        preprocessor.register_forward_hook(_padding(least, padded))
+        for preprocessor, least in _preprocessors(model)
+    ]
+
+
+def _padding(least: int, padded: set[str]) -> Any:
+    def pad(preprocessor: nn.Module, inputs: Any, output: Any) -> Any:
+        images = output.get('inputs') if isinstance(output, dict) else None
+        if not isinstance(images, Tensor) or images.dim() != 4:
+            return None
+        height, width = images.shape[-2:]
+        bottom, right = max(least - height, 0), max(least - width, 0)
+        if not bottom and not right:
+            return None
+        value = getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0))
+        samples = output.get('data_samples') or []
+        for sample in samples:
+            _note(sample, bottom, right, (height + bottom, width + right))
+        padded.update(_name(sample) for sample in samples)
+        larger = functional.pad(images, (0, right, 0, bottom), value=float(value))
+        return {**output, 'inputs': larger}
+
+    return pad
 
 
 def _preprocessors(model: nn.Module) -> Iterator[tuple[nn.Module, int]]:
