@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmwave import __version__
@@ -23,9 +22,10 @@ from mmwave.checkpoint import (
 )
 from mmwave.deploy import Deployable, DeployReport, to_deploy
 from mmwave.engine.console import console
-from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
+from mmwave.engine.model_wrapper import unwrapped_settings
 from mmwave.errors import UserError, printable
 
+from .building import build_model
 from .libraries import check_libraries
 from .run import load_config
 
@@ -102,7 +102,7 @@ def _deploy(
     check_libraries(cfg)
     content = read_checkpoint(source, trust=trust)
     state = state_dict_of(content)
-    model = _build(cfg)
+    model = build_model(cfg)
     modules = model.named_modules()
     built = [name for name, part in modules if isinstance(part, Deployable) and part.deploy]
     if built:
@@ -132,18 +132,13 @@ def _deploy(
         )
     stored = _difference(model, new.to(precision), report)
     parts = _switch(cfg, report)
-    _check_against(new, _build(cfg))
+    _check_against(new, build_model(cfg))
     published = new.get_submodule(next(iter(report.fused))).published
     settings = {k: parts[0][k] for k in ('type', 'arch', 'deploy', *published) if k in parts[0]}
     write_checkpoint(target, new.state_dict(), _meta(meta or {}, source, settings))
     place = 'model' if unwrapped_settings(cfg.model) is cfg.model else 'model.module'
     options = tuple('.'.join(filter(None, (place, name, 'deploy=True'))) for name in report.fused)
     return DeployedFile(report, exact, stored, options, damage)
-
-
-def _build(cfg: Config) -> nn.Module:
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
-        return unwrapped(MODELS.build(cfg.model))
 
 
 @torch.no_grad()

@@ -8,13 +8,14 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import convert, deploy, test, train
+from .commands import convert, deploy, export, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
 COMMANDS = {
     'train': train,
     'test': test,
+    'export': export,
     'deploy': deploy,
     'convert': convert,
 }
