@@ -75,7 +75,7 @@ def stored(path: Path) -> dict:
         return json.loads(extra[formats.EXTRA_FILE])
     from openvino import Core
 
-    return {k: v.astype(str) for k, v in Core().read_model(path).get_rt_info(['mmwave']).items()}
+    return Core().read_model(path).get_rt_info(['mmwave']).value
 
 
 @pytest.mark.export

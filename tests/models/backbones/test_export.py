@@ -10,9 +10,13 @@ from tests.families import FAMILIES
 SIDE = 64  # of a window
 SHAPES = ((1, 3, 64, 64), (2, 3, 40, 50), (1, 3, 64, 128), (2, 3, 130, 40), (1, 3, 128, 128))
 WINDOWED = sorted(name for name, family in FAMILIES.items() if family.window_of_64)
-FORMS = pytest.mark.parametrize('form', ['train', 'deploy'])
+slow = pytest.mark.slow
 
-pytestmark = [pytest.mark.export, FORMS, pytest.mark.parametrize('name', WINDOWED)]
+pytestmark = [
+    pytest.mark.export,
+    pytest.mark.parametrize('form', ['train', pytest.param('deploy', marks=slow)]),
+    pytest.mark.parametrize('name', WINDOWED),
+]
 
 
 def model(name, form):
@@ -29,7 +33,11 @@ def exported(made, windows):
         return torch.export.export(made, (images(2, 3, *size),), dynamic_shapes=shapes)
 
 
-@pytest.mark.parametrize('windows', [(1, 1), (1, 2), (2, 2)], ids=str)
+@pytest.mark.parametrize(
+    'windows',
+    [(1, 1), pytest.param((1, 2), marks=slow), pytest.param((2, 2), marks=slow)],
+    ids=str,
+)
 def test_a_graph_of_one_window_is_one_of_several(name, form, windows):
     made = model(name, form)
     graph = exported(made, windows).module()
@@ -40,7 +48,7 @@ def test_a_graph_of_one_window_is_one_of_several(name, form, windows):
                 assert relative_error(a, b) < 1e-5
 
 
-@pytest.mark.slow
+@slow
 def test_onnxruntime_runs_it(name, form, tmp_path):
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
