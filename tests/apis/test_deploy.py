@@ -136,13 +136,13 @@ def run(*arguments):
 
 
 def test_what_libraries_print_is_kept_off_the_screen(trained, tmp_path, monkeypatch, capsys):
-    build_model = deploy._build
+    build_model = deploy.build_model
 
     def noisy(cfg):
         print('printed by a library')
         return build_model(cfg)
 
-    monkeypatch.setattr(deploy, '_build', noisy)
+    monkeypatch.setattr(deploy, 'build_model', noisy)
     paths = [str(tmp_path / name) for name in ('config.py', 'trained.pth', 'deploy.pth')]
     deploy_checkpoint(*paths)
     assert capsys.readouterr().out == ''
