@@ -1,10 +1,11 @@
 """File formats: how a traced model is written to each, and how a written file is run."""
 
 import json
+import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -55,13 +56,14 @@ class Traced:
         """The model in ONNX, with the metadata."""
         import onnx
 
-        program = torch.onnx.export(
-            self.program,
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=list(self.outputs),
-            verbose=False,
-        )
+        with _quiet('onnxscript'):
+            program = torch.onnx.export(
+                self.program,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=list(self.outputs),
+                verbose=False,
+            )
         assert program is not None
         model = program.model_proto
         _name_axes(model.graph)
@@ -119,6 +121,18 @@ def keep(written: Sequence[Path], target: Path) -> list[Path]:
             with source.open('rb') as opened:
                 shutil.copyfileobj(opened, file)
     return targets
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Show errors alone of a logger, which tells every operator that it does not fold."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _write_onnx(traced: Traced, path: Path) -> list[Path]:
