@@ -132,6 +132,7 @@ ACROSS = {
     'models/backbones/test_compile.py',
     'models/backbones/test_contract.py',
     'models/backbones/test_derivatives.py',
+    'models/backbones/test_export.py',
     'models/backbones/test_hooks.py',
     'models/backbones/test_imports.py',
     'models/backbones/test_new_family.py',

@@ -4,7 +4,9 @@ import os.path as osp
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
 from mmwave.checkpoint import register_safe_loader
 from mmwave.engine.agreement import load_together
@@ -15,7 +17,7 @@ from mmwave.engine.cpu import adapt_to_cpu
 from mmwave.engine.data_checks.settings import data_check_hooks
 from mmwave.engine.hooks.start_summary import StartSummaryHook
 from mmwave.engine.log_files import outlive_log_files
-from mmwave.engine.model_wrapper import unwrapped
+from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
 from mmwave.engine.optim_wrapper import agree_on_precision
 from mmwave.engine.run_config import RunConfig
 from mmwave.engine.watching.timeouts import settle_timeouts
@@ -59,6 +61,16 @@ def build_runner(cfg: Config, launcher: str, trust: bool, screen: Console, *, mo
     remarks = _compile_backbone(runner)
     runner.register_hook(StartSummaryHook(runner, mode, note=note, remarks=remarks))
     return runner
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Return the model of a config, of any task, with the initial weights of its classes."""
+    settings = cfg.model
+    # As a runner does: mmpretrain's configs have it beside the model.
+    if cfg.get('data_preprocessor') and not unwrapped_settings(settings).get('data_preprocessor'):
+        unwrapped_settings(settings).data_preprocessor = cfg.data_preprocessor
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
+        return unwrapped(MODELS.build(settings))
 
 
 def _for_this_run(cfg: Config, mode: str) -> RunConfig:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmwave import __version__
@@ -23,9 +22,10 @@ from mmwave.checkpoint import (
 )
 from mmwave.deploy import Deployable, DeployReport, to_deploy
 from mmwave.engine.console import console
-from mmwave.engine.model_wrapper import unwrapped, unwrapped_settings
+from mmwave.engine.model_wrapper import unwrapped_settings
 from mmwave.errors import UserError, printable
 
+from .building import build_model
 from .libraries import check_libraries
 from .run import load_config
 
@@ -139,12 +139,6 @@ def _deploy(
     place = 'model' if unwrapped_settings(cfg.model) is cfg.model else 'model.module'
     options = tuple('.'.join(filter(None, (place, name, 'deploy=True'))) for name in report.fused)
     return DeployedFile(report, exact, stored, options, damage)
-
-
-def build_model(cfg: Config) -> nn.Module:
-    """Return a config's model, without weights of a checkpoint."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
-        return unwrapped(MODELS.build(cfg.model))
 
 
 @torch.no_grad()

@@ -32,8 +32,8 @@ from mmwave.engine.training_state import check_exchange
 from mmwave.errors import UserError, printable, printable_path
 from mmwave.models.backbones import FAMILIES
 
+from .building import build_model
 from .config_text import config_text, read_config_text, without_places
-from .deploy import build_model
 from .libraries import check_libraries
 from .model_card import model_card
 from .model_notes import measured_on, metrics_of, preprocessing_of, run_name, task_of

@@ -8,7 +8,7 @@ from typing import Any
 import mmwave
 from mmwave.apis.usage import libraries_named
 
-from .commands import check, convert, deploy, info, init, predict, publish, test, train
+from .commands import check, convert, deploy, export, info, init, predict, publish, test, train
 from .parsers import Parser, parser_of
 from .running import run_tool
 
@@ -19,6 +19,7 @@ COMMANDS = {
     'test': test,
     'predict': predict,
     'info': info,
+    'export': export,
     'publish': publish,
     'deploy': deploy,
     'convert': convert,

@@ -43,9 +43,9 @@ def cut(x: Tensor, window: tuple[int, int], shape: tuple[int, int] | None = None
     if is_dynamic(rows, columns):
         # One axis after the other, and never rows or columns as an axis of their own: tracing
         # specialises sizes of one, and the number of windows varies from one upwards.
-        x = _flat(x).view(n * c * rows, h, columns * w).transpose(1, 2)
-        x = _flat(x).view(n, c, rows * columns * w * h).transpose(1, 2)
-        return _flat(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
+        x = flat(x).view(n * c * rows, h, columns * w).transpose(1, 2)
+        x = flat(x).view(n, c, rows * columns * w * h).transpose(1, 2)
+        return flat(x).view(n * rows * columns, w, h, c).permute(0, 3, 2, 1)
     if h == w == 1 == n:
         # Views of windows of one position, and their gradients, look like channels_last except for
         # the first stride. Torch's batch norm (2.13) reads it, and its gradients are wrong.
@@ -62,9 +62,9 @@ def join(windows: Tensor, size: tuple[int, int], shape: tuple[int, int] | None =
         return _join_op(windows, *size)
     if is_dynamic(rows, columns):  # as in cut
         n = windows.shape[0] // (rows * columns)
-        x = _flat(windows.permute(0, 3, 2, 1)).view(n, rows * columns * w * h, c).transpose(1, 2)
-        x = _flat(x).view(n * c * rows, columns * w, h).transpose(1, 2)
-        x = _flat(x).view(n, c, rows * h, columns * w)
+        x = flat(windows.permute(0, 3, 2, 1)).view(n, rows * columns * w * h, c).transpose(1, 2)
+        x = flat(x).view(n * c * rows, columns * w, h).transpose(1, 2)
+        x = flat(x).view(n, c, rows * h, columns * w)
     else:
         x = windows.reshape(-1, rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(-1, c, rows * h, columns * w)
@@ -118,7 +118,7 @@ def by_parts(
     return bands[0] if len(bands) == 1 else torch.cat(bands, dim=1)
 
 
-def _flat(x: Tensor) -> Tensor:
+def flat(x: Tensor) -> Tensor:
     """Return all values in one row, without branching on sizes of one."""
     return x.clone(memory_format=torch.contiguous_format).flatten()
 

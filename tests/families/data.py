@@ -26,6 +26,7 @@ class FamilyData:
         has_batch_norms: whether it has any.
         drop_path_rates: those of the blocks that have any, by the number of blocks and the rate.
         variants: by a name, fields of ``tiny`` to change for what else a deploy form distinguishes.
+        window_of_64: fields of ``tiny`` to change for windows of 64 pixels; none where it has none.
         held_ratio: bytes that a training step on an image of 224 x 224 holds without ``lean``, by
             those with it, of the smallest arch with one block a stage; measured.
         recipes: how its ImageNet configs differ from the release of Wave-MLP, in the fields of
@@ -44,6 +45,7 @@ class FamilyData:
     has_batch_norms: bool = False
     drop_path_rates: Callable[[int, float], list[float]] = linear_rates
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    window_of_64: Mapping[str, object] = field(default_factory=dict)
     held_ratio: float = 1.3
     recipes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     quick_leaves: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ FAMILY = FamilyData(
     drawn=_drawn,
     grid_modes=('window', 'resize'),
     variants={'oblong': dict(grid=(4, 5))},
+    window_of_64=dict(grid=8),
     held_ratio=1.699,
     recipes={
         '': dict(

@@ -35,6 +35,7 @@ FAMILY = FamilyData(
     grid_modes=('window', 'resize'),
     has_batch_norms=True,
     variants={'square': dict(windows=(4, 4, 4, 2), groups=(1, 4, 4, 8))},
+    window_of_64=dict(windows=(16, 8, 4, 2)),
     held_ratio=1.459,
     recipes={
         '': dict(

@@ -33,6 +33,7 @@ FAMILY = FamilyData(
         'loose': dict(windows=((8, 6), (4, 4), (3, 1), (1, 2))),
         'without-branches': dict(kernels=()),
     },
+    window_of_64=dict(windows=(16, 8, 4, 2)),
     held_ratio=1.841,
     quick_leaves=(
         'repmlpnet-t224_in1k',

@@ -16,6 +16,7 @@ FAMILY = FamilyData(
     grid_modes=('window', 'resize'),
     drop_path_rates=lambda depth, rate: [rate] * depth,  # the release drops all alike
     variants={'oblong': dict(grid=(4, 5))},
+    window_of_64=dict(grid=8),
     held_ratio=1.649,
     recipes={
         '': dict(

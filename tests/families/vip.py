@@ -25,6 +25,7 @@ FAMILY = FamilyData(
     variants={
         'oblong': dict(dims=(24, 36, 36, 36), patch_size=4, grids=((8, 12), (4, 6), (4, 6), (2, 3)))
     },
+    window_of_64=dict(grids=(8, 8, 4, 4)),
     held_ratio=1.83,
     recipes={
         '': dict(optimizer=('AdamW', 2e-3, 0.05), batch=(256, 2048), repeated=False, ema=[]),

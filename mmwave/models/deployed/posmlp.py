@@ -189,7 +189,7 @@ class PosMLPStage(Stage):
         """Map (N, H, W, C) in windows of one size, for graphs, whatever the size of the map."""
         size = (x.shape[1], x.shape[2])
         shape = counts(size, window)
-        mask = mask_of(size, window, shape, like=x).flatten(1).repeat(x.shape[0], 1)
+        mask = mask_of(size, window, shape, like=x).flatten(1)
         tokens = cut(x.permute(0, 3, 1, 2), window, shape).flatten(2).transpose(1, 2)
         tokens = super().forward(tokens, window, mask)
         return join(tokens.transpose(1, 2).unflatten(2, window), size, shape).permute(0, 2, 3, 1)

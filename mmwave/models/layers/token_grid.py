@@ -23,7 +23,7 @@ from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
 from mmwave.ops.windows import counts, join
 
-from .windows import Grid, masked, mean_of_windows
+from .windows import Grid, masked, mean_of_windows, repeated
 
 
 def resampling(source: int, target: int, like: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class WindowTokens(TokenGrid):
 
     Attributes:
         shape: rows and columns of windows.
-        mask: (T, h, w, 1), 1 on the map and 0 outside; None where the windows fill the map.
+        mask: of :func:`mask_of`, channels last; None where the windows fill the map.
     """
 
     shape: tuple[int, int]
@@ -101,7 +101,7 @@ class WindowTokens(TokenGrid):
         )
 
     def spread(self, factors: Tensor) -> Tensor:
-        return factors.repeat_interleave(self.count, dim=0)[:, None, None]
+        return repeated(factors, self.count)[:, None, None]
 
     def pad_even(self, x: Tensor) -> Tensor:
         return self.to_trained(x)

@@ -11,11 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from mmwave.ops.graphs import is_dynamic
 from mmwave.ops.mean import mean_over
-from mmwave.ops.windows import counts, cut, join, resize
+from mmwave.ops.windows import counts, cut, flat, join, resize
 from mmwave.structures import SizeConstraint
 
 Size = tuple[int, int]
@@ -51,8 +52,24 @@ def stage_sizes(image: Sequence[int], strides: Sequence[int]) -> list[Size]:
 
 
 def masked(windows: Tensor, mask: Tensor, count: int) -> Tensor:
-    """Windows (N * T, ...) with zeros where their mask (T, ...) is zero; ``count`` is T."""
+    """Windows (N * T, ...) with zeros where their mask of :func:`mask_of` is zero.
+
+    Args:
+        windows: of N maps.
+        mask: as a graph of dynamic sizes has it, or of one map.
+        count: T, windows of a map.
+    """
+    if is_dynamic(count):
+        return windows * mask.to(windows)
     return (windows.unflatten(0, (-1, count)) * mask.to(windows)).flatten(0, 1)
+
+
+def repeated(factors: Tensor, count: int) -> Tensor:
+    """Rows (N, C) of maps for each of their windows: (N * T, C); ``count`` is T."""
+    if not is_dynamic(count):
+        return factors.repeat_interleave(count, dim=0)
+    rows = torch.arange(factors.shape[0] * count, device=factors.device)
+    return factors.index_select(0, rows // count)
 
 
 def mean_of_windows(
@@ -68,9 +85,17 @@ def mean_of_windows(
         shape: rows and columns of windows.
     """
     count = shape[0] * shape[1]
-    # Means of windows, then of their means: in half precision a sum over a map may overflow.
-    means = mean_over(windows, *axes).unflatten(0, (-1, count)).mean(dim=1)
     filled = count * window[0] * window[1]
+    # Means of windows, then of their means: in half precision a sum over a map may overflow.
+    if is_dynamic(count):
+        # Windows are no axis of their own, see mmwave.ops.windows.cut: a graph would hold for one
+        # window alone or for several.
+        lines = mean_over(windows, axes[0]).movedim(axes[1] - 1, 1)  # (N * T, w, C)
+        rows = windows.shape[0] // count
+        lines = flat(lines).view(rows, count * window[1], lines.shape[2])
+        means = lines.mean(dim=1)
+    else:
+        means = mean_over(windows, *axes).unflatten(0, (-1, count)).mean(dim=1)
     return means * (filled / (size[0] * size[1]))
 
 
@@ -142,7 +167,7 @@ class WindowGrid(MapGrid):
     """The same for a stage whose own form are its windows (N * T, C, h, w).
 
     Attributes:
-        mask: (T, 1, h, w), 1 on the map and 0 outside; None where the windows fill the map.
+        mask: of :func:`mask_of`; None where the windows fill the map.
     """
 
     mask: Tensor | None = None
@@ -159,7 +184,7 @@ class WindowGrid(MapGrid):
         return windows
 
     def spread(self, factors: Tensor) -> Tensor:
-        return factors.repeat_interleave(self.count, dim=0)[:, :, None, None]
+        return repeated(factors, self.count)[:, :, None, None]
 
     def pad_even(self, x: Tensor) -> Tensor:
         return self.windows(x)
@@ -169,9 +194,21 @@ class WindowGrid(MapGrid):
 
 
 def mask_of(size: Size, window: Size, shape: Size, like: Tensor) -> Tensor:
-    """(T, 1, h, w) of 1 where the windows of a map lie on it and 0 outside, as ``like``."""
-    channels = 2 if is_dynamic(*size) else 1  # for cut to have more than rows on an axis
-    return cut(like.new_ones(1, channels, *size), window, shape)[:, :1]
+    """(T, 1, h, w) of 1 where the windows of a map lie on it and 0 outside.
+
+    In a graph of dynamic sizes (N * T, 1, h, w): an axis of T positions would specialise it to one
+    window or to several.
+
+    Args:
+        size: H and W of the map.
+        window: h and w.
+        shape: rows and columns of windows.
+        like: of the same type, on the same device, and with N images.
+    """
+    if not is_dynamic(*size):
+        return cut(like.new_ones(1, 1, *size), window, shape)
+    # Two channels, for cut to have more than rows on an axis.
+    return cut(like.new_ones(like.shape[0], 2, *size), window, shape)[:, :1]
 
 
 def map_grids(

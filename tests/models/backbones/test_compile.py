@@ -172,10 +172,10 @@ def test_inductor_makes_one_graph_for_all_sizes(name, grid_mode, form):
     assert counter.frame_count == 1
 
 
-# A batch of one window and of several differ to torch, which knows an axis of length one.
+# To torch, which treats an axis of length one as another kind, one window of one image is that.
 @pytest.mark.parametrize('name', ['GMLP', pytest.param('RepMLPNet', marks=slow)])
 @pytest.mark.parametrize('batch', [1, 2])
-def test_one_more_graph_for_images_of_a_single_window(name, batch):
+def test_one_more_graph_for_a_single_window_of_one_image(name, batch):
     made = model(name, 'window').eval()
     graph, counter = counting(made)
     for size, graphs in (((100, 132), 1), ((64, 200), 1), ((50, 64), 2), ((230, 64), 2)):
@@ -183,7 +183,7 @@ def test_one_more_graph_for_images_of_a_single_window(name, batch):
         with torch.no_grad():
             wanted = made(x.clone())
             assert close(graph(x), wanted)
-        assert counter.frame_count == graphs
+        assert counter.frame_count == (graphs if batch == 1 else 1)
 
 
 # Torch has another kernel for float32 convolutions of 16 windows and more.

@@ -489,7 +489,7 @@ def test_deploy_form_is_the_same_however_it_is_run(name, arch):
         for outputs in (again, with_graph, last, graph, exported):
             for a, b in zip(outputs, wanted, strict=True):
                 assert relative_error(a, b) < 1e-5
-        other = images(3, 3, 90, 150)  # of one window where x has one: a graph is of one kind
+        other = images(3, 3, 90, 150)
         for a, b in zip(program.module()(other), deployed(other), strict=True):
             assert relative_error(a, b) < 1e-5
     assert torch.equal(x, kept)
@@ -497,6 +497,7 @@ def test_deploy_form_is_the_same_however_it_is_run(name, arch):
 
 @pytest.mark.export
 def test_torch_export_with_free_sizes(name, arch):
+    """More windows and fewer than at the trained size: see test_export.py."""
     model = build(name, sketch(name, arch)).eval()
     side = torch.export.Dim.DYNAMIC
     program = torch.export.export(

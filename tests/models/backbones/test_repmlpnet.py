@@ -303,7 +303,7 @@ def test_graphs_hold_for_other_sizes():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the size check is evaluated once, as tracing says
         graphs.append((torch.jit.trace(model, x), 1e-8))  # it divides sizes in float32
-    for size in ((65, 70), (128, 96), (97, 133)):
+    for size in ((65, 70), (128, 96), (97, 133), (64, 40)):
         x = images(3, 3, *size).double()
         with torch.no_grad():
             for graph, bound in graphs:
