@@ -119,7 +119,8 @@ def info(
         chosen = tuple(sizes) or (image_size(cfg),)
         meta = _built(cfg, 'meta')
         _check_sizes(meta, chosen)
-        costs, no_deploy = {}, ''
+        costs: dict[Size, tuple[dict[str, FormCost], Ratio | None]] = {}
+        no_deploy = ''
         if timed:
             costs, no_deploy = _measured(cfg, chosen, batch, device, repeats)
         parts = dense_parts(meta)
@@ -195,11 +196,10 @@ def _images(cfg: Config, batch: int, size: Size, device: str) -> Tensor:
 
 
 def _check_sizes(model: nn.Module, sizes: Sequence[Size]) -> None:
+    backbone: Any = model.backbone
     for size in sizes:
         try:
-            model.backbone.check_input(
-                torch.empty(1, model.backbone.in_channels, *size, device='meta')
-            )
+            backbone.check_input(torch.empty(1, backbone.in_channels, *size, device='meta'))
         except ValueError as error:
             raise UserError(str(error)) from error
 

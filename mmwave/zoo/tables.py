@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmwave.errors import UserError
+from mmwave.inspect.windows import GridFacts, Size
 
 from .complexity import Complexity, complexity
 from .metafile import Entry, Result, Source, read_metafiles
 from .published import Deviation, deviation
-from .sizes import IMAGES, GridFacts, ImageCost, Size, grid_facts, image_costs
+from .sizes import IMAGES, ImageCost, grid_facts, image_costs
 
 _METHODS = {
     'retinanet': 'RetinaNet',
