@@ -90,6 +90,9 @@ def _tile(visualizer: Any, dataset: Any, index: int, loading: Sequence[Any]) -> 
 
 
 def _draw(visualizer: Any, image: np.ndarray, sample: Any, file: str) -> None:
+    boxes = getattr(sample.get('gt_instances'), 'bboxes', None)
+    if hasattr(boxes, 'tensor'):  # mmdet's own class of boxes, which its visualizer does not know
+        sample.gt_instances.bboxes = boxes.tensor
     if hasattr(visualizer, 'visualize_cls'):
         visualizer.visualize_cls(image, sample, draw_pred=False, out_file=file)
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mmwave.cli.options import add_config, add_settings, add_verbose
 
 if TYPE_CHECKING:
-    from mmwave.inspect.info import ModelInfo, SizeCost
+    from mmwave.inspect.model_info import ModelInfo, SizeCost
 
 EXAMPLES = (
     'wavemlp-t_in1k --size 224x224 384x384',

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmwave.apis.config_names import find_config
 from mmwave.errors import UserError
 from mmwave.inspect import count_macs, count_params, info
-from mmwave.inspect.info import dense_parts, image_size
+from mmwave.inspect.model_info import dense_parts, image_size
 
 SMALL = {
     'model.backbone.arch': dict(_delete_=True, depths=[1, 1, 1, 1], dims=[8, 8, 16, 16], norm='BN')
@@ -62,7 +62,7 @@ def test_without_a_deploy_form_the_reason_is_told(monkeypatch):
     def refuse(model):
         raise UserError('no part of it has a deploy form')
 
-    monkeypatch.setattr('mmwave.inspect.info.to_deploy', refuse)
+    monkeypatch.setattr('mmwave.inspect.model_info.to_deploy', refuse)
     found = info('wavemlp-t_in1k', cfg_options=CLASSIFIER, sizes=[(32, 32)], repeats=2)
     assert set(found.sizes[0].forms) == {'train'}
     assert found.sizes[0].gain is None

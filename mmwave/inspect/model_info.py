@@ -116,33 +116,41 @@ def info(
         cfg.model = unwrapped_settings(cfg.get('model') or {})
         if 'backbone' not in cfg.model:
             raise UserError(f'{config} has no model.backbone')
-        chosen = tuple(sizes) or (image_size(cfg),)
-        meta = _built(cfg, 'meta')
-        _check_sizes(meta, chosen)
-        costs: dict[Size, tuple[dict[str, FormCost], Ratio | None]] = {}
-        no_deploy = ''
-        if timed:
-            costs, no_deploy = _measured(cfg, chosen, batch, device, repeats)
-        parts = dense_parts(meta)
-        others = [(name, part) for name, part in meta.named_children() if name not in parts]
-        return ModelInfo(
-            name=type(meta).__name__,
-            params={name: count_params(part) for name, part in meta.named_children()},
-            counted=tuple(parts),
-            left_out=tuple(name for name, part in others if count_params(part)),
-            batch=batch,
-            sizes=tuple(
-                SizeCost(
-                    size=size,
-                    macs=_macs(parts, _images(cfg, 1, size, 'meta')),
-                    filling=window_filling(cfg.model.backbone, size),
-                    forms=costs.get(size, ({}, None))[0],
-                    gain=costs.get(size, ({}, None))[1],
-                )
-                for size in chosen
-            ),
-            no_deploy=no_deploy,
+        return _info(cfg, tuple(sizes) or (image_size(cfg),), batch, device, repeats, timed)
+
+
+def _info(
+    cfg: Config, sizes: tuple[Size, ...], batch: int, device: str, repeats: int, timed: bool
+) -> ModelInfo:
+    meta = _built(cfg, 'meta')
+    _check_sizes(meta, sizes)
+    costs: dict[Size, tuple[dict[str, FormCost], Ratio | None]] = {}
+    no_deploy = ''
+    if timed:
+        costs, no_deploy = _measured(cfg, sizes, batch, device, repeats)
+    parts = dense_parts(meta)
+    params = {name: count_params(part) for name, part in meta.named_children()}
+    found = []
+    for size in sizes:
+        forms, gain = costs.get(size, ({}, None))
+        found.append(
+            SizeCost(
+                size=size,
+                macs=_macs(parts, _images(cfg, 1, size, 'meta')),
+                filling=window_filling(cfg.model.backbone, size),
+                forms=forms,
+                gain=gain,
+            )
         )
+    return ModelInfo(
+        name=type(meta).__name__,
+        params=params,
+        counted=tuple(parts),
+        left_out=tuple(name for name in params if name not in parts and params[name]),
+        batch=batch,
+        sizes=tuple(found),
+        no_deploy=no_deploy,
+    )
 
 
 def image_size(cfg: Config) -> Size:
