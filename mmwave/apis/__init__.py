@@ -13,9 +13,11 @@ from .usage import UsageError
 if TYPE_CHECKING:
     from .deploy import DeployedFile, deploy_checkpoint
     from .run import load_config, prepare_testing, prepare_training, test, train
+    from .shorthands import Shorthands
 
 _MODULES = {
     'DeployedFile': 'deploy',
+    'Shorthands': 'shorthands',
     'deploy_checkpoint': 'deploy',
     'load_config': 'run',
     'prepare_testing': 'run',
@@ -27,6 +29,7 @@ _MODULES = {
 __all__ = [
     'DeployedFile',
     'PreflightError',
+    'Shorthands',
     'UsageError',
     'deploy_checkpoint',
     'load_config',
