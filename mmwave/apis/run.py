@@ -15,7 +15,6 @@ from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
 from mmwave.engine.end_summary import tell_end
 from mmwave.engine.optim_wrapper import has_bfloat16
-from mmwave.engine.progress import live_progress
 from mmwave.engine.run_config import set_for_call
 from mmwave.engine.signals import noted
 from mmwave.engine.watching.hook import watched
@@ -214,7 +213,7 @@ def train(
         noted(alone=launcher == 'none'),
     ):
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
-        with watched(runner), live_progress(runner):
+        with watched(runner):
             runner.train()
         tell_end(runner, 'train')
     return runner
