@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import yaml
 from mmengine.config import Config
 from mmengine.infer.infer import BaseInferencer
 from mmpretrain import get_model, list_models
@@ -30,12 +29,6 @@ def test_every_shipped_model_belongs_to_the_library_of_its_scope():
     for name in leaves:
         library, config = found[name]
         assert Config.fromfile(config).default_scope == library
-
-
-def test_the_index_lists_every_metafile():
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    metafiles = sorted(ROOT.glob('configs/*/metafile.yml'))
-    assert index == {'Import': [str(path.relative_to(ROOT)) for path in metafiles]}
 
 
 def test_mmpretrain_lists_classifiers_beside_its_own():

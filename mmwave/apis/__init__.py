@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .predicting.run import Predictions, predict
     from .publishing import PublishedFile, publish
     from .run import load_config, prepare_testing, prepare_training, test, train
+    from .shorthands import Shorthands
 
 _MODULES = {
     'CheckReport': 'checking',
@@ -25,6 +26,7 @@ _MODULES = {
     'DeployedFile': 'deploy',
     'InitReport': 'own_data.config',
     'PublishedFile': 'publishing',
+    'Shorthands': 'shorthands',
     'deploy_checkpoint': 'deploy',
     'init_config': 'own_data.config',
     'Model': 'predicting.model',
@@ -47,6 +49,7 @@ __all__ = [
     'Predictions',
     'PreflightError',
     'PublishedFile',
+    'Shorthands',
     'UsageError',
     'check',
     'deploy_checkpoint',

@@ -14,9 +14,18 @@ SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 @functools.cache
 def configs_folder() -> Path | None:
     """Return the folder of the shipped configs: in a checkout beside the package, else inside."""
+    return _shipped('configs', '_base_')
+
+
+def tools_folder() -> Path | None:
+    """Return the folder of the scripts and launchers, which lies beside that of the configs."""
+    return _shipped('tools', 'launch.sh')
+
+
+def _shipped(name: str, holding: str) -> Path | None:
     package = Path(mmwave.__file__).parent
-    folders = (package.parent / 'configs', package / '.mim/configs')
-    return next((folder for folder in folders if (folder / '_base_').is_dir()), None)
+    folders = (package.parent / name, package / '.mim' / name)
+    return next((folder for folder in folders if (folder / holding).exists()), None)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 
 from mmwave.engine.console import console
 from mmwave.engine.drawing import draw_in_every_process
+from mmwave.engine.end_summary import tell_end
 from mmwave.engine.optim_wrapper import has_bfloat16
 from mmwave.engine.run_config import set_for_call
 from mmwave.engine.signals import noted
@@ -27,13 +28,18 @@ from .libraries import check_libraries
 from .options import merge, unused_settings
 from .outputs import check_output_file, check_output_folder
 from .preflight import preflight
+from .shorthands import Shorthands, use_shorthands
 from .tta import check_tta, refuse_tta, use_tta
 from .usage import UsageError
 from .weights import check_checkpoint, check_last_checkpoint, check_pretrained
 
 
 def load_config(
-    path: str, *, cfg_options: Mapping[str, Any] | None = None, work_dir: str | None = None
+    path: str,
+    *,
+    cfg_options: Mapping[str, Any] | None = None,
+    work_dir: str | None = None,
+    shorthands: Shorthands | None = None,
 ) -> Config:
     """Read a config and settle its work directory.
 
@@ -43,6 +49,7 @@ def load_config(
             :func:`mmwave.apis.options.merge`.
         work_dir: where logs and checkpoints go; by default the config's ``work_dir``, else
             ``work_dirs/NAME``.
+        shorthands: settings that are replaced too, by their short names.
 
     Raises:
         UsageError: where there is no such file, it is no config or imports what is not found, or an
@@ -55,6 +62,8 @@ def load_config(
         raise missing_module(path, error) from error
     for line in unused_settings(cfg):
         print_log(line, logger='current', level=logging.WARNING)
+    if shorthands is not None:
+        use_shorthands(cfg, shorthands, cfg_options or {})
     if cfg_options:
         merge(cfg, cfg_options)
     switch_off_worker_options(cfg)
@@ -74,6 +83,7 @@ def prepare_training(
     load_from: str | None = None,
     amp: bool = False,
     auto_scale_lr: bool = False,
+    shorthands: Shorthands | None = None,
     cfg_options: Mapping[str, Any] | None = None,
     num_procs: int | None = None,
     verbose: bool = False,
@@ -90,6 +100,7 @@ def prepare_training(
             float16 with a loss scale. A config that does so already stays as it is.
         auto_scale_lr: scale the learning rate by the ratio of the batch to
             ``auto_scale_lr.base_batch_size``.
+        shorthands: length, batch, learning rate and tracker.
         cfg_options: dotted keys and the values that replace the config's.
         num_procs: processes to be started on this machine, None where that is not known.
         verbose: show what the libraries print, which otherwise goes to the log file of the run.
@@ -99,7 +110,7 @@ def prepare_training(
         PreflightError: where data folders, annotation files, class names or GPUs do not fit.
     """
     with console(verbose, carry=True):
-        cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir)
+        cfg = load_config(config, cfg_options=cfg_options, work_dir=work_dir, shorthands=shorthands)
         if num_procs is not None:  # this process asks for those that will own the folder
             check_unowned(cfg.work_dir)
         check_libraries(cfg)
@@ -204,6 +215,7 @@ def train(
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='train')
         with watched(runner):
             runner.train()
+        tell_end(runner, 'train')
     return runner
 
 
@@ -229,7 +241,21 @@ def test(
         runner = build_runner(cfg, launcher, trust_checkpoint, screen, mode='test')
         draw_in_every_process(runner.visualizer)
         with watched(runner):
-            return runner.test()
+            metrics = runner.test()
+        tell_end(runner, 'test', **_written(cfg))
+    return metrics
+
+
+def _written(cfg: Config) -> dict[str, str | None]:
+    """Return what a test writes beside its log: see :func:`tell_end`."""
+    metrics = cfg.get('test_evaluator')
+    metrics = metrics if isinstance(metrics, list | tuple) else [metrics or {}]
+    dumps = (metric.get('out_file_path') for metric in metrics)
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    folder = hook.get('test_out_dir') or hook.get('out_dir')
+    if not folder and hook.get('draw'):
+        folder = (cfg.get('visualizer') or {}).get('save_dir')
+    return dict(out=next(filter(None, dumps), None), show=folder)
 
 
 def _set_start(cfg: Config, resume: str | None, load_from: str | None) -> None:

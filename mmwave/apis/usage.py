@@ -12,6 +12,7 @@ INSTALL = {
     **dict.fromkeys(('cv2', 'mmcv', 'torchvision'), 'mmwave-suite[mmcv]'),
     **dict.fromkeys(('matplotlib', 'timm'), 'mmwave-suite[bench]'),
     **dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript', 'openvino'), 'mmwave-suite[export]'),
+    'tensorboard': 'mmwave-suite[track]',
     'mmdet': 'mmwave-suite[det]',
     'mmpretrain': 'mmwave-suite[cls]',
     'mmseg': 'mmwave-suite[seg]',

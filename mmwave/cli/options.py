@@ -66,15 +66,26 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_settings(parser)
     add_verbose(parser)
-    parser.add_argument(
-        '--launcher', choices=LAUNCHERS, default='none', help='who started this process'
+    processes = parser.add_mutually_exclusive_group()
+    processes.add_argument(
+        '--gpus',
+        type=int,
+        metavar='N',
+        help='start N processes, one for each GPU; without any, on the CPU',
+    )
+    processes.add_argument(
+        '--launcher',
+        choices=LAUNCHERS,
+        default='none',
+        metavar='NAME',
+        help=f'who started this process: {", ".join(LAUNCHERS)}',
     )
     add_trust(parser)
-    parser.add_argument(
+    processes.add_argument(
         '--check-only',
         type=int,
-        metavar='PROCESSES',
-        help='check config, data folders and GPUs for so many processes; run nothing',
+        metavar='N',
+        help='check config, data folders and GPUs for N processes; run nothing',
     )
     # Older launchers pass it; torchrun sets the environment variable instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Render the tables of the READMEs between their marker comments.
+"""Render the tables of the READMEs between their marker comments, and the list of metafiles.
 
 A README requests a table with ``<!-- zoo:begin NAME -->`` followed by ``<!-- zoo:end NAME -->``;
 :meth:`Zoo.names` lists the names.
@@ -12,6 +12,7 @@ from mmwave.errors import UserError
 
 from .tables import Zoo
 
+INDEX = 'model-index.yml'
 _MARKER = re.compile(r'<!-- zoo:(begin|end) (\S+) -->')
 
 
@@ -43,8 +44,26 @@ def _rendered(zoo: Zoo, readme: Path) -> tuple[str, list[str]]:
     return ''.join([*parts, text[position:]]), stale
 
 
+def model_index(root: Path) -> str:
+    """Return the text of ``model-index.yml``, which lists the metafiles of all families."""
+    paths = sorted(
+        path.relative_to(root).as_posix() for path in root.glob('configs/*/metafile.yml')
+    )
+    return '\n'.join(['Import:', *(f'  - {path}' for path in paths), ''])
+
+
+def _stale_index(root: Path) -> Path | None:
+    """Return the path of the list of metafiles where there is one that is not current."""
+    path = root / INDEX
+    return (
+        path if path.is_file() and path.read_text(encoding='utf-8') != model_index(root) else None
+    )
+
+
 def stale_tables(zoo: Zoo) -> list[str]:
     """Return the tables that differ from what would be rendered now, as ``README: NAME``.
+
+    ``model-index.yml`` is one of them.
 
     Raises:
         UserError: where markers are not paired or name a table that does not exist.
@@ -53,7 +72,7 @@ def stale_tables(zoo: Zoo) -> list[str]:
         f'{readme.relative_to(zoo.root)}: {name}'
         for readme in _readmes(zoo.root)
         for name in _rendered(zoo, readme)[1]
-    ]
+    ] + [INDEX] * bool(_stale_index(zoo.root))
 
 
 def update_readmes(zoo: Zoo) -> list[str]:
@@ -66,6 +85,9 @@ def update_readmes(zoo: Zoo) -> list[str]:
     for readme, text, stale in rendered:
         if stale:
             readme.write_text(text, encoding='utf-8')
+    index = _stale_index(zoo.root)
+    if index:
+        index.write_text(model_index(zoo.root), encoding='utf-8')
     return [
         f'{readme.relative_to(zoo.root)}: {name}' for readme, _, stale in rendered for name in stale
-    ]
+    ] + [INDEX] * bool(index)

@@ -9,6 +9,7 @@ import yaml
 from mmwave.cli import run_tool
 from mmwave.errors import UserError
 from mmwave.zoo import Complexity, GridFacts, ImageCost, Zoo, stale_tables, update_readmes
+from mmwave.zoo.readmes import model_index
 
 HEAD = 'above\n<!-- zoo:begin {0} -->\nold\n<!-- zoo:end {0} -->\nbelow\n'
 
@@ -377,3 +378,20 @@ def test_the_tool_checks_and_mends(tool, tmp_path):
     code, out, errors = tool('--check')
     assert (code, out) == (2, '')
     assert errors.startswith('error: no metafile.yml')
+
+
+def test_the_list_of_metafiles_is_kept_current(repo):
+    zoo = Zoo(repo, count)
+    update_readmes(zoo)
+    assert stale_tables(zoo) == []  # where there is no list, none is written
+    index = repo / 'model-index.yml'
+    index.write_text('Import: []\n')
+    assert stale_tables(zoo) == ['model-index.yml']
+    assert update_readmes(zoo) == ['model-index.yml']
+    assert yaml.safe_load(index.read_text()) == {'Import': ['configs/fam/metafile.yml']}
+    assert stale_tables(zoo) == []
+
+
+def test_the_repository_lists_every_metafile(root):
+    assert (root / 'model-index.yml').read_text() == model_index(root)
+    assert model_index(root).count('\n  - ') == len(list(root.glob('configs/*/metafile.yml')))

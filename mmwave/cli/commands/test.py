@@ -4,6 +4,7 @@ import argparse
 
 from mmwave import apis
 from mmwave.cli.options import add_config, add_run_options
+from mmwave.cli.processes import start_processes
 
 EXAMPLES = (
     'wavemlp-t_retinanet_1x_coco weights.pth --show-dir pictures',
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.gpus is not None:
+        start_processes('test', args)
     cfg = apis.prepare_testing(
         args.config,
         args.checkpoint,
