@@ -279,4 +279,6 @@ def _shape(x: Tensor) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:  # torch's exporter says what it was doing, not what failed
+        error = error.__cause__
     return printable(next(iter(str(error).strip().splitlines()), type(error).__name__), 300)
