@@ -212,6 +212,15 @@ def test_several_processes_ask_each_other_now_and_then(monkeypatch, saves_every,
         hook.after_train_iter(runner, 0, None, bad)
 
 
+def test_all_processes_name_what_the_first_of_them_found(monkeypatch):
+    other = module.Found(3, False, 1, 'in iteration 4 on rank 1')
+    monkeypatch.setattr(module, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(module, 'all_reduce', lambda flag, op: flag.fill_(1))
+    monkeypatch.setattr(module, 'all_gather_object', lambda found: [found, other])
+    assert module._first(None) == other
+    assert module._first(module.Found(4, False, 0, 'in iteration 5 on rank 0')) == other
+
+
 @pytest.mark.parametrize('given', [dict(interval=0), dict(max_skipped=-1)])
 def test_arguments_out_of_range(given):
     (name,) = given
