@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ def _tile(visualizer: Any, dataset: Any, index: int, loading: Sequence[Any]) -> 
     if image.ndim != 3 or image.shape[2] != 3:
         return None
     image = np.ascontiguousarray(image[..., ::-1])  # visualizers draw on RGB
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Of boxes that reach to the edge, one each.
+        warnings.filterwarnings('ignore', message='Warning: The .* is out of bounds')
         file = os.path.join(folder, 'tile.png')
         _draw(visualizer, image, results['data_samples'], file)
         drawn = cv2.imread(file)

@@ -70,6 +70,7 @@ def show(report: CheckReport) -> None:
     console = Console(highlight=False)
     if report.data:
         table = Table('', 'data', 'samples', 'files', 'boxes', 'label maps', box=SIMPLE)
+        table.columns[1].overflow = 'fold'  # a path is to be read whole
         for data in report.data:
             found = data.found
             files = f'{found.images} there, {found.opened} opened' if found.images else ''
