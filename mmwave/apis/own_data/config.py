@@ -2,7 +2,7 @@
 
 import os.path as osp
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from mmwave.errors import printable_path
 
 from .data import OwnData, below, common_root
 from .inputs import Inputs, read_class_names, read_inputs
+
+_FEW_FOR_NORMS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,11 @@ def _init(
 
     with whole_file(target) as file:
         file.write(text.encode())
-    found = remarks(data, training, base.cfg, _min_size(base.cfg.model))
+    backbone = _backbone(base.cfg.model)
+    least = 1 if backbone is None else backbone.size_constraint.min_size
+    found = remarks(data, training, base.cfg, least)
+    if backbone is not None:
+        found += _of_norms(backbone, training.batch, start, base.cfg.model)
     return InitReport(
         path=str(target),
         title=base.title,
@@ -307,14 +313,27 @@ def _check(text: str, target: Path) -> None:
             raise UsageError(f'these data do not go with this base: {error}') from error
 
 
-def _min_size(model: Mapping[str, Any]) -> int:
-    """Return the pixels that each side of an image must have for a backbone of ours, else 1."""
-    backbone = {k: v for k, v in (model.get('backbone') or {}).items() if k != 'init_cfg'}
-    if not str(backbone.get('type')).startswith('mmwave.'):
-        return 1
+def _backbone(model: Mapping[str, Any]) -> Any:
+    """Return a backbone of ours, built without memory, None for one of another library."""
+    settings = {k: v for k, v in (model.get('backbone') or {}).items() if k != 'init_cfg'}
+    if not str(settings.get('type')).startswith('mmwave.'):
+        return None
     import torch
 
     from mmwave.registry import MODELS
 
     with torch.device('meta'):
-        return MODELS.build(backbone).size_constraint.min_size
+        return MODELS.build(settings)
+
+
+def _of_norms(backbone: Any, batch: int, start: Mapping[str, Any], model: Any) -> Iterator[str]:
+    """Warn of batch norms that few images a step would spoil."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    pretrained = {**model.backbone, **start.get('backbone', {})}.get('init_cfg')
+    few = pretrained and batch < _FEW_FOR_NORMS and not backbone.norm_eval
+    if few and any(isinstance(module, _BatchNorm) for module in backbone.modules()):
+        yield (
+            f'the backbone has batch norms, for whose statistics {batch} images a step are few: '
+            '--cfg-options model.backbone.norm_eval=True keeps those of the pretraining'
+        )

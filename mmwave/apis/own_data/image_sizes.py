@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image
 
 from mmwave.apis.usage import UsageError
-from mmwave.engine.data_checks.class_folders import quoted
+from mmwave.errors import printable_path
 
 MOST = 2000
+_SHOWN = 5
 
 
 def spread(items: Sequence[str], most: int = MOST) -> list[str]:
@@ -35,10 +36,15 @@ def sizes_of(paths: Sequence[str], split: str, warnings: list[str]) -> list[tupl
     sizes = [size for size in found if size is not None]
     broken = [path for path, size in zip(chosen, found, strict=True) if size is None]
     if not sizes:
-        raise UsageError(f'no image can be read: {quoted(broken)}')
+        raise UsageError(f'no image can be read: {_named(broken)}')
     if broken:
-        warnings.append(f'{split}: images that cannot be read: {quoted(broken)}')
+        warnings.append(f'{split}: images that cannot be read: {_named(broken)}')
     return sizes
+
+
+def _named(paths: Sequence[str]) -> str:
+    more = f', … and {len(paths) - _SHOWN} more' if len(paths) > _SHOWN else ''
+    return ', '.join(map(printable_path, paths[:_SHOWN])) + more
 
 
 def _size(path: str) -> tuple[int, int] | None:
