@@ -40,6 +40,7 @@ def long_description(text: str, address: str = '') -> str:
 
     def outside(link: re.Match) -> str:
         picture, label, target = link.groups()
+        label = _LINK.sub(outside, label)  # of a picture that is a link
         if address and not target.startswith('#'):
             return f'{picture}[{label}]({address}/{"raw" if picture else "blob"}/HEAD/{target})'
         return f'*{label}*' if picture else label

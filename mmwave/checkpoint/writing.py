@@ -84,11 +84,9 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
     check_target(path)
     # Cloned, or torch would save all of a storage that a tensor is only a part of.
     state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    if path.suffix == '.safetensors':
-        content = _safetensors(path, state, meta)
     with whole_file(path) as file:
         if path.suffix == '.safetensors':
-            file.write(content)
+            file.write(_safetensors(path, state, meta))
         else:
             torch.save({'meta': dict(meta), 'state_dict': state}, file)
 
