@@ -8,11 +8,12 @@ from mmwave.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 INSTALL = {
-    **dict.fromkeys(('mmengine', 'numpy', 'safetensors', 'shtab', 'torch'), 'mmwave-suite'),
+    **dict.fromkeys(('mmengine', 'numpy', 'safetensors', 'torch'), 'mmwave-suite'),
     **dict.fromkeys(('cv2', 'mmcv', 'torchvision'), 'mmwave-suite[mmcv]'),
     **dict.fromkeys(('matplotlib', 'timm'), 'mmwave-suite[bench]'),
     **dict.fromkeys(('onnx', 'onnxruntime', 'onnxscript', 'openvino'), 'mmwave-suite[export]'),
     'tensorboard': 'mmwave-suite[track]',
+    'shtab': 'mmwave-suite[completion]',
     'mmdet': 'mmwave-suite[det]',
     'mmpretrain': 'mmwave-suite[cls]',
     'mmseg': 'mmwave-suite[seg]',
