@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 
 from mmwave.engine.console import console
@@ -22,6 +22,7 @@ from mmwave.engine.data_checks.splits import split_fault, split_notes
 from mmwave.engine.model_wrapper import unwrapped_settings
 from mmwave.errors import UserError
 
+from .building import build_model
 from .config_errors import refused_setting
 from .contact_sheet import write_sheet
 from .libraries import check_libraries
@@ -181,11 +182,11 @@ def _inside(dataset: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
 
 def _model(cfg: Config) -> nn.Module:
     """Build the model without memory; only its heads are asked for their classes."""
-    settings = Config(dict(model=copy.deepcopy(unwrapped_settings(cfg.model))))
+    model = copy.deepcopy(unwrapped_settings(cfg.model))
+    settings = Config(dict(model=model, default_scope=cfg.get('default_scope')))
     adapt_to_cpu(settings, 'none')
     with torch.device('meta'):
-        model: nn.Module = MODELS.build(settings.model)
-    return model
+        return build_model(settings)
 
 
 def _metrics(cfg: Config, split: str) -> Sequence[Any]:

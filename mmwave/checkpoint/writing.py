@@ -82,8 +82,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
             be written.
     """
     check_target(path)
-    # Cloned, or torch would save all of a storage that a tensor is only a part of.
-    state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    state = _copied(tensors)
     with whole_file(path) as file:
         if path.suffix == '.safetensors':
             file.write(_safetensors(path, state, meta))
@@ -103,12 +102,17 @@ def checkpoint_bytes(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[st
         UserError: for another suffix, or a ``meta`` that JSON has no form for.
     """
     check_target(path)
-    state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    state = _copied(tensors)
     if path.suffix == '.safetensors':
         return _safetensors(path, state, meta)
     buffer = io.BytesIO()
     torch.save({'meta': dict(meta), 'state_dict': state}, buffer)
     return buffer.getvalue()
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Or torch would save all of a storage that a tensor is only a part of.
+    return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
 
 def _safetensors(path: Path, state: dict[str, Tensor], meta: Mapping[str, Any]) -> bytes:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from mmwave.apis import load_config
+from mmwave.apis.building import build_model
 from mmwave.deploy import to_deploy
 from mmwave.engine.console import console
 from mmwave.engine.cpu import adapt_to_cpu
@@ -192,10 +192,8 @@ def _built(cfg: Config, device: str) -> nn.Module:
     adapt_to_cpu(cfg, 'none')  # a SyncBN computes what a BN does in eval mode
     if cfg.get('default_scope') == 'mmpretrain':
         cfg.model.train_cfg = None  # mixup and the like, which mmpretrain logs a line about
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwave'):
-        with torch.device(device):
-            model: nn.Module = MODELS.build(cfg.model)
-        return model.eval()
+    with torch.device(device):
+        return build_model(cfg).eval()
 
 
 def _images(cfg: Config, batch: int, size: Size, device: str) -> Tensor:
